@@ -1,0 +1,236 @@
+package job
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Server is the address of one database server, exactly as configured.
+type Server struct {
+	Host string `json:"host"`
+	Port int    `json:"port"`
+}
+
+// String is HOST:PORT as the envelope spells it (wire.md section 2); IPv6 hosts stand without brackets there.
+func (s Server) String() string { return s.Host + ":" + strconv.Itoa(s.Port) }
+
+// Addr is HOST:PORT for dialing, IPv6 hosts in brackets.
+func (s Server) Addr() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.Port)) }
+
+// Key names the slot that holds at most one live job.
+type Key struct {
+	Cluster string `json:"cluster"`
+	Server  Server `json:"server"`
+	Task    string `json:"task"`
+}
+
+// String is for logs and messages to people.
+func (k Key) String() string { return k.Cluster + "/" + k.Server.String() + "/" + k.Task }
+
+// Trigger says what started a job.
+type Trigger struct {
+	Kind TriggerKind `json:"kind"`
+	By   string      `json:"by,omitempty"` // user name for manual runs
+}
+
+// TriggerKind is one of the four ways a job starts (architecture.md section 3).
+type TriggerKind string
+
+// The trigger kinds.
+const (
+	Cron    TriggerKind = "cron"
+	Manual  TriggerKind = "manual"
+	CatchUp TriggerKind = "catch-up"
+	Drill   TriggerKind = "drill"
+)
+
+// Mode is how a job reaches the script (scheduler-jobs-mode).
+type Mode string
+
+// The dispatch modes (maintenance.txt section 6.1.8).
+const (
+	SQL Mode = "sql"
+	API Mode = "api"
+)
+
+// Step is one transition in a job's history.
+type Step struct {
+	State  State     `json:"state"`
+	Event  Event     `json:"event"`
+	Time   time.Time `json:"time"`
+	Reason string    `json:"reason,omitempty"`
+	Actor  string    `json:"actor,omitempty"`
+}
+
+// MaxSteps bounds the history kept in a job; the stream DRYDOCK_JOBS keeps all of it.
+const MaxSteps = 40
+
+// Dispatch says where the job was offered and where its stream goes.
+type Dispatch struct {
+	Receiver string `json:"receiver,omitempty"` // receiver instance that holds the port
+	Address  string `json:"address,omitempty"`  // address the database host connects to
+	Port     int    `json:"port,omitempty"`     // 0: the task streams nothing
+	Row      int64  `json:"row,omitempty"`      // id in replication_manager_schema.jobs; 0 in api mode
+}
+
+// Stream is what the receiver saw of the job's stream.
+type Stream struct {
+	Opened     time.Time `json:"opened,omitzero"`
+	Closed     time.Time `json:"closed,omitzero"`
+	Complete   bool      `json:"complete"`       // ended by FIN and is durable on disk; alone it proves nothing (wire.md section 5)
+	Bytes      int64     `json:"bytes"`          // received
+	Stored     int64     `json:"stored"`         // on disk, after compression
+	Algo       string    `json:"algo,omitempty"` // blake3 or sha256
+	Hash       string    `json:"hash,omitempty"` // of the received bytes, hex
+	StoredHash string    `json:"stored_hash,omitempty"`
+	Peer       string    `json:"peer,omitempty"`
+	Path       string    `json:"path,omitempty"` // final path on the receiver's machine, once published
+	Err        string    `json:"err,omitempty"`
+}
+
+// Evidence is what the worker's log and its reports say about the work.
+type Evidence struct {
+	Completed  bool     `json:"completed"` // the tool's own end line was seen
+	Tool       string   `json:"tool,omitempty"`
+	BinlogFile string   `json:"binlog_file,omitempty"`
+	BinlogPos  int64    `json:"binlog_pos,omitempty"`
+	GTID       string   `json:"gtid,omitempty"`
+	Errors     []string `json:"errors,omitempty"` // the tool's error lines, the first few
+	Exit       []int    `json:"exit,omitempty"`   // exit status of every pipeline member, when reported
+	Sent       *int64   `json:"sent,omitempty"`   // bytes the worker says it sent
+	SentSHA256 string   `json:"sent_sha256,omitempty"`
+	Result     string   `json:"result,omitempty"` // last lines of the tool's output
+	// Restore is the object a client attached to job-state (wire.md section 3), kept as it came.
+	Restore json.RawMessage `json:"restore,omitempty"`
+}
+
+// Job is one run of one task on one server. Every message on DRYDOCK_JOBS carries it whole.
+type Job struct {
+	State    State     `json:"state"`
+	ID       string    `json:"id"`
+	Cluster  string    `json:"cluster"`
+	Server   Server    `json:"server"`
+	Task     string    `json:"task"`
+	Attempt  int       `json:"attempt"` // from 1
+	Mode     Mode      `json:"mode"`
+	Reason   string    `json:"reason,omitempty"`
+	Trigger  Trigger   `json:"trigger"`
+	Due      time.Time `json:"due"`
+	Created  time.Time `json:"created"`
+	Since    time.Time `json:"since"` // entered State
+	Updated  time.Time `json:"updated"`
+	Tick     string    `json:"tick,omitempty"` // id of the tick in the ledger
+	Dispatch Dispatch  `json:"dispatch,omitzero"`
+	Stream   *Stream   `json:"stream,omitempty"`
+	Evidence Evidence  `json:"evidence,omitzero"`
+	Backup   string    `json:"backup,omitempty"` // id in the catalogue, once published
+	Steps    []Step    `json:"steps,omitempty"`
+	// Seen is the stream sequence of the last tick decided for this slot: a tick that is delivered again finds it and
+	// starts nothing.
+	Seen uint64 `json:"seen,omitempty"`
+}
+
+// Key is the slot the job holds.
+func (j Job) Key() Key { return Key{j.Cluster, j.Server, j.Task} }
+
+// Run names one attempt: what a client claims, a row's payload carries and a temporary file is tagged with.
+func (j Job) Run() string { return RunName(j.ID, j.Attempt) }
+
+// RunName is the name of an attempt of a job. It sorts by age and is safe in a file name.
+func RunName(id string, attempt int) string { return fmt.Sprintf("%s-%02d", id, attempt) }
+
+// LogValue gives every log line about a job the same keys.
+func (j Job) LogValue() slog.Value {
+	return slog.GroupValue(
+		slog.String("cluster", j.Cluster), slog.String("server", j.Server.String()), slog.String("task", j.Task),
+		slog.String("job_id", j.ID), slog.Int("attempt", j.Attempt), slog.String("state", string(j.State)),
+	)
+}
+
+// Started is when a worker took the job, zero when nobody did.
+func (j Job) Started() time.Time {
+	for _, s := range j.Steps {
+		if s.State.Started() {
+			return s.Time
+		}
+	}
+	return time.Time{}
+}
+
+// Ended is when the job left its live states, zero while it is live.
+func (j Job) Ended() time.Time {
+	if j.State.Live() {
+		return time.Time{}
+	}
+	return j.Since
+}
+
+// NewID derives the id of the job that tick starts for key: 26 characters that sort by due time. The same tick gives
+// the same id however often it is delivered, so that a caller who wrote the tick knows the ids of its jobs.
+func NewID(due time.Time, tick string, key Key) string {
+	const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+	var id [26]byte
+	ms := uint64(due.UnixMilli())
+	for i := 9; i >= 0; i-- {
+		id[i] = alphabet[ms&31]
+		ms >>= 5
+	}
+	sum := sha256.Sum256([]byte(strings.Join([]string{tick, key.Cluster, key.Server.String(), key.Task}, "\x00")))
+	for i := range 16 {
+		id[10+i] = alphabet[sum[i]&31]
+	}
+	return string(id[:])
+}
+
+// ErrID is returned for a text that is no job id.
+var ErrID = errors.New("not a job id")
+
+// TimeOfID is the due time coded in a job id, to the millisecond. Errors: [ErrID].
+func TimeOfID(id string) (time.Time, error) {
+	if len(id) != 26 {
+		return time.Time{}, ErrID
+	}
+	var ms int64
+	for _, c := range []byte(id[:10]) {
+		v := strings.IndexByte("0123456789ABCDEFGHJKMNPQRSTVWXYZ", c)
+		if v < 0 {
+			return time.Time{}, ErrID
+		}
+		ms = ms<<5 | int64(v)
+	}
+	return time.UnixMilli(ms).UTC(), nil
+}
+
+// Advance applies an event to a copy of j: state, reason, times and history. now is UTC. It is pure.
+// changed is false when the event repeats what is already so. Errors: [ErrTransition].
+func (j Job) Advance(e Event, reason, actor string, now time.Time) (next Job, changed bool, err error) {
+	to, err := Next(j.State, e)
+	if err != nil {
+		return j, false, err
+	}
+	next = j
+	next.Updated = now
+	if to == j.State {
+		return next, false, nil
+	}
+	next.State, next.Reason, next.Since = to, reason, now
+	next.Steps = append(append([]Step(nil), j.Steps...), Step{to, e, now, reason, actor})
+	if len(next.Steps) > MaxSteps {
+		next.Steps = next.Steps[len(next.Steps)-MaxSteps:]
+	}
+	switch e {
+	case Retry:
+		next.Attempt++
+		next.Dispatch, next.Stream, next.Evidence, next.Backup = Dispatch{}, nil, Evidence{}, ""
+	case Withdraw:
+		next.Dispatch = Dispatch{}
+	}
+	return next, true, nil
+}

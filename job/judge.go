@@ -1,0 +1,102 @@
+package job
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Check is one condition of the proof and whether it held.
+type Check struct {
+	Name string `json:"name"`
+	Held bool   `json:"held"`
+	Note string `json:"note,omitempty"`
+}
+
+// Verdict is what the facts of a finished job amount to.
+type Verdict struct {
+	Event  Event   // [Pass], [Refute], or empty while facts may still arrive
+	Reason string  // why it is refuted, or what is awaited
+	Checks []Check // every condition that applies to the task
+}
+
+// Judge decides whether a job whose worker said done is proven. It is pure: it looks at the facts gathered so far.
+// late says that the time for stragglers is over, so that what is missing counts as failed: the last log batch and the
+// end of the stream may arrive a little after done.
+//
+// A stream that ended is not proof (wire.md section 5): a killed backup tool closes it like a finished one. A backup
+// passes only with the whole stream on disk, the tool's own end line, no failed pipeline member, and the number of
+// bytes the worker says it sent, where it says so.
+func Judge(t Task, j Job, late bool) Verdict {
+	var checks []Check
+	waiting := false
+	// open is a condition that may still come true; fixed is one that will not change any more.
+	open := func(name string, held bool, note string) {
+		checks = append(checks, Check{name, held, note})
+		waiting = waiting || !held
+	}
+	refuted := false
+	fixed := func(name string, held bool, note string) {
+		checks = append(checks, Check{name, held, note})
+		refuted = refuted || !held
+	}
+
+	if len(j.Evidence.Exit) > 0 {
+		fixed("exit status", allZero(j.Evidence.Exit), fmt.Sprint(j.Evidence.Exit))
+	}
+	if t.Flow == FlowIn {
+		s := j.Stream
+		switch {
+		case s == nil || s.Opened.IsZero():
+			open("stream", false, "no stream came")
+		case s.Err != "":
+			fixed("stream", false, s.Err)
+		default:
+			open("stream", s.Complete, "stream not ended")
+		}
+		if s != nil && s.Complete {
+			if j.Evidence.Sent != nil {
+				fixed("bytes", *j.Evidence.Sent == s.Bytes, fmt.Sprintf("sent %d, received %d", *j.Evidence.Sent, s.Bytes))
+			}
+			if t.Kind == KindBackup {
+				fixed("size", s.Bytes > 0, "empty stream")
+			}
+			if j.Evidence.SentSHA256 != "" && s.Algo == "sha256" {
+				fixed("hash", strings.EqualFold(j.Evidence.SentSHA256, s.Hash), "hash of the sent bytes differs")
+			}
+		}
+	}
+	if t.EndLine {
+		open("end line", j.Evidence.Completed, `the tool's line "completed OK!" did not come`)
+	}
+
+	v := Verdict{Checks: checks}
+	switch {
+	case refuted, waiting && late:
+		v.Event, v.Reason = Refute, missing(checks)
+	case waiting:
+		v.Reason = "waits for: " + missing(checks)
+	default:
+		v.Event = Pass
+	}
+	return v
+}
+
+func allZero(codes []int) bool {
+	for _, c := range codes {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// missing lists the checks that do not hold, with their notes.
+func missing(checks []Check) string {
+	var out []string
+	for _, c := range checks {
+		if !c.Held {
+			out = append(out, c.Name+": "+c.Note)
+		}
+	}
+	return strings.Join(out, "; ")
+}

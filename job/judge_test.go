@@ -1,0 +1,74 @@
+package job
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func good() Job {
+	n := int64(100)
+	return Job{
+		State:    Finished,
+		Stream:   &Stream{Opened: time.Now(), Complete: true, Bytes: 100, Algo: "blake3", Hash: "aa"},
+		Evidence: Evidence{Completed: true, Sent: &n, Exit: []int{0, 0}},
+	}
+}
+
+func TestBackupPassesOnlyWithEveryProof(t *testing.T) {
+	t.Parallel()
+	backup, _ := TaskByName("mariabackup")
+	if v := Judge(backup, good(), false); v.Event != Pass {
+		t.Fatalf("a proven backup is %+v", v)
+	}
+	for name, c := range map[string]struct {
+		harm   func(*Job)
+		now    Event // verdict while stragglers may come
+		late   Event
+		reason string
+	}{
+		"no stream":         {func(j *Job) { j.Stream = nil }, "", Refute, "no stream came"},
+		"stream still open": {func(j *Job) { j.Stream.Complete = false }, "", Refute, "not ended"},
+		"write error":       {func(j *Job) { j.Stream.Err = "no space left" }, Refute, Refute, "no space left"},
+		"empty":             {func(j *Job) { j.Stream.Bytes = 0; j.Evidence.Sent = nil }, Refute, Refute, "empty"},
+		"bytes lost":        {func(j *Job) { j.Stream.Bytes = 99 }, Refute, Refute, "sent 100, received 99"},
+		"no end line":       {func(j *Job) { j.Evidence.Completed = false }, "", Refute, "completed OK!"},
+		"tool failed":       {func(j *Job) { j.Evidence.Exit = []int{1, 0} }, Refute, Refute, "[1 0]"},
+		"socat failed":      {func(j *Job) { j.Evidence.Exit = []int{0, 1} }, Refute, Refute, "[0 1]"},
+		"hash differs":      {func(j *Job) { j.Stream.Algo = "sha256"; j.Evidence.SentSHA256 = "bb" }, Refute, Refute, "hash"},
+	} {
+		j := good()
+		c.harm(&j)
+		if v := Judge(backup, j, false); v.Event != c.now {
+			t.Errorf("%s: verdict %q (%s), want %q", name, v.Event, v.Reason, c.now)
+		}
+		v := Judge(backup, j, true)
+		if v.Event != c.late || !strings.Contains(v.Reason, c.reason) {
+			t.Errorf("%s, late: verdict %q (%s), want %q naming %q", name, v.Event, v.Reason, c.late, c.reason)
+		}
+	}
+}
+
+func TestEmptyStreamIsSuccessForALogAndNotForABackup(t *testing.T) {
+	t.Parallel()
+	logTask, _ := TaskByName("errorlog")
+	j := Job{State: Finished, Stream: &Stream{Opened: time.Now(), Complete: true}}
+	if v := Judge(logTask, j, false); v.Event != Pass {
+		t.Errorf("nothing new in a log is %+v", v)
+	}
+	j.Stream = nil
+	if v := Judge(logTask, j, true); v.Event != Refute {
+		t.Errorf("a log task that never connected is %+v", v)
+	}
+}
+
+func TestTaskWithoutStreamPassesOnItsExit(t *testing.T) {
+	t.Parallel()
+	optimize, _ := TaskByName("optimize")
+	if v := Judge(optimize, Job{State: Finished}, false); v.Event != Pass {
+		t.Errorf("done without exit list: %+v", v)
+	}
+	if v := Judge(optimize, Job{State: Finished, Evidence: Evidence{Exit: []int{2}}}, false); v.Event != Refute {
+		t.Errorf("done with exit 2: %+v", v)
+	}
+}

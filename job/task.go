@@ -1,0 +1,104 @@
+package job
+
+import "errors"
+
+// ErrUnknownTask is returned for a task name that is not in the table.
+var ErrUnknownTask = errors.New("unknown task")
+
+// MaxName is the longest task name: the task column is VARCHAR(20) (maintenance.txt section 6.1.2.1).
+const MaxName = 20
+
+// Kind groups tasks by what their result is.
+type Kind string
+
+// The kinds of task.
+const (
+	KindLog         Kind = "log"         // collects a log file
+	KindBackup      Kind = "backup"      // makes a backup
+	KindMaintenance Kind = "maintenance" // works on tables
+	KindRestore     Kind = "restore"     // reseed, flashback
+	KindService     Kind = "service"     // stop, start, restart
+)
+
+// Flow says which way the bytes of a task go.
+type Flow string
+
+// The flows.
+const (
+	FlowNone Flow = ""    // nothing is streamed
+	FlowIn   Flow = "in"  // the database host streams to drydock
+	FlowOut  Flow = "out" // drydock streams to the database host
+)
+
+// Task is one kind of work on one server.
+type Task struct {
+	Name    string // as in the jobs table and the routes
+	Kind    Kind
+	Flow    Flow
+	LogFile string // file the stream is appended to, for KindLog (architecture.md section 4)
+	EndLine bool   // the tool's own end line ("completed OK!") is part of the proof
+	Built   bool   // false: named by the protocol, comes with a later version
+}
+
+// tasks is in the order in which a client asks for them (wire.md sections 3 and 4).
+var tasks = []Task{
+	{Name: "xtrabackup", Kind: KindBackup, Flow: FlowIn, EndLine: true, Built: true},
+	{Name: "mariabackup", Kind: KindBackup, Flow: FlowIn, EndLine: true, Built: true},
+	{Name: "errorlog", Kind: KindLog, Flow: FlowIn, LogFile: "log_error.log", Built: true},
+	{Name: "slowquery", Kind: KindLog, Flow: FlowIn, LogFile: "log_slow_query.log", Built: true},
+	{Name: "auditlog", Kind: KindLog, Flow: FlowIn, LogFile: "log_audit.log", Built: true},
+	{Name: "sqlerrorlog", Kind: KindLog, Flow: FlowIn, LogFile: "log_sql_error.log", Built: true},
+	{Name: "zfssnapback", Kind: KindRestore},
+	{Name: "optimize", Kind: KindMaintenance, Built: true},
+	{Name: "reseedxtrabackup", Kind: KindRestore, Flow: FlowOut},
+	{Name: "reseedmariabackup", Kind: KindRestore, Flow: FlowOut},
+	{Name: "flashbackxtrabackup", Kind: KindRestore, Flow: FlowOut},
+	{Name: "flashbackmariabackup", Kind: KindRestore, Flow: FlowOut},
+	{Name: "stop", Kind: KindService},
+	{Name: "restart", Kind: KindService},
+	{Name: "start", Kind: KindService},
+	{Name: "mysqldump", Kind: KindBackup, Flow: FlowIn},
+	{Name: "mydumper", Kind: KindBackup, Flow: FlowIn},
+}
+
+// Tasks returns the table of tasks in client order. The slice is the caller's.
+func Tasks() []Task { return append([]Task(nil), tasks...) }
+
+// TaskByName looks a task up. Errors: [ErrUnknownTask].
+func TaskByName(name string) (Task, error) {
+	for _, t := range tasks {
+		if t.Name == name {
+			return t, nil
+		}
+	}
+	return Task{}, ErrUnknownTask
+}
+
+// Heavy reports whether the task loads the server enough that progress and leases matter to an operator.
+func (t Task) Heavy() bool { return t.Kind != KindLog }
+
+// Channels are the names a client logs under without a job behind them (wire.md section 3).
+var Channels = []string{"main", "print-defaults", "jobs-check", "jobs-upgrade"}
+
+// IsChannel reports whether name is one of [Channels].
+func IsChannel(name string) bool {
+	for _, c := range Channels {
+		if c == name {
+			return true
+		}
+	}
+	return false
+}
+
+// LogName resolves a task or channel name of the log route, with the misspelling of one deployed client
+// (wire.md section 3). Errors: [ErrUnknownTask].
+func LogName(name string) (string, error) {
+	if name == "flashbackmariadbackup" {
+		return "flashbackmariabackup", nil
+	}
+	if IsChannel(name) {
+		return name, nil
+	}
+	t, err := TaskByName(name)
+	return t.Name, err
+}
