@@ -1,0 +1,209 @@
+// Package config turns drydock's TOML files and environment into one checked [Config].
+//
+// It owns the table of keys (keys.go): name, scope, type, default, meaning. Reading, the DRYDOCK_ environment
+// variables, docs/configuration.md and [Explain] all derive from that table. It opens no sockets and starts nothing;
+// whoever needs a value gets it from package app, which fills each service's own Config.
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+)
+
+// Config is one complete, checked configuration.
+type Config struct {
+	// File is the path given to Load, or the name given to Parse.
+	File string
+	// Global holds what exists once per process ([Default] and the environment only).
+	Global Global
+	// Clusters are in the order of their first section; names are unique without regard to case.
+	Clusters []Cluster
+	// Ignored lists keys of replication-manager that were passed over, with the reason.
+	Ignored []Note
+	// Warnings lists what is legal but probably not meant.
+	Warnings []Note
+}
+
+// Cluster returns the cluster of that exact name; false when there is none.
+func (c *Config) Cluster(name string) (Cluster, bool) {
+	for _, cl := range c.Clusters {
+		if cl.Name == name {
+			return cl, true
+		}
+	}
+	return Cluster{}, false
+}
+
+// Global is what exists once per process. Each field names its key; docs/configuration.md has the meanings.
+type Global struct {
+	Datadir     string // monitoring-datadir, absolute or relative to the working directory
+	Address     string // monitoring-address, "" = see AdvertisedAddress
+	BindAddress string // bind-address
+	HTTPServer  bool   // http-server
+	HTTPPort    int    // http-port, 0 = any free port
+	APIPort     int    // api-port, 0 = any free port
+	APICert     string // api-https-cert, "" together with APIKey = self-signed
+	APIKey      string // api-https-key
+	Users       []User // api-credentials joined with api-credentials-acl-allow
+
+	TokenLifetime time.Duration // api-token-lifetime
+	Include       string        // include, resolved to a path; "" = none
+	LogLevel      slog.Level    // log-level
+	LogFormat     string        // log-format: "text" or "json"
+	Ticker        time.Duration // monitoring-ticker
+
+	NATS     NATS     // nats-*
+	Receiver Receiver // receiver-* and scheduler-db-servers-sender-ports
+}
+
+// AdvertisedAddress is the address the database hosts are told to stream to: monitoring-address, or else the
+// machine's first non-loopback address (IPv4 before IPv6). It fails when the machine has none.
+func (g Global) AdvertisedAddress() (string, error) {
+	if g.Address != "" {
+		return g.Address, nil
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return "", fmt.Errorf("list network addresses: %w", err)
+	}
+	var v6 string
+	for _, a := range addrs {
+		p, err := netip.ParsePrefix(a.String())
+		if err != nil || !p.Addr().IsGlobalUnicast() {
+			continue
+		}
+		if p.Addr().Is4() {
+			return p.Addr().String(), nil
+		}
+		if v6 == "" {
+			v6 = p.Addr().String()
+		}
+	}
+	if v6 == "" {
+		return "", fmt.Errorf("find a non-loopback address: none; set monitoring-address")
+	}
+	return v6, nil
+}
+
+// NATS holds the nats-* keys.
+type NATS struct {
+	Listen   string // nats-listen, host:port of the embedded server
+	User     string // nats-user
+	Password Secret // nats-password, "" = generated on first start
+	URL      string // nats-url, comma separated; "" = embedded server
+	Replicas int    // nats-replicas: 1, 3 or 5
+	TLSCert  string // nats-tls-cert, PEM file
+	TLSKey   string // nats-tls-key, PEM file
+	TLSCA    string // nats-tls-ca, PEM file
+	MaxStore int64  // nats-max-store, bytes
+
+	Tasks       Limit // nats-tasks-*
+	Jobs        Limit // nats-jobs-*
+	Logs        Limit // nats-logs-*
+	Alerts      Limit // nats-alerts-*
+	DeadLetters Limit // nats-deadletters-*
+}
+
+// Limit bounds one stream.
+type Limit struct {
+	MaxAge   time.Duration // 0 = no limit by age
+	MaxBytes int64         // always positive
+}
+
+// Receiver holds what the receiver pool needs.
+type Receiver struct {
+	Name          string         // receiver-name, never empty after Load
+	Ports         []int          // scheduler-db-servers-sender-ports in the order given; empty = any free port
+	AllowFrom     []netip.Prefix // receiver-allow-from
+	AcceptTimeout time.Duration  // receiver-accept-timeout
+	IdleTimeout   time.Duration  // receiver-idle-timeout
+	DrainTimeout  time.Duration  // receiver-drain-timeout, 0 = cut at once
+}
+
+// User may call the REST API. Grants are grant words such as "cluster" or "db" (wire.md section 6): a word covers
+// every grant that starts with it.
+type User struct {
+	Name     string
+	Password Secret
+	Grants   []string
+}
+
+// Cluster is one section of the file, with [Default] and the built-in defaults filled in.
+type Cluster struct {
+	Name        string   // the section's name: letters, digits, "-", "_"
+	Servers     []Server // db-servers-hosts, unique, at least one
+	BackupHosts []Server // db-servers-backup-hosts, a subset of Servers; empty = any
+	User        string   // user part of db-servers-credential
+	Password    Secret   // password part of db-servers-credential, never empty
+
+	AcceptSecret bool // api-jobs-accept-secret
+
+	Scheduler   bool           // monitoring-scheduler: nothing fires without it
+	Timezone    *time.Location // scheduler-timezone
+	CatchUp     string         // scheduler-catch-up: "none", "last" or "all"
+	MaxLateness time.Duration  // scheduler-max-lateness
+
+	Logs           Schedule // scheduler-db-servers-logs and -cron
+	LogsTasks      []string // scheduler-db-servers-logs-tasks, task names of wire.md section 3
+	PhysicalBackup Schedule // scheduler-db-servers-physical-backup and -cron
+	Optimize       Schedule // scheduler-db-servers-optimize and -cron
+
+	JobsMode      string        // scheduler-jobs-mode: "sql" or "api"
+	Lease         time.Duration // scheduler-jobs-lease
+	PickupTimeout time.Duration // scheduler-jobs-pickup-timeout
+	ClaimTimeout  time.Duration // scheduler-jobs-claim-timeout
+	CheckTimeout  time.Duration // scheduler-jobs-check-timeout
+	Retry         int           // scheduler-jobs-retry: further attempts after the first
+	JobsLogLevel  string        // scheduler-jobs-log-level: "DEBUG", "INFO", "WARN" or "ERROR"
+	LogBatchSize  int           // scheduler-db-servers-log-batch-size, lines
+	ReceiverPorts []int         // scheduler-db-servers-receiver-ports, ports on the database hosts
+
+	BackupType string // backup-physical-type: "mariabackup" or "xtrabackup"
+	Compress   string // compress-backups: "none", "gzip" or "zstd"
+	BackupHash string // backup-hash: "blake3" or "sha256"
+}
+
+// Schedule is one scheduled task: its switch and its cron spec of 5 or 6 fields, valid even when the switch is off.
+type Schedule struct {
+	Enabled bool
+	Cron    string
+}
+
+// Server is one database server. Host is lower case: a DNS name, an IPv4 address, or an IPv6 address without
+// brackets; it holds no path separator, so it may become part of a folder name or a subject.
+type Server struct {
+	Host string
+	Port int
+}
+
+// String is "host:port", with brackets around IPv6.
+func (s Server) String() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.Port)) }
+
+// Note is one remark on the configuration. It never holds a secret.
+type Note struct {
+	// Pos is "file:line", or "environment" for a DRYDOCK_ variable.
+	Pos string
+	// Key is the key it is about, "" for a whole file or section.
+	Key string
+	// Text says what is wrong and, after a semicolon, what to do.
+	Text string
+}
+
+// String is `file:line: key "x": text`.
+func (n Note) String() string {
+	if n.Key == "" {
+		return n.Pos + ": " + n.Text
+	}
+	return fmt.Sprintf("%s: key %q: %s", n.Pos, n.Key, n.Text)
+}
+
+// Problem is a [Note] that keeps the configuration from being used. Load and Parse return all of them in one
+// errors.Join, in the order of the files and lines.
+type Problem struct{ Note }
+
+// Error is the note's text.
+func (p Problem) Error() string { return p.String() }
