@@ -1,0 +1,142 @@
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+)
+
+// ErrConflict is returned by [Conn.Append] when somebody else wrote to the subject first. The caller reads the last
+// message again and decides anew.
+var ErrConflict = errors.New("somebody else wrote first")
+
+// ErrNotFound is returned by [Last] for a subject without a message.
+var ErrNotFound = errors.New("no such message")
+
+// NewMessageID is a fresh id for a message; it becomes Nats-Msg-Id and says "was it me?" when a write is read back.
+func NewMessageID() string { return nuid.Next() }
+
+const appendTries = 4
+
+// Append writes v as JSON on a literal subject, only if the last message there has sequence last (0: there is none).
+// It returns when the message is on disk. A lost acknowledgement is settled by reading the subject back, so nil means
+// written once and [ErrConflict] means not written by this call. Any other error leaves it open whether it was written:
+// the caller reads back before it tries again, and its events are idempotent.
+func (c *Conn) Append(ctx context.Context, stream, subject, id string, last uint64, v any) (seq uint64, err error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return 0, fmt.Errorf("encode message for %s: %w", subject, err)
+	}
+	msg := nats.NewMsg(subject)
+	msg.Data = data
+	for try := 0; ; try++ {
+		ack, err := c.JS.PublishMsg(ctx, msg, jetstream.WithMsgID(id), jetstream.WithExpectStream(stream),
+			jetstream.WithExpectLastSequencePerSubject(last))
+		if err == nil {
+			return ack.Sequence, nil
+		}
+		// 10071, 10164 and a timeout all look alike from here: the write may be ours, somebody else's, or in flight.
+		got, lastNow, rerr := c.lastID(ctx, stream, subject)
+		switch {
+		case rerr != nil && !errors.Is(rerr, ErrNotFound):
+			return 0, fmt.Errorf("append to %s: %w", subject, errors.Join(err, rerr))
+		case got == id:
+			return lastNow, nil
+		case lastNow != last:
+			return 0, ErrConflict
+		case try+1 == appendTries:
+			return 0, fmt.Errorf("append to %s: %w", subject, err)
+		}
+		select {
+		case <-ctx.Done():
+			return 0, fmt.Errorf("append to %s: %w", subject, errors.Join(err, ctx.Err()))
+		case <-time.After(time.Duration(try+1) * 20 * time.Millisecond):
+		}
+	}
+}
+
+func (c *Conn) lastID(ctx context.Context, stream, subject string) (id string, seq uint64, err error) {
+	raw, err := c.last(ctx, stream, subject)
+	if err != nil {
+		return "", 0, err
+	}
+	return raw.Header.Get(jetstream.MsgIDHeader), raw.Sequence, nil
+}
+
+func (c *Conn) last(ctx context.Context, stream, subject string) (*jetstream.RawStreamMsg, error) {
+	s, err := c.JS.Stream(ctx, stream)
+	if err != nil {
+		return nil, fmt.Errorf("open stream %s: %w", stream, err)
+	}
+	raw, err := s.GetLastMsgForSubject(ctx, subject)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, fmt.Errorf("%w on %s", ErrNotFound, subject)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read last message of %s: %w", subject, err)
+	}
+	return raw, nil
+}
+
+// Last reads the last message of a literal subject and its sequence. Errors: [ErrNotFound] (sequence 0 then).
+func Last[T any](ctx context.Context, c *Conn, stream, subject string) (v T, seq uint64, err error) {
+	raw, err := c.last(ctx, stream, subject)
+	if err != nil {
+		return v, 0, err
+	}
+	if err := json.Unmarshal(raw.Data, &v); err != nil {
+		return v, raw.Sequence, fmt.Errorf("decode message %d of %s: %w", raw.Sequence, stream, err)
+	}
+	return v, raw.Sequence, nil
+}
+
+// Publish sends v on a core subject: not stored, nobody need listen.
+func (c *Conn) Publish(subject string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode message for %s: %w", subject, err)
+	}
+	if err := c.NC.Publish(subject, data); err != nil {
+		return fmt.Errorf("publish on %s: %w", subject, err)
+	}
+	return nil
+}
+
+// ServiceError is an error that a micro service answered.
+type ServiceError struct {
+	Code    string // one of the Code constants, or NATS's own
+	Message string
+}
+
+func (e *ServiceError) Error() string { return e.Message }
+
+// ErrNobody is returned by [Request] when no service listens, which is the case while a receiver is down.
+var ErrNobody = errors.New("no service answers")
+
+// Request asks a micro service and decodes its answer. Errors: *[ServiceError], [ErrNobody], or the context's.
+func Request[Rep any](ctx context.Context, c *Conn, subject string, req any) (rep Rep, err error) {
+	data, err := json.Marshal(req)
+	if err != nil {
+		return rep, fmt.Errorf("encode request for %s: %w", subject, err)
+	}
+	msg, err := c.NC.RequestWithContext(ctx, subject, data)
+	if errors.Is(err, nats.ErrNoResponders) {
+		return rep, fmt.Errorf("%w on %s", ErrNobody, subject)
+	}
+	if err != nil {
+		return rep, fmt.Errorf("request %s: %w", subject, err)
+	}
+	if code := msg.Header.Get("Nats-Service-Error-Code"); code != "" {
+		return rep, &ServiceError{Code: code, Message: msg.Header.Get("Nats-Service-Error")}
+	}
+	if err := json.Unmarshal(msg.Data, &rep); err != nil {
+		return rep, fmt.Errorf("decode answer of %s: %w", subject, err)
+	}
+	return rep, nil
+}

@@ -1,0 +1,113 @@
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+)
+
+// Batcher makes concurrent writes to one stream share a sync: what arrives while one group is being written forms the
+// next group, which goes out as one atomic batch. A sync-always stream pays per message otherwise, and concurrency does
+// not help it.
+type Batcher struct {
+	c      *Conn
+	stream string
+	in     chan *pending // senders: Put; unbuffered, so that a Put whose context ended leaves nothing behind
+}
+
+type pending struct {
+	msg  *nats.Msg
+	id   string
+	done chan error // one send by the writer; buffered, nobody need read
+}
+
+const (
+	batchMax  = 500     // messages; JetStream allows 1000
+	batchFrom = 8       // below this, single writes are faster than a batch
+	batchSize = 4 << 20 // bytes
+)
+
+// ErrStopped is returned by [Batcher.Put] when the batcher does not run.
+var ErrStopped = errors.New("log writer is stopped")
+
+// NewBatcher makes a batcher for a stream that allows atomic publishes. It works while [Batcher.Run] runs.
+func NewBatcher(c *Conn, stream string) *Batcher {
+	return &Batcher{c: c, stream: stream, in: make(chan *pending)}
+}
+
+// Put returns nil when v is on disk. An error leaves it open whether it is: writing it again may double it.
+func (b *Batcher) Put(ctx context.Context, subject, id string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode message for %s: %w", subject, err)
+	}
+	p := &pending{msg: nats.NewMsg(subject), id: id, done: make(chan error, 1)}
+	p.msg.Data = data
+	select {
+	case b.in <- p:
+	case <-ctx.Done():
+		return fmt.Errorf("write to %s: %w", subject, errors.Join(ErrStopped, ctx.Err()))
+	}
+	select {
+	case err := <-p.done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("write to %s: %w", subject, ctx.Err())
+	}
+}
+
+// Run writes groups until ctx ends; the group in hand is written to its end.
+func (b *Batcher) Run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case first := <-b.in:
+			b.write(context.WithoutCancel(ctx), b.gather(first))
+		}
+	}
+}
+
+// gather takes what stands in line behind first, without waiting.
+func (b *Batcher) gather(first *pending) []*pending {
+	group, size := []*pending{first}, len(first.msg.Data)
+	for len(group) < batchMax && size < batchSize {
+		select {
+		case p := <-b.in:
+			group, size = append(group, p), size+len(p.msg.Data)
+		default:
+			return group
+		}
+	}
+	return group
+}
+
+func (b *Batcher) write(ctx context.Context, group []*pending) {
+	if len(group) < batchFrom {
+		for _, p := range group {
+			_, err := b.c.JS.PublishMsg(ctx, p.msg, jetstream.WithMsgID(p.id), jetstream.WithExpectStream(b.stream))
+			p.done <- wrapWrite(p, err)
+		}
+		return
+	}
+	msgs := make([]*nats.Msg, len(group))
+	for i, p := range group {
+		msgs[i] = p.msg
+	}
+	_, err := jetstreamext.PublishMsgBatch(ctx, b.c.JS, msgs)
+	for _, p := range group {
+		p.done <- wrapWrite(p, err)
+	}
+}
+
+func wrapWrite(p *pending, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("write to %s: %w", p.msg.Subject, err)
+}

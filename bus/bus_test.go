@@ -1,0 +1,267 @@
+package bus_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"drydock/bus"
+	"drydock/internal/bustest"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/nats-io/nats.go.(*Conn).Close.func1"))
+}
+
+type note struct {
+	N int `json:"n"`
+}
+
+const subject = "drydock.task.c.optimize"
+
+func TestOfManyWritersOneWins(t *testing.T) {
+	t.Parallel()
+	c, ctx := bustest.Start(t), bustest.Context(t)
+	var won, lost atomic.Int32
+	var wg sync.WaitGroup
+	for i := range 32 {
+		wg.Go(func() {
+			_, err := c.Append(ctx, bus.StreamTasks, subject, bus.NewMessageID(), 0, note{i})
+			switch {
+			case err == nil:
+				won.Add(1)
+			case errors.Is(err, bus.ErrConflict):
+				lost.Add(1)
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if won.Load() != 1 || lost.Load() != 31 {
+		t.Errorf("%d won, %d lost", won.Load(), lost.Load())
+	}
+}
+
+func TestLostAcknowledgementIsNotAConflict(t *testing.T) {
+	t.Parallel()
+	c, ctx := bustest.Start(t), bustest.Context(t)
+	id := bus.NewMessageID()
+	first, err := c.Append(ctx, bus.StreamTasks, subject, id, 0, note{1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The writer that never heard the acknowledgement writes the same message with the same expectation again.
+	again, err := c.Append(ctx, bus.StreamTasks, subject, id, 0, note{1})
+	if err != nil || again != first {
+		t.Errorf("the retry gave %d, %v; want %d", again, err, first)
+	}
+	if _, seq, err := bus.Last[note](ctx, c, bus.StreamTasks, subject); err != nil || seq != first {
+		t.Errorf("last is %d, %v: the message was doubled", seq, err)
+	}
+}
+
+func TestLastOfNothingSaysSo(t *testing.T) {
+	t.Parallel()
+	c, ctx := bustest.Start(t), bustest.Context(t)
+	if _, seq, err := bus.Last[note](ctx, c, bus.StreamTasks, subject); !errors.Is(err, bus.ErrNotFound) || seq != 0 {
+		t.Errorf("got %d, %v", seq, err)
+	}
+}
+
+func TestFollowGivesTheLastPerSubjectThenWhatComes(t *testing.T) {
+	t.Parallel()
+	c, ctx := bustest.Start(t), bustest.Context(t)
+	put := func(task string, n int) {
+		t.Helper()
+		s := bus.TaskSubject("c", task)
+		_, last, _ := bus.Last[note](ctx, c, bus.StreamTasks, s)
+		if _, err := c.Append(ctx, bus.StreamTasks, s, bus.NewMessageID(), last, note{n}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("a", 1)
+	put("a", 2)
+	put("b", 3)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	got, caught, done := make(chan int, 10), make(chan struct{}), make(chan error, 1)
+	go func() {
+		done <- bus.Follow(ctx, c, bus.StreamTasks, bus.AllTasks, bus.From{LastPerSubject: true},
+			func(_ bus.Meta, n note) error { got <- n.N; return nil }, func() { close(caught) })
+	}()
+	<-caught
+	put("a", 4)
+	for _, want := range []int{2, 3, 4} {
+		if n := <-got; n != want {
+			t.Errorf("got %d, want %d", n, want)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestFollowOfAnEmptyStreamCatchesUpAtOnce(t *testing.T) {
+	t.Parallel()
+	c, ctx := bustest.Start(t), bustest.Context(t)
+	if err := bus.Read(ctx, c, bus.StreamJobs, bus.AllJobs, bus.From{}, func(bus.Meta, note) error { return nil }); err != nil || ctx.Err() != nil {
+		t.Error(err, ctx.Err())
+	}
+}
+
+func TestWorkBringsAFailedMessageBackAndSetsGarbageAside(t *testing.T) {
+	t.Parallel()
+	c, ctx := bustest.Start(t), bustest.Context(t)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var tries atomic.Int32
+	seen, done := make(chan int, 10), make(chan error, 1)
+	go func() {
+		done <- bus.Work(ctx, c, bus.StreamTasks, "test", bus.AllTasks, func(_ context.Context, m bus.Meta, n note) error {
+			if n.N == 1 && tries.Add(1) == 1 {
+				return errors.New("first try fails")
+			}
+			seen <- n.N
+			return nil
+		})
+	}()
+	if _, err := c.JS.Publish(ctx, subject, []byte("not json")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.JS.Publish(ctx, subject, []byte(`{"n":1}`)); err != nil {
+		t.Fatal(err)
+	}
+	if n := <-seen; n != 1 {
+		t.Errorf("got %d", n)
+	}
+	bustest.Until(t, 10*time.Second, "the garbage is a dead letter", func() bool {
+		s, err := c.JS.Stream(ctx, bus.StreamDeadletters)
+		if err != nil {
+			return false
+		}
+		info, err := s.Info(ctx)
+		return err == nil && info.State.Msgs == 1
+	})
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestConcurrentLogWritesAreAllOnDisk(t *testing.T) {
+	t.Parallel()
+	c, ctx := bustest.Start(t), bustest.Context(t)
+	b := bus.NewBatcher(c, bus.StreamLogs)
+	run, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- b.Run(run) }()
+	var wg sync.WaitGroup
+	for i := range 200 {
+		wg.Go(func() {
+			if err := b.Put(ctx, bus.LogSubject("c", "h", 1, "optimize", "INFO"), fmt.Sprint("id", i), note{i}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	got := map[int]bool{}
+	if err := bus.Read(ctx, c, bus.StreamLogs, bus.AllLogs, bus.From{}, func(_ bus.Meta, n note) error { got[n.N] = true; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 200 {
+		t.Errorf("%d of 200 acknowledged writes are there", len(got))
+	}
+	short, stop := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer stop()
+	if err := b.Put(short, "drydock.log.c.h.1.t.INFO", "x", note{}); !errors.Is(err, bus.ErrStopped) {
+		t.Errorf("a stopped writer answers %v", err)
+	}
+}
+
+func TestSecondProcessOnOneStoreIsRefused(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	bustest.StartServer(t, bus.ServerConfig{Dir: dir})
+	if _, err := bus.StartServer(bus.ServerConfig{Dir: dir, User: "u", Password: "p", MaxStore: 1 << 30, Log: bustest.Log(t)}); !errors.Is(err, bus.ErrStoreLocked) {
+		t.Errorf("two servers on one store: %v", err)
+	}
+}
+
+func TestStoreOfAClusteredServerIsRefused(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "mode"), []byte("clustered\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bus.StartServer(bus.ServerConfig{Dir: dir, User: "u", Password: "p", MaxStore: 1 << 30, Log: bustest.Log(t)}); !errors.Is(err, bus.ErrStoreForeign) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestBusyPortIsAnErrorAndNotAnExit(t *testing.T) {
+	t.Parallel()
+	s, _ := bustest.StartServer(t, bus.ServerConfig{Listen: "127.0.0.1:0"})
+	_, err := bus.StartServer(bus.ServerConfig{Dir: t.TempDir(), Listen: s.Addr(), User: "u", Password: "p", MaxStore: 1 << 30, Log: bustest.Log(t)})
+	if err == nil {
+		t.Fatal("two servers on one port")
+	}
+}
+
+func TestStateSurvivesARestart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	cfg := bus.ServerConfig{Dir: dir, User: "u", Password: "p", MaxStore: 16 << 30, Log: bustest.Log(t)}
+	ctx := bustest.Context(t)
+	for i := range 2 {
+		s, err := bus.StartServer(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := bus.ConnectInProcess(s, "t", cfg.Log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Declare(ctx, bus.DefaultLimits()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Append(ctx, bus.StreamTasks, subject, bus.NewMessageID(), uint64(i), note{i}); err != nil {
+			t.Errorf("run %d: %v", i, err)
+		}
+		if err := errors.Join(c.Close(), s.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestPasswordIsMadeOnceAndPrivate(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "nats")
+	a, err := bus.Password(dir, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := bus.Password(dir, "")
+	if err != nil || a != b || len(a) < 40 {
+		t.Errorf("%q, %q, %v", a, b, err)
+	}
+	if st, err := os.Stat(filepath.Join(dir, "password")); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", st.Mode(), err)
+	}
+	if c, _ := bus.Password(dir, "mine"); c != "mine" {
+		t.Error("the configured password is not used")
+	}
+}

@@ -1,0 +1,87 @@
+package bus
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Conn is a connection to the bus, in-process or over the network; both behave alike. Safe for concurrent use.
+type Conn struct {
+	NC  *nats.Conn
+	JS  jetstream.JetStream
+	log *slog.Logger
+}
+
+// Remote says how to reach an external NATS server or cluster (`nats-url`).
+type Remote struct {
+	URL      string
+	User     string
+	Password string
+	TLS      *tls.Config // optional
+}
+
+// ConnectInProcess connects to the embedded server. The connection follows the server through its in-place restarts.
+func ConnectInProcess(s *Server, name string, log *slog.Logger) (*Conn, error) {
+	return dial("", log, nats.Name(name), nats.InProcessServer(s), nats.UserInfo(s.cfg.User, s.cfg.Password))
+}
+
+// ConnectRemote connects to an external server and goes on trying for ever when it is away.
+func ConnectRemote(r Remote, name string, log *slog.Logger) (*Conn, error) {
+	opts := []nats.Option{nats.Name(name), nats.UserInfo(r.User, r.Password)}
+	if r.TLS != nil {
+		opts = append(opts, nats.Secure(r.TLS))
+	}
+	return dial(r.URL, log, opts...)
+}
+
+func dial(url string, log *slog.Logger, opts ...nats.Option) (*Conn, error) {
+	opts = append(opts,
+		nats.MaxReconnects(-1), nats.ReconnectWait(250*time.Millisecond), nats.ReconnectJitter(100*time.Millisecond, time.Second),
+		nats.ReconnectBufSize(-1), // a write while disconnected is an error at once, not a hope
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				log.Warn("bus connection lost", "err", err)
+			}
+		}),
+		nats.ReconnectHandler(func(*nats.Conn) { log.Info("bus connection is back") }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("bus", "err", err) }),
+	)
+	nc, err := nats.Connect(url, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the bus: %w", err)
+	}
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(5*time.Second))
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("open jetstream: %w", err)
+	}
+	return &Conn{NC: nc, JS: js, log: log}, nil
+}
+
+// Close flushes what was published and disconnects.
+func (c *Conn) Close() error {
+	err := c.NC.FlushTimeout(2 * time.Second)
+	c.NC.Close()
+	if errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrConnectionReconnecting) {
+		return nil
+	}
+	return err
+}
+
+// Ready is nil when the bus answers JetStream requests.
+func (c *Conn) Ready(ctx context.Context) error {
+	if !c.NC.IsConnected() {
+		return errors.New("not connected to the bus")
+	}
+	if _, err := c.JS.AccountInfo(ctx); err != nil {
+		return fmt.Errorf("ask the bus: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,211 @@
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Meta is where a message stands in its stream.
+type Meta struct {
+	Stream    string
+	Subject   string
+	Seq       uint64
+	Time      time.Time
+	Delivered uint64 // how often this consumer got it, from 1
+}
+
+// From says where [Follow] begins.
+type From struct {
+	LastPerSubject bool      // the last message of every subject, then what comes
+	Seq            uint64    // from this sequence on (0: all), when LastPerSubject is false
+	Since          time.Time // from this time on, when set
+}
+
+func (f From) policy(cfg *jetstream.OrderedConsumerConfig) {
+	switch {
+	case f.LastPerSubject:
+		cfg.DeliverPolicy = jetstream.DeliverLastPerSubjectPolicy
+	case !f.Since.IsZero():
+		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &f.Since
+	case f.Seq > 1:
+		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, f.Seq
+	default:
+		cfg.DeliverPolicy = jetstream.DeliverAllPolicy
+	}
+}
+
+// Follow gives every message of the stream whose subject matches filter to handle, in order, from where from says,
+// until ctx ends (nil) or handle returns an error (that error). caughtUp, if not nil, is called once when everything
+// that was in the stream at the start has been handled. Messages that do not decode are logged and passed over: a
+// reader must not stop for what a newer version wrote. It survives lost connections and server restarts.
+func Follow[T any](ctx context.Context, c *Conn, stream, filter string, from From, handle func(Meta, T) error, caughtUp func()) error {
+	caught := caughtUp == nil
+	for ctx.Err() == nil {
+		cfg := jetstream.OrderedConsumerConfig{FilterSubjects: []string{filter}}
+		from.policy(&cfg)
+		err := followOnce(ctx, c, stream, cfg, func(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
+			var v T
+			if err := json.Unmarshal(m.Data(), &v); err != nil {
+				c.log.Warn("pass over a message that does not decode", "subject", m.Subject(), "seq", meta.Sequence.Stream, "err", err)
+			} else if err := handle(Meta{stream, m.Subject(), meta.Sequence.Stream, meta.Timestamp, meta.NumDelivered}, v); err != nil {
+				return stopFollow{err}
+			}
+			from = From{Seq: meta.Sequence.Stream + 1} // after a break go on, not back
+			return nil
+		}, func() {
+			if !caught {
+				caught = true
+				caughtUp()
+			}
+		})
+		var stop stopFollow
+		if errors.As(err, &stop) {
+			return stop.error
+		}
+		if ctx.Err() == nil {
+			c.log.Warn("follow again", "stream", stream, "err", err)
+			pause(ctx, 200*time.Millisecond)
+		}
+	}
+	return nil
+}
+
+// stopFollow carries the error with which handle ended a Follow.
+type stopFollow struct{ error }
+
+func followOnce(ctx context.Context, c *Conn, stream string, cfg jetstream.OrderedConsumerConfig, handle func(jetstream.Msg, *jetstream.MsgMetadata) error, caughtUp func()) error {
+	cons, err := c.JS.OrderedConsumer(ctx, stream, cfg)
+	if err != nil {
+		return err
+	}
+	if info := cons.CachedInfo(); info != nil && info.NumPending == 0 && info.Delivered.Consumer == 0 {
+		caughtUp()
+	}
+	it, err := cons.Messages()
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, it.Stop)
+	defer func() {
+		stop()
+		it.Stop()
+	}()
+	for {
+		m, err := it.Next()
+		if err != nil {
+			return err
+		}
+		meta, err := m.Metadata()
+		if err != nil {
+			return err
+		}
+		if err := handle(m, meta); err != nil {
+			return err
+		}
+		if meta.NumPending == 0 {
+			caughtUp()
+		}
+	}
+}
+
+// Read gives the messages that are in the stream now to handle, then returns. handle may return [ErrStop].
+func Read[T any](ctx context.Context, c *Conn, stream, filter string, from From, handle func(Meta, T) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	err := Follow(ctx, c, stream, filter, from, handle, cancel)
+	if errors.Is(err, ErrStop) {
+		return nil
+	}
+	return err
+}
+
+// ErrStop ends a [Read] without error.
+var ErrStop = errors.New("stop")
+
+const (
+	workAckWait  = 30 * time.Second
+	workMaxTries = 20
+)
+
+// Work gives every message of the stream whose subject matches filter to handle, shared among all processes that use
+// the same durable name, until ctx ends. handle returns nil when the message is dealt with; an error brings it back
+// later, up to a bound after which it is a dead letter. Acknowledgements can be lost: handle must be idempotent.
+func Work[T any](ctx context.Context, c *Conn, stream, durable, filter string, handle func(context.Context, Meta, T) error) error {
+	for ctx.Err() == nil {
+		if err := workOnce(ctx, c, stream, durable, filter, handle); ctx.Err() == nil {
+			c.log.Warn("take up work again", "stream", stream, "consumer", durable, "err", err)
+			pause(ctx, 500*time.Millisecond)
+		}
+	}
+	return nil
+}
+
+func workOnce[T any](ctx context.Context, c *Conn, stream, durable, filter string, handle func(context.Context, Meta, T) error) error {
+	// Declared again on every start: a crash can damage a consumer's file, and NATS then only warns and drops it.
+	cons, err := c.JS.CreateOrUpdateConsumer(ctx, stream, jetstream.ConsumerConfig{
+		Durable: durable, FilterSubject: filter, AckPolicy: jetstream.AckExplicitPolicy, DeliverPolicy: jetstream.DeliverAllPolicy,
+		AckWait: workAckWait, MaxDeliver: workMaxTries, MaxAckPending: 1000,
+	})
+	if err != nil {
+		return fmt.Errorf("declare consumer %s: %w", durable, err)
+	}
+	it, err := cons.Messages(jetstream.PullMaxMessages(100))
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, it.Stop)
+	defer func() {
+		stop()
+		it.Stop()
+	}()
+	for {
+		m, err := it.Next()
+		if err != nil {
+			return err
+		}
+		work(ctx, c, m, handle)
+	}
+}
+
+func work[T any](ctx context.Context, c *Conn, m jetstream.Msg, handle func(context.Context, Meta, T) error) {
+	meta, err := m.Metadata()
+	if err != nil {
+		c.log.Error("read message metadata", "subject", m.Subject(), "err", err)
+		return
+	}
+	var v T
+	if err := json.Unmarshal(m.Data(), &v); err != nil {
+		c.log.Error("set a message aside that does not decode", "subject", m.Subject(), "seq", meta.Sequence.Stream, "err", err)
+		logAck(c, m.TermWithReason("does not decode: "+err.Error()))
+		return
+	}
+	err = handle(ctx, Meta{meta.Stream, m.Subject(), meta.Sequence.Stream, meta.Timestamp, meta.NumDelivered}, v)
+	if err == nil {
+		logAck(c, m.Ack())
+		return
+	}
+	if ctx.Err() != nil {
+		return // comes back after AckWait, here or elsewhere
+	}
+	c.log.Warn("work failed, the message comes again", "subject", m.Subject(), "seq", meta.Sequence.Stream, "delivered", meta.NumDelivered, "err", err)
+	logAck(c, m.NakWithDelay(min(time.Duration(meta.NumDelivered)*time.Second, 30*time.Second)))
+}
+
+func logAck(c *Conn, err error) {
+	if err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+		c.log.Warn("acknowledge", "err", err)
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}

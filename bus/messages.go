@@ -1,0 +1,174 @@
+package bus
+
+import (
+	"time"
+
+	"drydock/job"
+)
+
+// The type names of the messages. The version changes when a reader of the old one would misunderstand the new one.
+const (
+	TypeJob      = "drydock.v1.job"
+	TypeTick     = "drydock.v1.tick"
+	TypeLog      = "drydock.v1.log"
+	TypeProgress = "drydock.v1.progress"
+)
+
+// JobEvent is one transition of a job on StreamJobs. The state stands first so that a person reading `nats sub` sees it.
+type JobEvent struct {
+	State   job.State `json:"state"`
+	Prev    job.State `json:"prev,omitempty"`
+	Event   job.Event `json:"event"`
+	Reason  string    `json:"reason,omitempty"`
+	Actor   string    `json:"actor,omitempty"`
+	Attempt int       `json:"attempt"`
+	Type    string    `json:"type"`
+	ID      string    `json:"id"`
+	Time    time.Time `json:"time"`
+	Job     job.Job   `json:"job"`
+}
+
+// Outcome is what was decided about a tick.
+type Outcome string
+
+// The outcomes. Fired and Late start jobs, the others record why none was started.
+const (
+	// Fired: started in time, or by hand.
+	Fired Outcome = "fired"
+	// Late: started after its time, because drydock was down when it was due (scheduler-catch-up).
+	Late Outcome = "late"
+	// Skipped: due, and not run on the servers named, with the reason.
+	Skipped Outcome = "skipped"
+	// Missed: fell due while no scheduler ran, and was not caught up.
+	Missed Outcome = "missed"
+	// Armed: the schedule was switched on or its spec changed; ticks count from here.
+	Armed Outcome = "armed"
+	// Disarmed: the schedule was switched off.
+	Disarmed Outcome = "disarmed"
+)
+
+// Starts reports whether the outcome starts jobs.
+func (o Outcome) Starts() bool { return o == Fired || o == Late }
+
+// Tick is one entry of the ledger on StreamTasks.
+type Tick struct {
+	Outcome Outcome      `json:"outcome"`
+	Due     time.Time    `json:"due"` // when the schedule asked for it, UTC; the time of the request for manual runs
+	Cluster string       `json:"cluster"`
+	Task    string       `json:"task"`
+	Servers []job.Server `json:"servers,omitempty"` // the servers meant; empty for all that the task's schedule targets
+	Reason  string       `json:"reason,omitempty"`
+	Trigger job.Trigger  `json:"trigger"`
+	// Lateness is how long after Due the decision was made, in seconds.
+	Lateness float64 `json:"lateness_s"`
+	// Count is how many ticks this entry stands for when a long absence is recorded as one entry (missed only);
+	// they fell due from Due up to Until. 0 means one.
+	Count int       `json:"count,omitempty"`
+	Until time.Time `json:"until,omitzero"`
+	// Cursor is up to when this schedule has been decided. Every entry carries it on, whatever the entry is about.
+	Cursor time.Time `json:"cursor,omitzero"`
+	Spec   string    `json:"spec,omitempty"` // cron spec and zone in force, empty when disarmed
+	Zone   string    `json:"zone,omitempty"`
+	Actor  string    `json:"actor,omitempty"` // scheduler or gateway that wrote it
+	Type   string    `json:"type"`
+	ID     string    `json:"id"`
+	Time   time.Time `json:"time"`
+}
+
+// LogBatch is one decrypted batch of log lines on StreamLogs.
+type LogBatch struct {
+	Level   string     `json:"level"`
+	Lines   []string   `json:"lines"`
+	Cluster string     `json:"cluster"`
+	Server  job.Server `json:"server"`
+	Task    string     `json:"task"`
+	JobID   string     `json:"job_id,omitempty"` // empty for the client's own channels
+	Attempt int        `json:"attempt,omitempty"`
+	Type    string     `json:"type"`
+	ID      string     `json:"id"`
+	Time    time.Time  `json:"time"`
+}
+
+// Sign says what a [Progress] message is a sign of.
+type Sign string
+
+// The signs of life of a running job (architecture.md section 3).
+const (
+	SignBytes     Sign = "bytes"     // the receiver or the sender moved bytes
+	SignLog       Sign = "log"       // a log batch arrived
+	SignRow       Sign = "row"       // the job's row changed
+	SignHeartbeat Sign = "heartbeat" // drydock's own script called
+)
+
+// Progress is a sign of life, at most one a second per job and kind, not stored.
+type Progress struct {
+	Sign    Sign       `json:"sign"`
+	Bytes   int64      `json:"bytes,omitempty"` // moved so far
+	Rate    float64    `json:"rate,omitempty"`  // bytes per second over the last interval
+	Cluster string     `json:"cluster"`
+	Server  job.Server `json:"server"`
+	Task    string     `json:"task"`
+	JobID   string     `json:"job_id"`
+	Attempt int        `json:"attempt"`
+	Type    string     `json:"type"`
+	Time    time.Time  `json:"time"`
+}
+
+// OpenRequest asks a receiver to reserve a port for the stream of one attempt of a job. Repeating it for the same
+// attempt answers the same reservation.
+type OpenRequest struct {
+	Key     job.Key `json:"key"`
+	JobID   string  `json:"job_id"`
+	Attempt int     `json:"attempt"`
+	// Check opens a one-shot reservation that only hashes what comes (receive-jobs-check); no job stands behind it.
+	Check bool `json:"check,omitempty"`
+}
+
+// OpenReply is the reservation.
+type OpenReply struct {
+	Receiver string `json:"receiver"`
+	Address  string `json:"address"`
+	Port     int    `json:"port"`
+}
+
+// CloseRequest ends the reservation of an attempt, if it is still open, and removes what was not published. An open
+// stream is cut: the sender sees a reset connection.
+type CloseRequest struct {
+	JobID   string `json:"job_id"`
+	Attempt int    `json:"attempt"`
+	Reason  string `json:"reason"`
+}
+
+// CommitRequest asks the receiver that holds a complete stream to publish it: rename and manifest, or append to the
+// log. It may be repeated.
+type CommitRequest struct {
+	Job    job.Job     `json:"job"`
+	Checks []job.Check `json:"checks"`
+}
+
+// CommitReply names what was published.
+type CommitReply struct {
+	Path   string `json:"path"`
+	Backup string `json:"backup,omitempty"` // id in the catalogue
+}
+
+// CheckReply is what came through a [OpenRequest.Check] reservation.
+type CheckReply struct {
+	SHA256 string `json:"sha256"`
+	Bytes  int64  `json:"bytes"`
+}
+
+// The verbs of [ReceiverSubject].
+const (
+	VerbOpen   = "open"
+	VerbClose  = "close"
+	VerbCommit = "commit"
+	VerbCheck  = "check" // waits for the end of a Check stream
+)
+
+// The error codes of the receiver service, beside NATS's own.
+const (
+	CodeExhausted = "EXHAUSTED" // every port of the pool is in use
+	CodeGone      = "GONE"      // no such reservation or file here
+	CodeRefused   = "REFUSED"   // the request is not allowed or not possible
+)

@@ -1,0 +1,163 @@
+// Package bus is drydock's message bus: the embedded NATS server or the connection to an external one, and the one
+// place where every stream, subject, bucket and message type is named.
+//
+// It owns how things are written (compare-and-swap appends, batches) and read (followers, durable workers). What the
+// messages mean is the business of package job and of the services. See DESIGN.md beside this file.
+package bus
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// The streams (architecture.md section 2).
+const (
+	// StreamTasks is the tick ledger. Payload [Tick]. Written by schedulers and by gateways (manual runs), consumed by
+	// the schedulers' fan-out. Append-only, every write compare-and-swap on its literal subject.
+	StreamTasks = "DRYDOCK_TASKS"
+	// StreamJobs is the truth about jobs. Payload [JobEvent] with the whole job. Written by package store only,
+	// compare-and-swap on the literal subject of the (cluster, server, task).
+	StreamJobs = "DRYDOCK_JOBS"
+	// StreamLogs holds decrypted log batches. Payload [LogBatch]. Written by gateways, in atomic batches.
+	StreamLogs = "DRYDOCK_LOGS"
+	// StreamAlerts holds conditions opened and closed.
+	StreamAlerts = "DRYDOCK_ALERTS"
+	// StreamDeadletters captures JetStream's max-deliveries and terminated advisories.
+	StreamDeadletters = "DRYDOCK_DEADLETTERS"
+)
+
+// The buckets.
+const (
+	// BucketState is what serverstate.json held: `<cluster>.<server>.<task>` with the last and recent jobs. A
+	// projection of StreamJobs; it may be deleted at any time.
+	BucketState = "drydock_serverstate"
+	// BucketCatalog holds one backup manifest per `<cluster>.<server>.<backup id>`.
+	BucketCatalog = "drydock_catalog"
+	// BucketKeys holds what gateways share: the key that signs tokens.
+	BucketKeys = "drydock_keys"
+)
+
+// DurableFanout is the durable consumer on StreamTasks that all schedulers share.
+const DurableFanout = "scheduler-fanout"
+
+// ReceiverService is the name of the receivers' micro service, as `nats micro ls` shows it.
+const ReceiverService = "drydock-receiver"
+
+// SubjectReceiverOpen reserves a port on any receiver ([OpenRequest], [OpenReply]); receivers share it as a queue group.
+const SubjectReceiverOpen = "drydock.receiver.open"
+
+// Wildcards for those who listen to everything.
+const (
+	AllTasks    = "drydock.task.>"
+	AllJobs     = "drydock.job.>"
+	AllLogs     = "drydock.log.>"
+	AllAlerts   = "drydock.alert.>"
+	AllProgress = "drydock.progress.>"
+)
+
+// NoServer stands where a server's tokens would, for what concerns a whole cluster.
+const NoServer = "_"
+
+// TaskSubject is `drydock.task.<cluster>.<task>`: the ledger of one schedule.
+func TaskSubject(cluster, task string) string {
+	return "drydock.task." + token(cluster, clusterSafe) + "." + task
+}
+
+// JobSubject is `drydock.job.<cluster>.<host>.<port>.<task>`: the slot of at most one live job.
+func JobSubject(cluster, host string, port int, task string) string {
+	return "drydock.job." + slot(cluster, host, port) + "." + task
+}
+
+// LogSubject is `drydock.log.<cluster>.<host>.<port>.<task>.<level>`.
+func LogSubject(cluster, host string, port int, task, level string) string {
+	return "drydock.log." + slot(cluster, host, port) + "." + task + "." + level
+}
+
+// ProgressSubject is `drydock.progress.<cluster>.<host>.<port>.<task>`, core NATS, not stored.
+func ProgressSubject(cluster, host string, port int, task string) string {
+	return "drydock.progress." + slot(cluster, host, port) + "." + task
+}
+
+// ReceiverSubject is `drydock.receiver.<instance>.<verb>`: a request to one receiver.
+func ReceiverSubject(instance, verb string) string {
+	return "drydock.receiver." + token(instance, clusterSafe) + "." + verb
+}
+
+// StateKey is `<cluster>.<host>.<port>.<name>` in BucketState; names that begin with `_` are no tasks.
+func StateKey(cluster, host string, port int, name string) string {
+	return slot(cluster, host, port) + "." + name
+}
+
+// CatalogKey is `<cluster>.<host>.<port>.<backup id>` in BucketCatalog.
+func CatalogKey(cluster, host string, port int, id string) string {
+	return slot(cluster, host, port) + "." + id
+}
+
+func slot(cluster, host string, port int) string {
+	return token(cluster, clusterSafe) + "." + ServerToken(host, port)
+}
+
+// ServerToken is host and port as two tokens: lower case; letters, digits and `-` stay, `.` becomes `_`, anything else
+// `=HH`. 10.0.1.5 port 3306 is `10_0_1_5.3306`. [ParseServerToken] is the inverse (up to letter case).
+func ServerToken(host string, port int) string {
+	return hostToken(host) + "." + strconv.Itoa(port)
+}
+
+func hostToken(host string) string {
+	return strings.ReplaceAll(token(strings.ToLower(host), hostSafe), ".", "_")
+}
+
+// ErrToken is returned for a text that no encoder here wrote.
+var ErrToken = errors.New("not a server token")
+
+// ParseServerToken decodes what [ServerToken] wrote. Errors: [ErrToken].
+func ParseServerToken(s string) (host string, port int, err error) {
+	h, p, ok := strings.Cut(s, ".")
+	if port, err = strconv.Atoi(p); !ok || err != nil || strconv.Itoa(port) != p {
+		return "", 0, fmt.Errorf("%w: %q", ErrToken, s)
+	}
+	var b strings.Builder
+	for i := 0; i < len(h); i++ {
+		switch c := h[i]; {
+		case c == '_':
+			b.WriteByte('.')
+		case c != '=':
+			b.WriteByte(c)
+		default:
+			if i+3 > len(h) {
+				return "", 0, fmt.Errorf("%w: %q", ErrToken, s)
+			}
+			v, err := strconv.ParseUint(h[i+1:i+3], 16, 8)
+			if err != nil {
+				return "", 0, fmt.Errorf("%w: %q", ErrToken, s)
+			}
+			b.WriteByte(byte(v))
+			i += 2
+		}
+	}
+	if host = b.String(); hostToken(host) != h {
+		return "", 0, fmt.Errorf("%w: %q", ErrToken, s)
+	}
+	return host, port, nil
+}
+
+func alnum(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-'
+}
+func hostSafe(c byte) bool    { return alnum(c) || c == '.' }
+func clusterSafe(c byte) bool { return alnum(c) || c == '_' }
+
+// token writes every byte that is not safe as `=HH`, so that a name never becomes a wildcard or two tokens.
+func token(s string, safe func(byte) bool) string {
+	var b strings.Builder
+	for i := range len(s) {
+		if safe(s[i]) {
+			b.WriteByte(s[i])
+		} else {
+			fmt.Fprintf(&b, "=%02X", s[i])
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,115 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Bound limits one stream.
+type Bound struct {
+	MaxAge   time.Duration
+	MaxBytes int64
+}
+
+// Limits are the bounds of the streams and how many replicas they have (configuration keys nats-*).
+type Limits struct {
+	Replicas                               int // 1 for the embedded server
+	Tasks, Jobs, Logs, Alerts, Deadletters Bound
+}
+
+// DefaultLimits suit years of running one site on one disk.
+func DefaultLimits() Limits {
+	const day = 24 * time.Hour
+	return Limits{
+		Replicas:    1,
+		Tasks:       Bound{400 * day, 1 << 30},
+		Jobs:        Bound{400 * day, 4 << 30},
+		Logs:        Bound{30 * day, 4 << 30},
+		Alerts:      Bound{400 * day, 256 << 20},
+		Deadletters: Bound{90 * day, 64 << 20},
+	}
+}
+
+const bucketBytes = 512 << 20 // room for 10,000 servers' state, twice
+
+func streams(l Limits) []jetstream.StreamConfig {
+	base := func(name, subject, about string, b Bound) jetstream.StreamConfig {
+		return jetstream.StreamConfig{
+			Name: name, Description: about, Subjects: []string{subject}, Storage: jetstream.FileStorage,
+			Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld, Replicas: max(l.Replicas, 1),
+			MaxAge: b.MaxAge, MaxBytes: b.MaxBytes, AllowDirect: true, Compression: jetstream.S2Compression,
+			Duplicates: min(2*time.Minute, max(b.MaxAge, time.Second)),
+		}
+	}
+	tasks := base(StreamTasks, AllTasks, "tick ledger: every due tick and manual run, with its outcome", l.Tasks)
+	tasks.DenyDelete, tasks.Metadata = true, schema(TypeTick)
+	jobs := base(StreamJobs, AllJobs, "every job-state transition, with the whole job", l.Jobs)
+	jobs.DenyDelete, jobs.Metadata = true, schema(TypeJob)
+	logs := base(StreamLogs, AllLogs, "decrypted log batches from the database hosts", l.Logs)
+	logs.AllowAtomicPublish, logs.Metadata = true, schema(TypeLog)
+	alerts := base(StreamAlerts, AllAlerts, "conditions opened and closed, notifications sent", l.Alerts)
+	dead := base(StreamDeadletters, "", "messages that could not be processed (JetStream advisories)", l.Deadletters)
+	dead.Subjects = []string{
+		"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES." + StreamTasks + ".>",
+		"$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED." + StreamTasks + ".>",
+	}
+	state := bucket(BucketState, "last and recent jobs per server and task (projection of DRYDOCK_JOBS)", l)
+	if l.Replicas <= 1 {
+		// It is rebuilt from the log, so it need not pay for a sync per write. Only unreplicated streams can do this.
+		state.PersistMode = jetstream.AsyncPersistMode
+	}
+	return []jetstream.StreamConfig{
+		tasks, jobs, logs, alerts, dead, state,
+		bucket(BucketCatalog, "one manifest per backup", l),
+		bucket(BucketKeys, "what gateways share: token signing key", l),
+	}
+}
+
+func schema(typ string) map[string]string { return map[string]string{"drydock.schema": typ} }
+
+// bucket is a key-value bucket spelled as the stream that it is, which is the only way to choose its persistence.
+func bucket(name, about string, l Limits) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name: "KV_" + name, Description: about, Subjects: []string{"$KV." + name + ".>"}, Storage: jetstream.FileStorage,
+		Replicas: max(l.Replicas, 1), MaxMsgsPerSubject: 1, MaxBytes: bucketBytes, Discard: jetstream.DiscardNew,
+		AllowRollup: true, DenyDelete: true, AllowDirect: true, Duplicates: 2 * time.Minute,
+	}
+}
+
+// needsLevel is the JetStream API level of atomic batches and of everything else that drydock asks for.
+const needsLevel = 2
+
+// ErrOldServer is returned by [Conn.Declare] for an external server that lacks something drydock needs.
+var ErrOldServer = errors.New("nats server is too old")
+
+// Declare creates every stream and bucket or brings it up to date. It is idempotent, and it also heals streams whose
+// metadata a crash damaged: NATS adopts the messages it finds.
+// Errors: [ErrOldServer], or what the server refused.
+func (c *Conn) Declare(ctx context.Context, l Limits) error {
+	info, err := c.JS.AccountInfo(ctx)
+	if err != nil {
+		return fmt.Errorf("ask the bus for its limits: %w", err)
+	}
+	if info.API.Level < needsLevel {
+		return fmt.Errorf("%w: its JetStream API level is %d, drydock needs %d (nats-server 2.12 or newer)", ErrOldServer, info.API.Level, needsLevel)
+	}
+	for _, cfg := range streams(l) {
+		if _, err := c.JS.CreateOrUpdateStream(ctx, cfg); err != nil {
+			return fmt.Errorf("declare stream %s: %w", cfg.Name, err)
+		}
+	}
+	return nil
+}
+
+// Bucket opens one of the buckets that [Conn.Declare] made.
+func (c *Conn) Bucket(ctx context.Context, name string) (jetstream.KeyValue, error) {
+	kv, err := c.JS.KeyValue(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("open bucket %s: %w", name, err)
+	}
+	return kv, nil
+}

@@ -1,0 +1,84 @@
+// Package bustest starts a real embedded bus for one test.
+package bustest
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"testing"
+	"time"
+
+	"drydock/bus"
+)
+
+// Start gives a connection to a fresh embedded server with every stream declared. Both end with the test.
+func Start(t testing.TB) *bus.Conn {
+	t.Helper()
+	_, c := StartServer(t, bus.ServerConfig{})
+	return c
+}
+
+// StartServer is [Start] with a server the test can look at; empty fields of cfg get test defaults.
+func StartServer(t testing.TB, cfg bus.ServerConfig) (*bus.Server, *bus.Conn) {
+	t.Helper()
+	if cfg.Dir == "" {
+		cfg.Dir = t.TempDir()
+	}
+	if cfg.MaxStore == 0 {
+		cfg.MaxStore = 16 << 30
+	}
+	if cfg.User == "" {
+		cfg.User, cfg.Password = "drydock", "test"
+	}
+	if cfg.Log == nil {
+		cfg.Log = Log(t)
+	}
+	s, err := bus.StartServer(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	c, err := bus.ConnectInProcess(s, t.Name(), cfg.Log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.NC.Close() })
+	if err := c.Declare(Context(t), bus.DefaultLimits()); err != nil {
+		t.Fatal(err)
+	}
+	return s, c
+}
+
+// Context ends with the test, or after a minute.
+func Context(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// Log discards what the code under test logs.
+func Log(t testing.TB) *slog.Logger {
+	t.Helper()
+	return slog.New(slog.NewTextHandler(io.Discard, nil))
+}
+
+// Until waits until ok answers true, and fails the test when it does not within d.
+func Until(t testing.TB, d time.Duration, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(d)
+	defer deadline.Stop()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-deadline.C:
+			t.Fatalf("not within %s: %s", d, what)
+		case <-tick.C:
+		}
+	}
+}
