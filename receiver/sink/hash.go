@@ -1,0 +1,64 @@
+package sink
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+	"lukechampine.com/blake3"
+)
+
+// blocks keeps the read buffers of ended streams for the next ones.
+var blocks = sync.Pool{New: func() any { return new([blockSize]byte) }}
+
+func newHash(algo string) (hash.Hash, error) {
+	switch algo {
+	case BLAKE3:
+		return blake3.New(32, nil), nil
+	case SHA256:
+		return sha256.New(), nil
+	}
+	return nil, fmt.Errorf("check sink: unknown hash %q", algo)
+}
+
+func hexSum(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)) }
+
+// HashFile reads a file again and returns its hash (lower-case hexadecimal, as in [Result]) and its
+// size in bytes. It ends early with the context's cause. What it read is dropped from the page
+// cache, so that verifying a large backup does not evict a database's pages on the same machine.
+func HashFile(ctx context.Context, path, algo string) (sum string, size int64, err error) {
+	h, err := newHash(algo)
+	if err != nil {
+		return "", 0, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return "", 0, err
+	}
+	defer f.Close()
+	block := blocks.Get().(*[blockSize]byte)
+	defer blocks.Put(block)
+	for {
+		if ctx.Err() != nil {
+			return "", 0, fmt.Errorf("hash %s: %w", path, context.Cause(ctx))
+		}
+		n, err := io.ReadFull(f, block[:])
+		_, _ = h.Write(block[:n]) // never fails, see hash.Hash
+		size += int64(n)
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			return hexSum(h), size, nil
+		}
+		if err != nil {
+			return "", 0, fmt.Errorf("hash %s: %w", path, err)
+		}
+		if size%windowSize == 0 {
+			_ = unix.Fadvise(int(f.Fd()), size-windowSize, windowSize, unix.FADV_DONTNEED)
+		}
+	}
+}
