@@ -185,7 +185,7 @@ func (s Server) String() string { return net.JoinHostPort(s.Host, strconv.Itoa(s
 
 // Note is one remark on the configuration. It never holds a secret.
 type Note struct {
-	// Pos is "file:line", or "environment" for a DRYDOCK_ variable.
+	// Pos is "file:line", the file alone, or the name of a DRYDOCK_ variable.
 	Pos string
 	// Key is the key it is about, "" for a whole file or section.
 	Key string

@@ -1,0 +1,151 @@
+package config
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+)
+
+// graphitePort belongs to Graphite in this ecosystem (wire.md section 6).
+const graphitePort = 10002
+
+// checkGlobal looks at what only several global keys together can tell.
+func (l *loader) checkGlobal(g *Global) {
+	l.checkPair("api-https-cert", g.APICert, "api-https-key", g.APIKey)
+	l.checkPair("nats-tls-cert", g.NATS.TLSCert, "nats-tls-key", g.NATS.TLSKey)
+	l.checkPorts(g)
+	l.checkBus(&g.NATS)
+}
+
+func (l *loader) checkPair(certKey, cert, keyKey, key string) {
+	switch {
+	case cert != "" && key == "":
+		l.problem(l.where(certKey, nil), certKey, "is set without %s; set both or none", keyKey)
+	case cert == "" && key != "":
+		l.problem(l.where(keyKey, nil), keyKey, "is set without %s; set both or none", certKey)
+	}
+}
+
+// ownPort is a port of drydock and the key it comes from.
+type ownPort struct {
+	key  string
+	port int
+}
+
+// ownPorts lists the ports that this configuration makes drydock listen on, apart from the pool.
+func ownPorts(g *Global) []ownPort {
+	ports := []ownPort{{"api-port", g.APIPort}}
+	if g.HTTPServer {
+		ports = append(ports, ownPort{"http-port", g.HTTPPort})
+	}
+	if g.NATS.URL == "" {
+		_, text, _ := net.SplitHostPort(g.NATS.Listen)
+		port, _ := strconv.Atoi(text) // listenAddress checked it
+		ports = append(ports, ownPort{"nats-listen", port})
+	}
+	return slices.DeleteFunc(ports, func(p ownPort) bool { return p.port == 0 })
+}
+
+func (l *loader) checkPorts(g *Global) {
+	const pool = "scheduler-db-servers-sender-ports"
+	own := ownPorts(g)
+	for i, p := range own {
+		for _, q := range own[:i] {
+			if p.port == q.port {
+				l.problem(l.where(p.key, nil), p.key, "port %d is also that of %s; choose another", p.port, q.key)
+			}
+		}
+		l.checkPrivileged(p.key, p.port)
+	}
+	own = append(own, ownPort{"Graphite, which shares these hosts", graphitePort})
+	for _, port := range g.Receiver.Ports {
+		for _, p := range own {
+			if p.port == port {
+				l.problem(l.where(pool, nil), pool, "port %d is that of %s; choose another", port, p.key)
+			}
+		}
+		l.checkPrivileged(pool, port)
+	}
+}
+
+func (l *loader) checkPrivileged(key string, port int) {
+	if port < 1024 && !l.root {
+		l.problem(l.where(key, nil), key, "port %d is below 1024 and drydock does not run as root; choose one from 1024 to 65535", port)
+	}
+}
+
+func (l *loader) checkBus(n *NATS) {
+	if n.Replicas%2 == 0 {
+		l.problem(l.where("nats-replicas", nil), "nats-replicas", "%d copies cannot form a majority; write 1, 3 or 5", n.Replicas)
+	}
+	if n.URL != "" {
+		return // the space and the address are the external server's
+	}
+	if n.Replicas > 1 {
+		l.problem(l.where("nats-replicas", nil), "nats-replicas", "the embedded server keeps one copy; set nats-url or write 1")
+	}
+	var sum int64
+	for _, s := range []Limit{n.Tasks, n.Jobs, n.Logs, n.Alerts, n.DeadLetters} {
+		if sum += s.MaxBytes; sum < 0 || sum > n.MaxStore {
+			l.problem(l.where("nats-max-store", nil), "nats-max-store",
+				"%s is less than all nats-*-max-bytes together; raise it or lower them", formatSize(n.MaxStore))
+			break
+		}
+	}
+	host, _, _ := net.SplitHostPort(n.Listen)
+	addr, err := netip.ParseAddr(host)
+	if loopback := host == "localhost" || err == nil && addr.IsLoopback(); !loopback && n.TLSCert == "" {
+		l.warn(l.where("nats-listen", nil), "nats-listen", "passwords cross the network in clear; set nats-tls-cert and nats-tls-key")
+	}
+}
+
+// checkClusters looks at each cluster as a whole and at all of them together.
+func (l *loader) checkClusters(clusters []Cluster) {
+	if len(clusters) == 0 {
+		l.warn(l.def.pos, "", "has no cluster; add a section such as [prod] with db-servers-hosts and db-servers-credential")
+	}
+	owner := map[Server]string{}
+	for i, c := range clusters {
+		s := l.clusters[i]
+		for _, server := range c.Servers {
+			if other, taken := owner[server]; taken {
+				l.warn(l.where("db-servers-hosts", s), "db-servers-hosts", "server %s is also in cluster %q; its jobs would run twice", server, other)
+			}
+			owner[server] = c.Name
+		}
+		l.checkBackupHosts(c, s)
+		l.checkSchedules(c, s)
+	}
+}
+
+func (l *loader) checkBackupHosts(c Cluster, s *section) {
+	const key = "db-servers-backup-hosts"
+	for _, server := range c.BackupHosts {
+		if len(c.Servers) > 0 && !slices.Contains(c.Servers, server) {
+			l.problem(l.where(key, s), key, "server %s is not in db-servers-hosts of cluster %q; add it there or remove it here", server, c.Name)
+		}
+	}
+}
+
+func (l *loader) checkSchedules(c Cluster, s *section) {
+	for _, t := range []struct {
+		key string
+		Schedule
+	}{
+		{"scheduler-db-servers-logs", c.Logs},
+		{"scheduler-db-servers-physical-backup", c.PhysicalBackup},
+		{"scheduler-db-servers-optimize", c.Optimize},
+	} {
+		if !t.Enabled {
+			continue
+		}
+		if !c.Scheduler {
+			l.warn(l.where(t.key, s), t.key, "is on but monitoring-scheduler is off, so it never fires in cluster %q", c.Name)
+		}
+		if spec, err := parseCron(t.Cron); err == nil && firesPerMinute(spec) > 1 {
+			l.warn(l.where(t.key+"-cron", s), t.key+"-cron",
+				`%q fires %d times a minute: of six fields the first is seconds; write "0 * * * * *" for every minute`, t.Cron, firesPerMinute(spec))
+		}
+	}
+}

@@ -1,0 +1,165 @@
+package config
+
+import (
+	"slices"
+	"strings"
+)
+
+// later are the switches of maintenance.txt that a later version will have. Off they do no harm; on they are an
+// error, because a schedule that never runs without a word is worse than a refused start.
+var later = map[string]string{
+	"scheduler-db-servers-logical-backup":    "logical backups",
+	"scheduler-db-servers-analyze":           "the scheduled ANALYZE TABLE",
+	"scheduler-db-servers-logs-table-rotate": "the rotation of log tables",
+	"scheduler-rolling-restart":              "the rolling restart",
+	"scheduler-rolling-reprov":               "the rolling reprovisioning",
+	"scheduler-jobs-ssh":                     "running the script over SSH",
+	"scheduler-db-servers-receiver-use-ssl":  "TLS on the stream ports",
+	"backup-restic":                          "the restic archive",
+	"onpremise-ssh":                          "running the script over SSH",
+}
+
+// laterSettings belong to those switches and mean nothing without them: names, or prefixes ending in "-".
+var laterSettings = []string{
+	"scheduler-db-servers-logical-backup-cron", "scheduler-db-servers-analyze-cron",
+	"scheduler-db-servers-logs-table-rotate-cron", "scheduler-db-servers-logs-table-keep",
+	"scheduler-rolling-restart-cron", "scheduler-rolling-reprov-cron", "scheduler-jobs-ssh-cron",
+	"scheduler-jobs-exec-remote", "backup-restic-", "onpremise-",
+}
+
+// foreign are keys of replication-manager that drydock has no use for: names, or prefixes ending in "-". They are
+// passed over, so that one file can serve both programs.
+var foreign = []string{
+	// Topology, failover and replication: drydock never changes who is primary.
+	"failover-", "switchover-", "check-", "force-", "autorejoin", "autorejoin-", "autoseed", "replication-",
+	"multi-master", "multi-master-", "multi-tier-slave", "topology-", "arbitration-", "prefered-master", "interactive",
+	"db-servers-prefered-master", "db-servers-ignored-hosts", "db-servers-ignored-readonly", "db-servers-delayed-hosts",
+	"db-servers-delayed-time", "db-servers-locality", "db-servers-binary-path", "db-servers-state-change-script",
+	"db-servers-connect-timeout", "db-servers-read-timeout", "db-servers-tls-", "delay-stat-", "checksum-",
+	// Proxies and service discovery.
+	"haproxy", "haproxy-", "maxscale", "maxscale-", "proxysql", "proxysql-", "proxyjanitor", "proxyjanitor-",
+	"shardproxy", "shardproxy-", "mdbshardproxy", "mdbshardproxy-", "spider", "spider-", "sphinx", "sphinx-", "myproxy",
+	"myproxy-", "extproxy", "extproxy-", "mysqlrouter", "mysqlrouter-", "proxy-servers-", "registry-", "consul",
+	// Provisioning, orchestration, secret stores, benches.
+	"prov-", "opensvc-", "kube-", "slapos-", "local-", "vault-", "git-", "cloud18", "cloud18-", "tunnel-", "sysbench-", "test",
+	// Monitoring beyond maintenance, graphs, notification.
+	"graphite-", "monitoring-ignore-", "monitoring-save-config", "monitoring-schema-change", "monitoring-schema-change-",
+	"monitoring-config-", "monitoring-confdir", "monitoring-sharedir", "monitoring-basedir", "monitoring-socket",
+	"monitoring-tenant", "monitoring-capture", "monitoring-capture-", "monitoring-queries", "monitoring-processlist",
+	"monitoring-variable-diff", "monitoring-innodb-status", "monitoring-pause", "monitoring-wait-retry",
+	"monitoring-write-heartbeat", "monitoring-write-heartbeat-", "monitoring-key-path", "monitoring-long-query-",
+	"monitoring-performance-schema", "monitoring-disk-usage", "monitoring-disk-usage-", "monitoring-error-log-length",
+	"mail-", "slack-", "teams-", "pushover-", "alert-", "verbose", "title", "keyfile",
+	// Its own server.
+	"http-auth", "http-bind-address", "http-root", "http-session-lifetime", "http-refresh-interval", "http-use-react",
+	"api-bind", "api-public-url", "api-token-timeout", "api-oauth-", "api-credentials-external",
+	"api-credentials-acl-discard", "api-https-bind", "log-file", "log-syslog", "log-rotate-", "log-sql-in-monitoring",
+	"log-heartbeat", "log-failed-election", "log-task-level", "log-backup-stream", "log-backup-stream-",
+	// Backups beyond this version.
+	"backup-keep-", "backup-keep-until-valid", "backup-lockddl", "backup-binlogs", "backup-binlogs-", "backup-binlog-",
+	"backup-logical-", "backup-mydumper-", "backup-myloader-", "backup-mysqldump-", "backup-mysqlbinlog-",
+	"backup-mysqlclient-", "backup-load-script", "backup-save-script", "backup-disk-threshold-", "backup-streaming",
+	"backup-streaming-", "backup-mbstream-", "compress-backups-", "scheduler-alert-", "scheduler-sla-rotate-cron",
+}
+
+// listed reports whether name is in list, itself or by a prefix ending in "-".
+func listed(name string, list []string) bool {
+	return slices.ContainsFunc(list, func(entry string) bool {
+		return name == entry || strings.HasSuffix(entry, "-") && strings.HasPrefix(name, entry)
+	})
+}
+
+// sortOutUnknown judges every written key that is not in the table, and every key in the wrong scope.
+func (l *loader) sortOutUnknown() {
+	known := map[string]Scope{}
+	for _, k := range Keys() {
+		known[k.Name] = k.Scope
+	}
+	for _, s := range append([]*section{l.def}, l.clusters...) {
+		for name, v := range s.values {
+			scope, ok := known[name]
+			switch {
+			case !ok:
+				l.judge(name, v)
+			case scope == ScopeGlobal && s != l.def:
+				l.problem(v.pos, name, "concerns the whole process, not cluster %q; move it to [Default]", s.name)
+			}
+		}
+	}
+	l.judgeEnv()
+}
+
+// judge decides between not built yet, foreign and misspelt.
+func (l *loader) judge(name string, v value) {
+	if what, ok := later[name]; ok {
+		if on, err := parseBool(v.text()); on || err != nil {
+			l.problem(v.pos, name, "asks for %s, which is not built yet; set it to false or remove it", what)
+		}
+		return
+	}
+	if listed(name, laterSettings) {
+		l.ignore(v.pos, name, "belongs to something that is not built yet")
+		return
+	}
+	near, distance := nearest(name)
+	// A prefix must not swallow a slip of the pen.
+	if listed(name, foreign) && (slices.Contains(foreign, name) || distance > 2) {
+		l.ignore(v.pos, name, "is a key of replication-manager that drydock has no use for")
+		return
+	}
+	l.problem(v.pos, clip(name), "is unknown; the nearest known key is %q", near)
+}
+
+// judgeEnv warns of DRYDOCK_ variables that look like a misspelt key. Others may be anything: names behind env:, or
+// what Kubernetes sets for a service called drydock.
+func (l *loader) judgeEnv() {
+	for name := range l.env {
+		rest, ok := strings.CutPrefix(name, envPrefix)
+		if !ok || l.envUsed[name] {
+			continue
+		}
+		key := strings.ToLower(strings.ReplaceAll(rest, "_", "-"))
+		if near, distance := nearest(key); distance == 1 || distance == 2 {
+			k, _ := lookup(near)
+			l.warn(pos{env: name}, "", "is no key of drydock; the nearest is %s", k.EnvName())
+		}
+	}
+}
+
+// nearest returns the known key with the least edit distance to name, the first of the table among equals.
+func nearest(name string) (string, int) {
+	name = clip(name)
+	best, least := "", -1
+	try := func(k string) {
+		if d := distance(name, k); least < 0 || d < least {
+			best, least = k, d
+		}
+	}
+	for _, k := range Keys() {
+		try(k.Name)
+	}
+	return best, least
+}
+
+// distance is the number of bytes to insert, delete or replace to make b of a, a swap of neighbours counting once.
+func distance(a, b string) int {
+	before, prev, cur := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range prev {
+		prev[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		cur[0] = i
+		for j := 1; j <= len(b); j++ {
+			change := 1
+			if a[i-1] == b[j-1] {
+				change = 0
+			}
+			cur[j] = min(prev[j]+1, cur[j-1]+1, prev[j-1]+change)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				cur[j] = min(cur[j], before[j-2]+1)
+			}
+		}
+		before, prev, cur = prev, cur, before
+	}
+	return prev[len(b)]
+}

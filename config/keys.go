@@ -1,0 +1,184 @@
+package config
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Scope says where a key may stand.
+type Scope string
+
+const (
+	// ScopeGlobal keys stand in [Default] only: there is one value per process.
+	ScopeGlobal Scope = "global"
+	// ScopeCluster keys stand in a cluster's section, or in [Default] for every cluster that does not set them.
+	ScopeCluster Scope = "cluster"
+)
+
+// Key is one row of the table of keys, as documentation and tools see it.
+type Key struct {
+	Name    string
+	Scope   Scope
+	Group   string // heading in the documentation
+	Values  string // type, unit and permitted values, for people
+	Default string // as one would write it in TOML without quotes; "" = empty
+	Doc     string // what it does, one or two sentences
+	Secret  bool   // never printed; accepts env:NAME and file:PATH
+	Require bool   // must be set for every cluster
+}
+
+// Keys returns the whole table in the order of the documentation.
+func Keys() []Key {
+	var out []Key
+	for _, k := range globalKeys(new(globals)) {
+		out = append(out, k.Key)
+	}
+	for _, k := range clusterKeys(new(Cluster)) {
+		out = append(out, k.Key)
+	}
+	return out
+}
+
+// globals is what the global keys fill: Global itself and the two halves of its users, joined in finishGlobal.
+type globals struct {
+	Global
+	credentials []User
+	acl         []User // names and grants only
+}
+
+// globalKeys binds the global half of the table to g and sets every default there.
+func globalKeys(g *globals) []key {
+	t := &table{scope: ScopeGlobal}
+
+	t.group = "Process and files"
+	t.text("monitoring-datadir", &g.Datadir, "/var/lib/drydock", "a folder",
+		"Folder of everything drydock keeps: logs, backups, the bus and generated keys. One process owns it.", notEmpty)
+	t.text("include", &g.Include, "", "a folder",
+		"Folder of further *.toml files, read in the order of their names; a later file wins. Relative to the main file.")
+	t.enum("log-format", &g.LogFormat, "text", []string{"text", "json"}, "Form of drydock's own log on standard error.")
+	t.logLevel("log-level", &g.LogLevel, slog.LevelInfo, "Least level of drydock's own log.")
+	t.duration("monitoring-ticker", &g.Ticker, 2*time.Second, bounds[time.Duration]{min: 100 * time.Millisecond},
+		"How often drydock looks at rows, leases and ports that it follows.")
+
+	t.group = "REST API and web page"
+	t.text("monitoring-address", &g.Address, "", "an address or host name",
+		"Address that the database hosts stream to. Empty: this machine's first non-loopback address.", emptyOr(bareHost))
+	t.text("bind-address", &g.BindAddress, "0.0.0.0", "an IP address",
+		"Address that the HTTP, HTTPS and stream ports listen on.", ipAddress)
+	t.boolean("http-server", &g.HTTPServer, true, "Serve the web page and the API in clear on http-port.")
+	t.number("http-port", &g.HTTPPort, 10001, bounds[int]{min: 0, max: 65535}, "a port, 0 = any free one", "Port of the web page and the API in clear.")
+	t.number("api-port", &g.APIPort, 10005, bounds[int]{min: 0, max: 65535}, "a port, 0 = any free one",
+		"Port of the API over HTTPS. Deployed scripts speak TLS to ports 443 and 10005 only.")
+	t.text("api-https-cert", &g.APICert, "", "a PEM file", "Certificate of the API. Empty: self-signed, made on first start.")
+	t.text("api-https-key", &g.APIKey, "", "a PEM file", "Private key of api-https-cert.")
+	t.credentials("api-credentials", &g.credentials, "Users of the API: user:password, comma separated or a list. Empty: nobody can log in.")
+	t.grants("api-credentials-acl-allow", &g.acl,
+		"What each user may do, as in admin:cluster db prov proxy,dba:db proxy. A word covers every grant that starts with it.")
+	t.duration("api-token-lifetime", &g.TokenLifetime, 12*time.Hour, bounds[time.Duration]{min: time.Minute}, "How long a login is good for.")
+
+	t.group = "Receiver"
+	t.text("receiver-name", &g.Receiver.Name, "", "letters, digits, dot, - and _",
+		"Name of this receiver on the bus. Empty: the machine's host name.", emptyOr(plainName))
+	t.ports("scheduler-db-servers-sender-ports", &g.Receiver.Ports, nil,
+		"Ports that streams arrive on, one per concurrent stream. Empty: any free port.")
+	t.prefixes("receiver-allow-from", &g.Receiver.AllowFrom,
+		"Further addresses that may send streams, besides the addresses of the server the stream belongs to.")
+	t.duration("receiver-accept-timeout", &g.Receiver.AcceptTimeout, 2*time.Minute, bounds[time.Duration]{min: 100 * time.Millisecond},
+		"How long a reserved port waits for its connection.")
+	t.duration("receiver-idle-timeout", &g.Receiver.IdleTimeout, 10*time.Minute, bounds[time.Duration]{min: 100 * time.Millisecond},
+		"How long an open stream may be silent before it is cut.")
+	t.duration("receiver-drain-timeout", &g.Receiver.DrainTimeout, 30*time.Second, bounds[time.Duration]{zero: "cut at once"},
+		"How long open streams may go on when drydock stops.")
+
+	t.group = "Bus"
+	natsKeys(t, &g.NATS)
+	return t.keys
+}
+
+// natsKeys adds the nats-* keys.
+func natsKeys(t *table, n *NATS) {
+	t.text("nats-listen", &n.Listen, "127.0.0.1:4222", "host:port, port 0 = any free one",
+		"Where the embedded NATS server listens for the nats CLI and further parts of drydock.", listenAddress)
+	t.text("nats-user", &n.User, "drydock", "letters, digits, dot, - and _", "User name on the bus.", plainName)
+	t.secret("nats-password", &n.Password, "Password on the bus. Empty: generated on first start, readable by the owner only.")
+	t.text("nats-url", &n.URL, "", "nats:// or tls:// URLs, comma separated",
+		"External NATS servers. Empty: the embedded server.", emptyOr(natsURLs))
+	t.number("nats-replicas", &n.Replicas, 1, bounds[int]{min: 1, max: 5}, "1, 3 or 5",
+		"Copies of each stream; more than one needs an external cluster (nats-url).")
+	t.text("nats-tls-cert", &n.TLSCert, "", "a PEM file", "Certificate of the embedded server, or of this client with nats-url.")
+	t.text("nats-tls-key", &n.TLSKey, "", "a PEM file", "Private key of nats-tls-cert.")
+	t.text("nats-tls-ca", &n.TLSCA, "", "a PEM file", "Authority that the other side's certificate must be signed by.")
+	t.size("nats-max-store", &n.MaxStore, 16*gib, "Space of the embedded server. All nats-*-max-bytes together must fit.")
+
+	const day = 24 * time.Hour
+	t.stream("tasks", &n.Tasks, Limit{400 * day, gib}, "the tick ledger")
+	t.stream("jobs", &n.Jobs, Limit{400 * day, 4 * gib}, "the history of the jobs")
+	t.stream("logs", &n.Logs, Limit{30 * day, 4 * gib}, "the log lines of the scripts")
+	t.stream("alerts", &n.Alerts, Limit{400 * day, 256 * mib}, "the alerts")
+	t.stream("deadletters", &n.DeadLetters, Limit{90 * day, 64 * mib}, "the messages that could not be processed")
+}
+
+// clusterKeys binds the cluster half of the table to c and sets every default there.
+func clusterKeys(c *Cluster) []key {
+	t := &table{scope: ScopeCluster}
+
+	t.group = "Servers"
+	t.servers("db-servers-hosts", &c.Servers, true,
+		"Database servers of the cluster: host or host:port (port 3306 if left out), IPv6 in brackets.")
+	t.credential("db-servers-credential", &c.User, &c.Password,
+		"Database account, user:password. The scripts prove who they are with the same password.")
+	t.servers("db-servers-backup-hosts", &c.BackupHosts, false,
+		"Servers that physical backups are taken from, out of db-servers-hosts. Empty: drydock chooses.")
+
+	t.group = "Schedules"
+	scheduleKeys(t, c)
+
+	t.group = "Jobs"
+	jobKeys(t, c)
+
+	t.group = "Backups"
+	t.enum("backup-physical-type", &c.BackupType, "mariabackup", []string{"mariabackup", "xtrabackup"}, "Tool of the physical backup.")
+	t.enum("compress-backups", &c.Compress, "none", []string{"none", "gzip", "zstd"},
+		"Compression of backup files while they arrive. true means gzip and false none, as in replication-manager.",
+		alias{"true", "gzip"}, alias{"false", "none"})
+	t.enum("backup-hash", &c.BackupHash, "blake3", []string{"blake3", "sha256"}, "Hash that goes into a backup's manifest.")
+	return t.keys
+}
+
+// scheduleKeys adds what decides when tasks fire.
+func scheduleKeys(t *table, c *Cluster) {
+	t.boolean("monitoring-scheduler", &c.Scheduler, false, "Main switch of the cluster's schedules. Off: nothing fires by itself.")
+	t.timezone("scheduler-timezone", &c.Timezone, time.Local, "Time zone of the cluster's cron specs.")
+	t.enum("scheduler-catch-up", &c.CatchUp, "last", []string{"none", "last", "all"},
+		"Which of the ticks that fell due while drydock was down are run afterwards.")
+	t.duration("scheduler-max-lateness", &c.MaxLateness, time.Hour, bounds[time.Duration]{min: time.Second},
+		"A tick later than this counts as missed.")
+	t.schedule("scheduler-db-servers-logs", &c.Logs, "0 0 */6 * * *", "Fetch the log files of every server.")
+	t.choices("scheduler-db-servers-logs-tasks", &c.LogsTasks, []string{"errorlog", "slowquery"},
+		[]string{"errorlog", "slowquery", "auditlog", "sqlerrorlog"}, "Which logs scheduler-db-servers-logs fetches.")
+	t.schedule("scheduler-db-servers-physical-backup", &c.PhysicalBackup, "0 0 1 * * *", "Take a physical backup.")
+	t.schedule("scheduler-db-servers-optimize", &c.Optimize, "0 0 3 * * 0", "Optimize the tables of every server.")
+}
+
+// jobKeys adds how jobs reach the database hosts and how long they may take.
+func jobKeys(t *table, c *Cluster) {
+	t.enum("scheduler-jobs-mode", &c.JobsMode, "sql", []string{"sql", "api"},
+		"How jobs reach the scripts: rows in replication_manager_schema.jobs, or the REST API without any SQL.")
+	t.boolean("api-jobs-accept-secret", &c.AcceptSecret, false,
+		"In api mode, let the encrypted password serve in place of a token, for clients that send none.")
+	t.duration("scheduler-jobs-lease", &c.Lease, 10*time.Minute, bounds[time.Duration]{min: time.Second},
+		"How long a running job may give no sign of life before it is halted.")
+	t.duration("scheduler-jobs-pickup-timeout", &c.PickupTimeout, time.Hour, bounds[time.Duration]{min: time.Second},
+		"How long a job may wait for a script to take it before it expires.")
+	t.duration("scheduler-jobs-claim-timeout", &c.ClaimTimeout, 2*time.Minute, bounds[time.Duration]{min: time.Second},
+		"How long a claimed job may show nothing before it is offered again.")
+	t.duration("scheduler-jobs-check-timeout", &c.CheckTimeout, time.Minute, bounds[time.Duration]{min: time.Second},
+		"How long the checks after a job may take before it fails.")
+	t.number("scheduler-jobs-retry", &c.Retry, 0, bounds[int]{min: 0, max: 10}, "0 to 10", "How often a halted job is tried again.")
+	t.enum("scheduler-jobs-log-level", &c.JobsLogLevel, "INFO", []string{"DEBUG", "INFO", "WARN", "ERROR"},
+		"Least level of the log lines that the scripts send.")
+	t.number("scheduler-db-servers-log-batch-size", &c.LogBatchSize, 5, bounds[int]{min: 1, max: 1000}, "1 to 1000 lines",
+		"Log lines that drydock's own script sends per call.")
+	t.ports("scheduler-db-servers-receiver-ports", &c.ReceiverPorts, []int{4444},
+		"Ports on the database hosts that drydock sends to; a list is spread over the servers.")
+}
