@@ -6,8 +6,9 @@ import (
 	"log/slog"
 )
 
-// Secret is a password. Every way of printing it gives "[secret]"; only Reveal hands it out. Keep it in exported
-// fields: package fmt does not ask the methods of unexported ones.
+// Secret is a password. Every way of printing it gives "[secret]"; only Reveal hands it out. Two limits of the
+// standard library: keep it in exported fields, because fmt does not ask the methods of unexported ones, and never make
+// it a map's key, because encoding/json writes string keys as they are.
 type Secret string
 
 const hidden = "[secret]"
@@ -30,5 +31,5 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(hidden) }
 // MarshalJSON hides the password.
 func (s Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + hidden + `"`), nil }
 
-// MarshalText hides the password from TOML and other text encoders, and as a map key.
+// MarshalText hides the password from TOML and other text encoders.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
