@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"os"
 )
@@ -19,7 +18,7 @@ type File struct {
 	ended  bool  // Finish or Abort was called
 
 	received int64
-	hash     hash.Hash // of the received bytes
+	hash     digest // of the received bytes
 
 	// Only with compression: Receive writes to packer, packer to buffer, buffer to stored.
 	packer io.WriteCloser
@@ -140,7 +139,7 @@ func (f *File) fill(ctx context.Context, r io.Reader, block []byte, progress fun
 }
 
 func (f *File) store(p []byte) error {
-	_, _ = f.hash.Write(p) // never fails, see hash.Hash
+	_, _ = f.hash.Write(p)
 	if f.packer == nil {
 		_, err := f.out.Write(p)
 		return err
@@ -211,7 +210,7 @@ func (f *File) Abort() error {
 // hashWriter counts and hashes what a compressor produced.
 type hashWriter struct {
 	w    io.Writer
-	hash hash.Hash
+	hash digest
 	n    int64
 }
 
