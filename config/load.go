@@ -139,7 +139,7 @@ func (l *loader) readAll(name string, data []byte) bool {
 }
 
 func (l *loader) readIncluded(include value, file string) bool {
-	if sameFile(file, include.pos.file) {
+	if sameFile(file, l.def.pos.file) {
 		return true // the main file may live in its own include folder
 	}
 	data, err := readRegular(file)

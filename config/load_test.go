@@ -220,3 +220,17 @@ func TestAllProblemsAreReportedTogetherInOrder(t *testing.T) {
 		t.Errorf("got %q\nwant %q", got, want)
 	}
 }
+
+func TestMainFileInItsOwnIncludeFolderIsReadOnce(t *testing.T) {
+	t.Parallel()
+	dir := write(t, map[string]string{"main.toml": "[Default]\ninclude = \".\"\n" + good})
+	cfg, err := Load(filepath.Join(dir, "main.toml"))
+	if err != nil || len(cfg.Warnings) > 0 {
+		t.Errorf("got %v, %v", cfg, err)
+	}
+}
+
+func TestByteOrderMarkAndWindowsLineEndsAreNoMistake(t *testing.T) {
+	t.Parallel()
+	mustParse(t, "\ufeff"+strings.ReplaceAll(good, "\n", "\r\n"))
+}
