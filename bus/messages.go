@@ -172,3 +172,21 @@ const (
 	CodeGone      = "GONE"      // no such reservation or file here
 	CodeRefused   = "REFUSED"   // the request is not allowed or not possible
 )
+
+// NextReply lists the schedules, as `drydock.scheduler.next` answers.
+type NextReply struct {
+	Schedules []ScheduleInfo `json:"schedules"`
+}
+
+// ScheduleInfo is one schedule and when it comes next.
+type ScheduleInfo struct {
+	Cluster string       `json:"cluster"`
+	Task    string       `json:"task"`
+	Enabled bool         `json:"enabled"`
+	Why     string       `json:"why,omitempty"` // why it is off
+	Spec    string       `json:"spec,omitempty"`
+	Zone    string       `json:"zone,omitempty"`
+	Servers []job.Server `json:"servers"`
+	Cursor  time.Time    `json:"cursor,omitzero"` // decided up to here
+	Next    []time.Time  `json:"next"`            // the next five, UTC
+}

@@ -45,6 +45,13 @@ const DurableFanout = "scheduler-fanout"
 // ReceiverService is the name of the receivers' micro service, as `nats micro ls` shows it.
 const ReceiverService = "drydock-receiver"
 
+// SubjectNext asks a scheduler for the schedules and their next ticks; answers [NextReply]. Served by the micro service
+// SchedulerService.
+const (
+	SubjectNext      = "drydock.scheduler.next"
+	SchedulerService = "drydock-scheduler"
+)
+
 // SubjectReceiverOpen reserves a port on any receiver ([OpenRequest], [OpenReply]); receivers share it as a queue group.
 const SubjectReceiverOpen = "drydock.receiver.open"
 
@@ -160,4 +167,34 @@ func token(s string, safe func(byte) bool) string {
 		}
 	}
 	return b.String()
+}
+
+// JobFilter is the subject filter for the jobs of a cluster, a server, a task; empty (port 0) stands for all.
+func JobFilter(cluster, host string, port int, task string) string {
+	c, h, p, t := "*", "*", "*", "*"
+	if cluster != "" {
+		c = token(cluster, clusterSafe)
+	}
+	if host != "" {
+		h = hostToken(host)
+	}
+	if port != 0 {
+		p = strconv.Itoa(port)
+	}
+	if task != "" {
+		t = token(task, clusterSafe)
+	}
+	return "drydock.job." + c + "." + h + "." + p + "." + t
+}
+
+// TaskFilter is the subject filter for the ledgers of a cluster and a task; empty stands for all.
+func TaskFilter(cluster, task string) string {
+	c, t := "*", "*"
+	if cluster != "" {
+		c = token(cluster, clusterSafe)
+	}
+	if task != "" {
+		t = token(task, clusterSafe)
+	}
+	return "drydock.task." + c + "." + t
 }

@@ -229,7 +229,7 @@ func (j Job) Advance(e Event, reason, actor string, now time.Time) (next Job, ch
 	case Retry:
 		next.Attempt++
 		next.Dispatch, next.Stream, next.Evidence, next.Backup = Dispatch{}, nil, Evidence{}, ""
-	case Withdraw:
+	case Withdraw, Release:
 		next.Dispatch = Dispatch{}
 	}
 	return next, true, nil

@@ -1,0 +1,164 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"drydock/bus"
+	"drydock/job"
+)
+
+// ManifestType is the version of [Manifest].
+const ManifestType = "drydock.v1.manifest"
+
+// Manifest describes one backup. It stands as JSON beside the backup file, as FILE.manifest.json, and in
+// drydock_catalog. Sizes are bytes, times UTC, hashes hex.
+type Manifest struct {
+	Type     string      `json:"type"`
+	ID       string      `json:"id"` // the job's id: one backup per job
+	Cluster  string      `json:"cluster"`
+	Server   job.Server  `json:"server"`
+	Task     string      `json:"task"`
+	Attempt  int         `json:"attempt"`
+	Trigger  job.Trigger `json:"trigger"`
+	Tool     string      `json:"tool,omitempty"`
+	Started  time.Time   `json:"started"` // the worker began
+	Ended    time.Time   `json:"ended"`   // the stream ended
+	Receiver string      `json:"receiver"`
+	Path     string      `json:"path"` // on the receiver's machine
+	Compress string      `json:"compress"`
+	Size     int64       `json:"size"`   // as received from the tool
+	Stored   int64       `json:"stored"` // on disk
+	Algo     string      `json:"algo"`   // of both hashes
+	Hash     string      `json:"hash"`   // of the received bytes
+	// StoredHash is the hash of the file on disk; it equals Hash when nothing was compressed.
+	StoredHash string      `json:"stored_hash"`
+	BinlogFile string      `json:"binlog_file,omitempty"`
+	BinlogPos  int64       `json:"binlog_pos,omitempty"`
+	GTID       string      `json:"gtid,omitempty"`
+	Checks     []job.Check `json:"checks"` // what made it a backup
+}
+
+// Catalog lists the backups. Safe for concurrent use.
+type Catalog struct{ c *bus.Conn }
+
+// NewCatalog uses the bucket drydock_catalog.
+func NewCatalog(c *bus.Conn) *Catalog { return &Catalog{c} }
+
+// Put records a manifest; repeating it changes nothing.
+func (c *Catalog) Put(ctx context.Context, m Manifest) error {
+	kv, err := c.c.Bucket(ctx, bus.BucketCatalog)
+	if err != nil {
+		return err
+	}
+	data, err := json.Marshal(m)
+	if err != nil {
+		return fmt.Errorf("encode manifest %s: %w", m.ID, err)
+	}
+	if _, err := kv.Put(ctx, bus.CatalogKey(m.Cluster, m.Server.Host, m.Server.Port, m.ID), data); err != nil {
+		return fmt.Errorf("record manifest %s: %w", m.ID, err)
+	}
+	return nil
+}
+
+// List reads the manifests of a cluster and a server, newest first; an empty cluster or host means all.
+func (c *Catalog) List(ctx context.Context, cluster string, server job.Server) ([]Manifest, error) {
+	kv, err := c.c.Bucket(ctx, bus.BucketCatalog)
+	if err != nil {
+		return nil, err
+	}
+	w, err := kv.WatchAll(ctx, jetstream.IgnoreDeletes())
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", bus.BucketCatalog, err)
+	}
+	defer w.Stop()
+	var out []Manifest
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case e := <-w.Updates():
+			if e == nil {
+				slices.SortFunc(out, func(a, b Manifest) int { return strings.Compare(b.ID, a.ID) })
+				return out, nil
+			}
+			var m Manifest
+			if err := json.Unmarshal(e.Value(), &m); err != nil {
+				return nil, fmt.Errorf("decode manifest %s: %w", e.Key(), err)
+			}
+			if (cluster == "" || m.Cluster == cluster) && (server.Host == "" || m.Server == server) {
+				out = append(out, m)
+			}
+		}
+	}
+}
+
+// Docs keeps small documents beside the projected states, under names that begin with `_`. Losing them is harmless:
+// what they say is found out again.
+type Docs struct{ c *bus.Conn }
+
+// NewDocs uses the bucket drydock_serverstate.
+func NewDocs(c *bus.Conn) *Docs { return &Docs{c} }
+
+// The documents of a server.
+const (
+	DocScript   = "_script"   // [ScriptDoc]
+	DocDispatch = "_dispatch" // [DispatchDoc]
+)
+
+// ScriptDoc is what drydock knows of the script on a database host.
+type ScriptDoc struct {
+	SHA256  string    `json:"sha256"`  // of the script that host sent last
+	Checked time.Time `json:"checked"` // when
+	Version string    `json:"version,omitempty"`
+	// Upgrade asks the host to take the new script (needs/jobs-upgrade).
+	Upgrade bool `json:"upgrade"`
+}
+
+// DispatchDoc remembers what is set up on a database server, so that no DDL and no look for it is repeated.
+type DispatchDoc struct {
+	Mode  job.Mode `json:"mode"` // the mode the server was last set up for
+	Table bool     `json:"table"`
+}
+
+// Get reads a document of a server into v; ok is false when there is none.
+func (d *Docs) Get(ctx context.Context, cluster string, s job.Server, name string, v any) (ok bool, err error) {
+	kv, err := d.c.Bucket(ctx, bus.BucketState)
+	if err != nil {
+		return false, err
+	}
+	e, err := kv.Get(ctx, bus.StateKey(cluster, s.Host, s.Port, name))
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read %s of %s: %w", name, s, err)
+	}
+	if err := json.Unmarshal(e.Value(), v); err != nil {
+		return false, fmt.Errorf("decode %s of %s: %w", name, s, err)
+	}
+	return true, nil
+}
+
+// Put writes a document of a server.
+func (d *Docs) Put(ctx context.Context, cluster string, s job.Server, name string, v any) error {
+	kv, err := d.c.Bucket(ctx, bus.BucketState)
+	if err != nil {
+		return err
+	}
+	data, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode %s of %s: %w", name, s, err)
+	}
+	if _, err := kv.Put(ctx, bus.StateKey(cluster, s.Host, s.Port, name), data); err != nil {
+		return fmt.Errorf("write %s of %s: %w", name, s, err)
+	}
+	return nil
+}

@@ -1,0 +1,35 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"drydock/bus"
+)
+
+const signingKey = "jwt"
+
+// SigningKey is the key that signs API tokens: 256 random bits, made by whichever gateway comes first and shared over
+// the bus, so that a token of one gateway serves at every other and after a restart.
+func SigningKey(ctx context.Context, c *bus.Conn) ([]byte, error) {
+	kv, err := c.Bucket(ctx, bus.BucketKeys)
+	if err != nil {
+		return nil, err
+	}
+	fresh := make([]byte, 32)
+	rand.Read(fresh)
+	if _, err := kv.Create(ctx, signingKey, fresh); err == nil {
+		return fresh, nil
+	} else if !errors.Is(err, jetstream.ErrKeyExists) {
+		return nil, fmt.Errorf("make the signing key: %w", err)
+	}
+	e, err := kv.Get(ctx, signingKey)
+	if err != nil {
+		return nil, fmt.Errorf("read the signing key: %w", err)
+	}
+	return e.Value(), nil
+}

@@ -1,0 +1,215 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"drydock/bus"
+	"drydock/job"
+)
+
+// TaskState is the value of `<cluster>.<server>.<task>` in drydock_serverstate: the last job of a slot and the ones
+// before it (maintenance.txt section 6.1.8.6). It is derived from DRYDOCK_JOBS; Seq says up to where.
+type TaskState struct {
+	State  job.State `json:"state"`
+	Reason string    `json:"reason,omitempty"`
+	Seq    uint64    `json:"seq"`
+	Job    job.Job   `json:"job"`
+	Recent []Run     `json:"recent,omitempty"` // newest first, without Job
+}
+
+// Run is one past job in short.
+type Run struct {
+	State   job.State   `json:"state"`
+	ID      string      `json:"id"`
+	Attempt int         `json:"attempt"`
+	Trigger job.Trigger `json:"trigger"`
+	Due     time.Time   `json:"due"`
+	Ended   time.Time   `json:"ended"`
+	Reason  string      `json:"reason,omitempty"`
+	Bytes   int64       `json:"bytes,omitempty"`
+}
+
+// RecentRuns is how many past jobs a TaskState keeps.
+const RecentRuns = 20
+
+// next folds one transition into the state.
+func (t TaskState) next(j job.Job, seq uint64) TaskState {
+	recent := t.Recent
+	if t.Job.ID != "" && t.Job.ID != j.ID {
+		recent = append([]Run{runOf(t.Job)}, recent...)
+		recent = recent[:min(len(recent), RecentRuns)]
+	}
+	return TaskState{State: j.State, Reason: j.Reason, Seq: seq, Job: j, Recent: recent}
+}
+
+func runOf(j job.Job) Run {
+	r := Run{State: j.State, ID: j.ID, Attempt: j.Attempt, Trigger: j.Trigger, Due: j.Due, Ended: j.Ended(), Reason: j.Reason}
+	if j.Stream != nil {
+		r.Bytes = j.Stream.Bytes
+	}
+	return r
+}
+
+// Projector fills drydock_serverstate from DRYDOCK_JOBS. Several may run at once. The bucket may be deleted at any time:
+// an empty one is filled from the beginning of the log.
+type Projector struct {
+	c   *bus.Conn
+	log *slog.Logger
+
+	kv   jetstream.KeyValue
+	have map[string]projected // by key; owned by Run
+}
+
+type projected struct {
+	state    TaskState
+	revision uint64
+}
+
+// NewProjector makes a projector; [Projector.Run] does the work.
+func NewProjector(c *bus.Conn, log *slog.Logger) *Projector { return &Projector{c: c, log: log} }
+
+// Run projects until ctx ends.
+func (p *Projector) Run(ctx context.Context) error {
+	kv, err := p.c.Bucket(ctx, bus.BucketState)
+	if err != nil {
+		return err
+	}
+	p.kv = kv
+	upTo, err := p.load(ctx)
+	if err != nil {
+		return err
+	}
+	return bus.Follow(ctx, p.c, bus.StreamJobs, bus.AllJobs, bus.From{Seq: upTo + 1}, func(m bus.Meta, ev bus.JobEvent) error {
+		if err := p.project(ctx, ev.Job, m.Seq); err != nil && ctx.Err() == nil {
+			p.log.Warn("project a job", "job", ev.Job, "seq", m.Seq, "err", err)
+		}
+		return nil
+	}, nil)
+}
+
+// load reads the bucket and returns the sequence up to which the log is in it. The projection is written in log order,
+// so the newest sequence in it covers everything before; a bucket that is ahead of the log belongs to another one and
+// is filled again from the beginning.
+func (p *Projector) load(ctx context.Context) (upTo uint64, err error) {
+	p.have = map[string]projected{}
+	w, err := p.kv.WatchAll(ctx, jetstream.IgnoreDeletes())
+	if err != nil {
+		return 0, fmt.Errorf("read %s: %w", bus.BucketState, err)
+	}
+	defer w.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case e := <-w.Updates():
+			if e == nil {
+				return p.checkAhead(ctx, upTo)
+			}
+			var ts TaskState
+			if err := json.Unmarshal(e.Value(), &ts); err != nil || ts.Seq == 0 {
+				continue // facts and other documents of the bucket
+			}
+			p.have[e.Key()] = projected{ts, e.Revision()}
+			upTo = max(upTo, ts.Seq)
+		}
+	}
+}
+
+func (p *Projector) checkAhead(ctx context.Context, upTo uint64) (uint64, error) {
+	s, err := p.c.JS.Stream(ctx, bus.StreamJobs)
+	if err != nil {
+		return 0, fmt.Errorf("open stream %s: %w", bus.StreamJobs, err)
+	}
+	if last := s.CachedInfo().State.LastSeq; upTo > last {
+		p.log.Warn("the state bucket is ahead of the log: filling it again", "bucket_seq", upTo, "log_seq", last)
+		for k, h := range p.have {
+			p.have[k] = projected{revision: h.revision}
+		}
+		return 0, nil
+	}
+	return upTo, nil
+}
+
+func (p *Projector) project(ctx context.Context, j job.Job, seq uint64) error {
+	key := bus.StateKey(j.Cluster, j.Server.Host, j.Server.Port, j.Task)
+	for range casTries {
+		h := p.have[key]
+		if h.state.Seq >= seq {
+			return nil
+		}
+		next := h.state.next(j, seq)
+		data, err := json.Marshal(next)
+		if err != nil {
+			return fmt.Errorf("encode state of %s: %w", key, err)
+		}
+		rev, err := p.write(ctx, key, data, h.revision)
+		if err == nil {
+			p.have[key] = projected{next, rev}
+			return nil
+		}
+		if err := p.reread(ctx, key); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("project %s: %w", key, ErrBusy)
+}
+
+// write creates the key when there is no value (a deleted one leaves a marker that Update would trip over).
+func (p *Projector) write(ctx context.Context, key string, data []byte, revision uint64) (uint64, error) {
+	if revision == 0 {
+		return p.kv.Create(ctx, key, data)
+	}
+	return p.kv.Update(ctx, key, data, revision)
+}
+
+// reread takes in what another projector wrote, or that the key is gone.
+func (p *Projector) reread(ctx context.Context, key string) error {
+	e, err := p.kv.Get(ctx, key)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		p.have[key] = projected{state: p.have[key].state}
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read state %s: %w", key, err)
+	}
+	var ts TaskState
+	if err := json.Unmarshal(e.Value(), &ts); err != nil {
+		return fmt.Errorf("decode state %s: %w", key, err)
+	}
+	p.have[key] = projected{ts, e.Revision()}
+	return nil
+}
+
+// Replay deletes the projected states and fills the bucket again from the whole log. Documents that are no projection
+// (their names begin with `_`) stay. A running projector may go on meanwhile.
+func Replay(ctx context.Context, c *bus.Conn, log *slog.Logger) (keys int, err error) {
+	kv, err := c.Bucket(ctx, bus.BucketState)
+	if err != nil {
+		return 0, err
+	}
+	names, err := kv.Keys(ctx, jetstream.MetaOnly())
+	if err != nil && !errors.Is(err, jetstream.ErrNoKeysFound) {
+		return 0, fmt.Errorf("read %s: %w", bus.BucketState, err)
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name[strings.LastIndexByte(name, '.')+1:], "_") {
+			continue
+		}
+		if err := kv.Purge(ctx, name); err != nil {
+			return 0, fmt.Errorf("purge %s: %w", name, err)
+		}
+	}
+	p := &Projector{c: c, kv: kv, log: log, have: map[string]projected{}}
+	err = bus.Read(ctx, c, bus.StreamJobs, bus.AllJobs, bus.From{}, func(m bus.Meta, ev bus.JobEvent) error {
+		return p.project(ctx, ev.Job, m.Seq)
+	})
+	return len(p.have), err
+}
