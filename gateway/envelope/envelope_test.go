@@ -164,17 +164,18 @@ func TestMissingSecretOnlyWhereAllowed(t *testing.T) {
 func TestHandBuiltJSONIsKept(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct{ log, want string }{
-		"raw tab and newline":    {"a\tb\nc\rd", "a\tb\nc\rd"},
-		"terminal colours":       {"\x1b[31mred\x1b[0m", "\x1b[31mred\x1b[0m"},
-		"NUL and bell":           {"a\x00b\x07", "a\x00b\x07"},
-		"not UTF-8":              {"caf\xe9 \xff\xfe!", "caf\uFFFD \uFFFD\uFFFD!"},
-		"UTF-8":                  {"日本 é", "日本 é"},
-		"proper escapes":         {`q\"q b\\s s\/ n\n t\t \u00e9 \ud83d\ude00 \b\f\r`, "q\"q b\\s s/ n\n t\t é 😀 \b\f\r"},
-		"half a pair":            {`\ud83d x \ude00`, "\uFFFD x \uFFFD"},
-		"half a pair and escape": {`\ud83d\u0041`, "\uFFFDA"},
-		"unknown escapes":        {`\d+ \$x \x41 \u12 \uzzzz \' \`, `\d+ \$x \x41 \u12 \uzzzz \' \`},
-		"backslash before raw":   {"a\\\nb\\\x01", "a\\\nb\\\x01"},
-		"braces and quotes":      {`}{ \"server\":\"x\" ]`, `}{ "server":"x" ]`},
+		"raw tab and newline":     {"a\tb\nc\rd", "a\tb\nc\rd"},
+		"terminal colours":        {"\x1b[31mred\x1b[0m", "\x1b[31mred\x1b[0m"},
+		"NUL and bell":            {"a\x00b\x07", "a\x00b\x07"},
+		"not UTF-8":               {"caf\xe9 \xff\xfe!", "caf\uFFFD \uFFFD\uFFFD!"},
+		"UTF-8":                   {"日本 é", "日本 é"},
+		"proper escapes":          {`q\"q b\\s s\/ n\n t\t \u00e9 \ud83d\ude00 \b\f\r`, "q\"q b\\s s/ n\n t\t é 😀 \b\f\r"},
+		"half a pair":             {`\ud83d x \ude00`, "\uFFFD x \uFFFD"},
+		"half a pair and escape":  {`\ud83d\u0041`, "\uFFFDA"},
+		"unknown escapes":         {`\d+ \$x \x41 \u12 \uzzzz \' \`, `\d+ \$x \x41 \u12 \uzzzz \' \`},
+		"backslash before raw":    {"a\\\nb\\\x01", "a\\\nb\\\x01"},
+		"quotes, then a lone one": {`say \"hi\", c:\`, `say "hi", c:\`},
+		"braces and quotes":       {`}{ \"server\":\"x\" ]`, `}{ "server":"x" ]`},
 	} {
 		for order, text := range map[string]string{
 			"last":  `{"server":"` + server + `","log":"` + tc.log + `"}`,
@@ -185,6 +186,13 @@ func TestHandBuiltJSONIsKept(t *testing.T) {
 				t.Errorf("%s, %s: %q, %v; want %q", name, order, id.Log, err, tc.want)
 			}
 		}
+	}
+}
+
+func TestNobodyIsNotTheServerWithoutAName(t *testing.T) {
+	t.Parallel()
+	if _, err := New("").Identify([]byte(`{"log":"x"}`), "", ""); err != ErrSealed {
+		t.Errorf("an identity without a server: %v", err)
 	}
 }
 

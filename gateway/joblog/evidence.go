@@ -111,15 +111,16 @@ func (r *reader) line(l Line) {
 	case r.jobLine(l.Text):
 		return
 	case r.position(l.Text), r.metadata(l.Text), r.version(l.Text):
-	case makesEndLine(r.task) && endLine.MatchString(l.Text):
+	case strings.Contains(l.Text, "completed OK!") && makesEndLine(r.task) && endLine.MatchString(l.Text):
 		r.ev.Completed = true
 	}
 	if l.Level == Error {
 		r.ev.addError(r.about(l.Text))
 	}
-	if bareTable.MatchString(l.Text) {
+	switch {
+	case !strings.Contains(l.Text, " ") && bareTable.MatchString(l.Text):
 		r.table = l.Text
-	} else if !checkWord.MatchString(l.Text) {
+	case r.table != "" && !checkWord.MatchString(l.Text):
 		r.table = ""
 	}
 }
@@ -168,7 +169,7 @@ var (
 )
 
 func (r *reader) position(text string) bool {
-	if !strings.Contains(text, "position") || strings.Contains(text, "slave binlog position") || strings.Contains(text, "master host") {
+	if !strings.Contains(text, "position") || strings.Contains(text, "slave binlog position") {
 		return false
 	}
 	if m := ownPosition.FindStringSubmatch(text); m != nil {
@@ -254,7 +255,7 @@ var checkWord = regexp.MustCompile(`^(?:note|Note|info|status|warning|Warning|Er
 
 // about puts the table's name before an error of mysqlcheck, which would be of no use without it.
 func (r *reader) about(text string) string {
-	if checkWord.MatchString(text) && r.table != "" {
+	if r.table != "" && checkWord.MatchString(text) {
 		return r.table + ": " + text
 	}
 	return text

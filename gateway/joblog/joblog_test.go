@@ -118,6 +118,7 @@ func TestPositions(t *testing.T) {
 		"set only":              {"MySQL binlog position: GTID of the last change '" + u1 + ":1-2'", "", 0, u1 + ":1-2"},
 		"the source's":          {"MySQL slave binlog position: master host '10.0.0.1', filename 'mysql-bin.000006', position '99'", "", 0, ""},
 		"the source's, old":     {"MySQL slave binlog position: filename 'mysql-bin.000006', position '99', master host '10.0.0.1'", "", 0, ""},
+		"the source's, no host": {"MySQL slave binlog position: filename 'mysql-bin.000006', position '99'", "", 0, ""},
 		"own, then source's":    {"MySQL binlog position: filename 'own.1', position '5'\nMySQL slave binlog position: master host 'h', filename 'src.6', position '99'", "own.1", 5, ""},
 		"the later wins":        {"MySQL binlog position: filename 'b.1', position '5', GTID of the last change '0-1-1'\nMySQL binlog position: filename 'b.2', position '6'", "b.2", 6, ""},
 		"no number":             {"MySQL binlog position: filename 'b.1', position '99999999999999999999'", "", 0, ""},
