@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"log/slog"
 	"reflect"
 	"strings"
 	"sync"
@@ -186,6 +188,18 @@ func TestHandBuiltJSONIsKept(t *testing.T) {
 				t.Errorf("%s, %s: %q, %v; want %q", name, order, id.Log, err, tc.want)
 			}
 		}
+	}
+}
+
+func TestPrintedIdentityHasNoSecret(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	id := Identity{Server: server, Secret: "hunter2", Job: "01J"}
+	slog.New(slog.NewTextHandler(&out, nil)).Info("x", "id", id)
+	slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "id", id)
+	fmt.Fprintf(&out, "%v %+v %s", id, &id, id)
+	if strings.Contains(out.String(), "hunter2") || !strings.Contains(out.String(), "01J") {
+		t.Errorf("printed %s", out.String())
 	}
 }
 

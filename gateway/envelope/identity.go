@@ -4,13 +4,14 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
+	"fmt"
 )
 
 // Identity is what a client says about itself and its work: the JSON object inside a sealed body. Only Server is in all
 // of them. Members it does not know are ignored, and so is an optional member of an unexpected type.
 type Identity struct {
 	Server string // "HOST:PORT" as in the route
-	Secret string // the server's password; older clients leave it out of write-log. Never log it
+	Secret string `json:"-"` // the server's password; older clients leave it out of write-log. Never log it
 
 	// write-log (wire.md section 2); older clients leave Level out.
 	Level string // of the whole batch, the client's spelling
@@ -28,6 +29,11 @@ type Identity struct {
 	// Against replay, from drydock's own script; zero from older clients.
 	Time  int64  // when it was sealed, Unix seconds
 	Nonce string // random, hex
+}
+
+// String leaves the secret and the texts out, so that an identity that ends in a log line or an error tells no password.
+func (id Identity) String() string {
+	return fmt.Sprintf("%s job=%s attempt=%d", id.Server, id.Job, id.Attempt)
 }
 
 // An Option makes [Cipher.Identify] stricter.
