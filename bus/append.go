@@ -140,3 +140,18 @@ func Request[Rep any](ctx context.Context, c *Conn, subject string, req any) (re
 	}
 	return rep, nil
 }
+
+// Listen gives the messages of a core subject to handle until the subscription ends; what does not decode is passed
+// over.
+func Listen[T any](c *Conn, subject string, handle func(T)) (*nats.Subscription, error) {
+	sub, err := c.NC.Subscribe(subject, func(m *nats.Msg) {
+		var v T
+		if err := json.Unmarshal(m.Data, &v); err == nil {
+			handle(v)
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("subscribe to %s: %w", subject, err)
+	}
+	return sub, nil
+}
