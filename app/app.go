@@ -1,0 +1,207 @@
+// Package app is the life of one drydock process: which roles run in it, what each is configured with, in which order
+// they start and in which they stop. It is the only package that knows both the configuration and the services.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"drydock/bus"
+	"drydock/config"
+	"drydock/gateway"
+	"drydock/receiver"
+	"drydock/scheduler"
+	"drydock/store"
+)
+
+// The roles a process can take (architecture.md section 1).
+const (
+	RoleScheduler = "scheduler"
+	RoleGateway   = "gateway"
+	RoleReceiver  = "receiver"
+)
+
+// Roles lists all roles, in the order of their start.
+var Roles = []string{RoleReceiver, RoleGateway, RoleScheduler}
+
+// Options is what a process is started with.
+type Options struct {
+	Config  *config.Config
+	Roles   []string // empty: all
+	Version string
+	Log     *slog.Logger
+	// Reload brings a freshly read configuration (SIGHUP); its sender owns it and never closes it.
+	Reload <-chan *config.Config
+	// Cut, when it ends, cuts a stop short (a second signal). Optional.
+	Cut context.Context
+	// Started is called once when every role runs. Optional.
+	Started func(Addresses)
+}
+
+// Addresses is where a running process listens.
+type Addresses struct {
+	HTTP string // empty when off
+	API  string
+	NATS string // empty when the bus is external or has no listener
+}
+
+// Run starts the roles and blocks until ctx ends or one of them fails; then it stops them in the reverse order.
+// Errors: why a role could not start, ended by itself, or did not stop.
+func Run(ctx context.Context, o Options) error {
+	if err := checkRoles(o.Roles); err != nil {
+		return err
+	}
+	if o.Cut == nil {
+		o.Cut = context.Background()
+	}
+	p := &process{Options: o, life: newLifecycle(o.Log)}
+	err := p.start(ctx)
+	if err == nil {
+		if o.Started != nil {
+			o.Started(p.addrs)
+		}
+		err = p.serve(ctx)
+	}
+	return errors.Join(err, p.life.stop(o.Cut))
+}
+
+func checkRoles(roles []string) error {
+	for _, r := range roles {
+		if !slices.Contains(Roles, r) {
+			return fmt.Errorf("unknown role %q: the roles are %s", r, strings.Join(Roles, ", "))
+		}
+	}
+	return nil
+}
+
+// process is what the parts of one process share.
+type process struct {
+	Options
+	life  *lifecycle
+	addrs Addresses
+
+	conn      *bus.Conn
+	view      *store.View
+	catalog   *store.Catalog
+	scheduler *scheduler.Scheduler // nil without the role
+	health    func() error
+}
+
+func (p *process) has(role string) bool { return len(p.Roles) == 0 || slices.Contains(p.Roles, role) }
+
+// start brings everything up: the bus, the view, then the roles from the inside out. What was started before an error
+// is in the lifecycle and stopped by the caller.
+func (p *process) start(ctx context.Context) error {
+	if err := os.MkdirAll(p.Config.Global.Datadir, 0o700); err != nil {
+		return fmt.Errorf("create monitoring-datadir: %w", err)
+	}
+	if err := p.startBus(ctx); err != nil {
+		return err
+	}
+	p.view = store.NewView(p.conn)
+	p.catalog = store.NewCatalog(p.conn)
+	type ready struct {
+		name string
+		run  func(context.Context) error
+	}
+	var made []ready // they run after the view, once every one of them has registered what it watches
+	for _, role := range []struct {
+		name string
+		make func(context.Context) (run func(context.Context) error, err error)
+	}{
+		{RoleReceiver, p.newReceiver},
+		{RoleGateway, p.newGateway},
+		{RoleScheduler, p.newScheduler},
+	} {
+		if !p.has(role.name) {
+			continue
+		}
+		run, err := role.make(ctx)
+		if err != nil {
+			return fmt.Errorf("start %s: %w", role.name, err)
+		}
+		made = append(made, ready{role.name, run})
+	}
+	p.life.start("view", p.view.Run)
+	select {
+	case <-p.view.Ready():
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	for _, r := range made {
+		p.life.start(r.name, r.run)
+	}
+	return nil
+}
+
+func (p *process) startBus(ctx context.Context) error {
+	name := "drydock " + strings.Join(p.Roles, ",")
+	log := p.Log.With("component", "bus")
+	p.health = func() error { return nil }
+	if p.Config.Global.NATS.URL == "" {
+		srv, err := startEmbedded(p.Config, log)
+		if err != nil {
+			return err
+		}
+		p.life.onStop("nats server", srv.Close)
+		p.life.start("nats watch", srv.Run)
+		p.health = srv.Health
+		if p.addrs.NATS = srv.Addr(); p.addrs.NATS != "" {
+			if err := os.WriteFile(listenerFile(p.Config), []byte(p.addrs.NATS), 0o600); err != nil {
+				return fmt.Errorf("record where the bus listens: %w", err)
+			}
+		}
+		if p.conn, err = bus.ConnectInProcess(srv, name, log); err != nil {
+			return err
+		}
+	} else {
+		remote, err := Remote(p.Config)
+		if err != nil {
+			return err
+		}
+		if p.conn, err = bus.ConnectRemote(remote, name, log); err != nil {
+			return err
+		}
+	}
+	p.life.onStop("bus connection", p.conn.Close)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	return p.conn.Declare(ctx, limits(p.Config))
+}
+
+// serve waits for the end, and takes new configurations in.
+func (p *process) serve(ctx context.Context) error {
+	ended := make(chan error, 1)
+	go func() { ended <- p.life.wait(ctx) }()
+	for {
+		select {
+		case err := <-ended:
+			return err
+		case cfg := <-p.Reload:
+			p.reload(cfg)
+		}
+	}
+}
+
+// reload takes over the schedules. Everything else needs a restart, and the log says so.
+func (p *process) reload(cfg *config.Config) {
+	if p.scheduler != nil {
+		if err := p.scheduler.Reload(schedulerConfig(cfg, p.Log)); err != nil {
+			p.Log.Error("keep the old schedules", "err", err)
+			return
+		}
+	}
+	for _, what := range needRestart(p.Config, cfg) {
+		p.Log.Warn("this change of the configuration takes effect after a restart", "what", what)
+	}
+	p.Log.Info("configuration reloaded", "file", cfg.File)
+}
+
+// actor names a role of this process in states and reasons.
+func actor(role string, cfg *config.Config) string { return role + "@" + cfg.Global.Receiver.Name }

@@ -1,0 +1,287 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"drydock/bus"
+	"drydock/config"
+	"drydock/job"
+)
+
+// Status is the outcome of one checked item.
+type Status string
+
+// The outcomes.
+const (
+	OK   Status = "OK"
+	Warn Status = "WARN"
+	Fail Status = "FAIL"
+)
+
+// Item is one line of [Check].
+type Item struct {
+	Status Status `json:"status"`
+	Name   string `json:"name"`
+	Detail string `json:"detail"`         // what was found
+	Hint   string `json:"hint,omitempty"` // what to do about it
+}
+
+const (
+	checkTimeout = 5 * time.Second
+	lowSpace     = 1 << 30 // bytes
+)
+
+// Check looks at the configuration, this machine and every server, and changes nothing: data folder, ports, the
+// advertised address, the bus, and per server the login and the privileges that drydock needs.
+func Check(ctx context.Context, cfg *config.Config) []Item {
+	items := []Item{{OK, "configuration", fmt.Sprintf("%s: %d clusters", cfg.File, len(cfg.Clusters)), ""}}
+	for _, w := range cfg.Warnings {
+		items = append(items, Item{Warn, "configuration", w.String(), ""})
+	}
+	items = append(items, checkDatadir(cfg))
+	items = append(items, checkAddress(cfg))
+	running, busItem := checkBus(ctx, cfg)
+	items = append(items, busItem)
+	items = append(items, checkPorts(cfg, running)...)
+	items = append(items, checkTLS(cfg)...)
+	for _, c := range cfg.Clusters {
+		items = append(items, checkSchedules(c))
+		items = append(items, checkServers(ctx, c)...)
+	}
+	return items
+}
+
+func checkDatadir(cfg *config.Config) Item {
+	dir := cfg.Global.Datadir
+	it := Item{Fail, "monitoring-datadir", dir, "create it, owned by the user that runs drydock, mode 0700"}
+	probe := dir
+	for {
+		if _, err := os.Stat(probe); err == nil || probe == filepath.Dir(probe) {
+			break
+		}
+		probe = filepath.Dir(probe) // it will be made at start: look at where
+	}
+	if err := syscall.Access(probe, 2 /* W_OK */); err != nil {
+		it.Detail = fmt.Sprintf("%s is not writable: %v", probe, err)
+		return it
+	}
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(probe, &st); err != nil {
+		it.Detail = err.Error()
+		return it
+	}
+	free := int64(st.Bavail) * st.Bsize
+	it = Item{OK, "monitoring-datadir", fmt.Sprintf("%s: %d MiB free", dir, free>>20), ""}
+	if free < lowSpace {
+		it.Status, it.Hint = Warn, "backups and the bus need room: free some space"
+	}
+	return it
+}
+
+func checkAddress(cfg *config.Config) Item {
+	a, err := cfg.Global.AdvertisedAddress()
+	if err != nil {
+		return Item{Fail, "monitoring-address", err.Error(), "set it to the address that the database hosts reach"}
+	}
+	if ip := net.ParseIP(a); ip != nil && ip.IsLoopback() {
+		return Item{Warn, "monitoring-address", a, "only database servers on this machine can stream to it"}
+	}
+	return Item{OK, "monitoring-address", a, ""}
+}
+
+// checkBus says whether a drydock runs with this configuration; it is no fault if none does.
+func checkBus(ctx context.Context, cfg *config.Config) (running bool, it Item) {
+	conn, err := Dial(cfg, quietLog())
+	switch {
+	case err == nil:
+		defer conn.NC.Close()
+		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+		defer cancel()
+		if _, err := bus.Request[bus.NextReply](ctx, conn, bus.SubjectNext, struct{}{}); err != nil {
+			return true, Item{Warn, "bus", "answers, but no scheduler does", "start a process with the role scheduler"}
+		}
+		return true, Item{OK, "bus", "drydock is running", ""}
+	case cfg.Global.NATS.URL != "":
+		return false, Item{Fail, "bus", err.Error(), "is the NATS server of nats-url up, and are nats-user and nats-password right?"}
+	default:
+		return false, Item{OK, "bus", "not running; `drydock serve` starts it", ""}
+	}
+}
+
+// checkPorts tries to bind what drydock would bind. A running drydock holds them itself.
+func checkPorts(cfg *config.Config, running bool) (items []Item) {
+	g := cfg.Global
+	if running {
+		return []Item{{OK, "ports", "held by the running drydock", ""}}
+	}
+	try := func(name, host string, port int) {
+		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+		if err != nil {
+			items = append(items, Item{Fail, name, err.Error(), "choose another port or stop what uses it (ss -ltnp)"})
+			return
+		}
+		_ = l.Close()
+		items = append(items, Item{OK, name, fmt.Sprintf("%d can be bound", port), ""})
+	}
+	if g.HTTPServer {
+		try("http-port", g.BindAddress, g.HTTPPort)
+	}
+	try("api-port", g.BindAddress, g.APIPort)
+	for _, p := range g.Receiver.Ports {
+		try("scheduler-db-servers-sender-ports", g.BindAddress, p)
+	}
+	if host, port, err := net.SplitHostPort(g.NATS.Listen); err == nil && g.NATS.URL == "" {
+		if n, err := strconv.Atoi(port); err == nil {
+			try("nats-listen", host, n)
+		}
+	}
+	return items
+}
+
+func checkTLS(cfg *config.Config) []Item {
+	g := cfg.Global
+	if g.APICert == "" {
+		return []Item{{OK, "api-https-cert", "self-signed, made on first start", ""}}
+	}
+	if _, err := tls.LoadX509KeyPair(g.APICert, g.APIKey); err != nil {
+		return []Item{{Fail, "api-https-cert", err.Error(), "give a PEM certificate and its key"}}
+	}
+	return []Item{{OK, "api-https-cert", g.APICert, ""}}
+}
+
+func checkSchedules(c config.Cluster) Item {
+	name := c.Name + ": schedules"
+	var on []string
+	for _, s := range schedules(c) {
+		if s.Enabled {
+			on = append(on, s.Task)
+		}
+	}
+	switch {
+	case !c.Scheduler:
+		return Item{Warn, name, "monitoring-scheduler is off", "nothing runs by itself until it is true"}
+	case len(on) == 0:
+		return Item{Warn, name, "no task is scheduled", "set scheduler-db-servers-physical-backup, -logs or -optimize"}
+	}
+	return Item{OK, name, strings.Join(on, ", "), ""}
+}
+
+// checkServers looks at all servers of a cluster, several at once.
+func checkServers(ctx context.Context, c config.Cluster) []Item {
+	out := make([][]Item, len(c.Servers))
+	const atOnce = 16
+	slots := make(chan struct{}, atOnce)
+	var wg sync.WaitGroup
+	for i, s := range Servers(c.Servers) {
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+			defer cancel()
+			out[i] = checkServer(ctx, c, s)
+		})
+	}
+	wg.Wait()
+	var items []Item
+	for _, o := range out {
+		items = append(items, o...)
+	}
+	return items
+}
+
+func checkServer(ctx context.Context, c config.Cluster, s job.Server) []Item {
+	name := c.Name + ": " + s.String()
+	mc := mysql.NewConfig()
+	mc.Net, mc.Addr, mc.User, mc.Passwd = "tcp", s.Addr(), c.User, c.Password.Reveal()
+	mc.Timeout, mc.ReadTimeout, mc.WriteTimeout = checkTimeout, checkTimeout, checkTimeout
+	mc.Logger = &mysql.NopLogger{}
+	connector, err := mysql.NewConnector(mc)
+	if err != nil {
+		return []Item{{Fail, name, err.Error(), "see db-servers-credential"}}
+	}
+	db := sql.OpenDB(connector)
+	defer func() { _ = db.Close() }()
+	var version string
+	var readOnly bool
+	if err := db.QueryRowContext(ctx, "SELECT @@version, @@global.read_only").Scan(&version, &readOnly); err != nil {
+		return []Item{serverFailure(c, name, err)}
+	}
+	items := []Item{{OK, name, version, ""}}
+	if c.JobsMode == "sql" {
+		items = append(items, checkPrivileges(ctx, db, name, readOnly))
+	}
+	return items
+}
+
+func serverFailure(c config.Cluster, name string, err error) Item {
+	const accessDenied = 1045 // ER_ACCESS_DENIED_ERROR
+	var denied *mysql.MySQLError
+	if errors.As(err, &denied) && denied.Number == accessDenied {
+		return Item{Fail, name, err.Error(), "see db-servers-credential, and that the user may connect from this host"}
+	}
+	if c.JobsMode == "api" {
+		return Item{Warn, name, err.Error(), "the database is down or not reachable; in api mode the jobs do not need it"}
+	}
+	return Item{Fail, name, err.Error(), "is it up, and does a firewall let this host in?"}
+}
+
+// checkPrivileges tries what the jobs table needs: switching the session's binary log off, and writing while the
+// server is read-only.
+func checkPrivileges(ctx context.Context, db *sql.DB, name string, readOnly bool) Item {
+	name += " privileges"
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return Item{Fail, name, err.Error(), ""}
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := conn.ExecContext(ctx, "SET SESSION sql_log_bin=0"); err != nil {
+		return Item{Fail, name, err.Error(), "grant BINLOG ADMIN (MariaDB), SESSION_VARIABLES_ADMIN (MySQL) or SUPER: the jobs table stays out of the binary log"}
+	}
+	grants, err := grantsOf(ctx, conn)
+	if err != nil {
+		return Item{Warn, name, err.Error(), ""}
+	}
+	if readOnly && !hasAny(grants, "ALL PRIVILEGES ON *.*", "SUPER", "READ_ONLY ADMIN", "CONNECTION_ADMIN") {
+		return Item{Fail, name, "the server is read-only and the user may not write", "grant READ_ONLY ADMIN (MariaDB) or SUPER, or use scheduler-jobs-mode = \"api\""}
+	}
+	return Item{OK, name, "may write the jobs table", ""}
+}
+
+func grantsOf(ctx context.Context, conn *sql.Conn) (grants string, err error) {
+	rows, err := conn.QueryContext(ctx, "SHOW GRANTS")
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var g string
+		if err := rows.Scan(&g); err != nil {
+			return "", err
+		}
+		grants += g + "\n"
+	}
+	return grants, rows.Err()
+}
+
+func hasAny(s string, words ...string) bool {
+	for _, w := range words {
+		if strings.Contains(s, w) {
+			return true
+		}
+	}
+	return false
+}

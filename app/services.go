@@ -1,0 +1,155 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"reflect"
+	"slices"
+
+	"drydock/config"
+	"drydock/gateway"
+	"drydock/job"
+	"drydock/receiver"
+	"drydock/scheduler"
+	"drydock/store"
+)
+
+func quietLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// schedules lists every task that a cluster's keys can schedule, the ones that are off with the key that switches
+// them on: switching off is recorded in the ledger too.
+func schedules(c config.Cluster) []scheduler.Schedule {
+	entry := func(task, key string, s config.Schedule) scheduler.Schedule {
+		e := scheduler.Schedule{Task: task, Spec: s.Cron, Enabled: s.Enabled && c.Scheduler}
+		switch {
+		case !c.Scheduler:
+			e.Why = "monitoring-scheduler is false"
+		case !s.Enabled:
+			e.Why = key + " is false"
+		}
+		return e
+	}
+	out := []scheduler.Schedule{
+		entry("optimize", "scheduler-db-servers-optimize", c.Optimize),
+	}
+	for _, tool := range []string{"mariabackup", "xtrabackup"} {
+		e := entry(tool, "scheduler-db-servers-physical-backup", c.PhysicalBackup)
+		if tool != c.BackupType {
+			e.Enabled, e.Why = false, "backup-physical-type is "+c.BackupType
+		}
+		out = append(out, e)
+	}
+	for _, t := range job.Tasks() {
+		if t.Kind != job.KindLog {
+			continue
+		}
+		e := entry(t.Name, "scheduler-db-servers-logs", c.Logs)
+		if e.Why == "" && !slices.Contains(c.LogsTasks, t.Name) {
+			e.Enabled, e.Why = false, "scheduler-db-servers-logs-tasks does not name it"
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+func schedulerConfig(cfg *config.Config, log *slog.Logger) scheduler.Config {
+	out := scheduler.Config{Actor: actor(RoleScheduler, cfg), Log: log.With("component", "scheduler")}
+	for _, c := range cfg.Clusters {
+		out.Clusters = append(out.Clusters, scheduler.Cluster{
+			Name: c.Name, Servers: Servers(c.Servers), BackupServers: backupServers(c), Mode: job.Mode(c.JobsMode),
+			Zone: c.Timezone, CatchUp: c.CatchUp, MaxLateness: c.MaxLateness, Schedules: schedules(c),
+			Lease: c.Lease, PickupTimeout: c.PickupTimeout, ClaimTimeout: c.ClaimTimeout, CheckTimeout: c.CheckTimeout,
+			Retry: c.Retry,
+		})
+	}
+	return out
+}
+
+func (p *process) newScheduler(context.Context) (func(context.Context) error, error) {
+	cfg := schedulerConfig(p.Config, p.Log)
+	jobs := store.NewJobs(p.conn, cfg.Actor, p.view)
+	s, err := scheduler.New(cfg, p.conn, jobs, store.NewLedger(p.conn, cfg.Actor), p.view)
+	if err != nil {
+		return nil, err
+	}
+	p.scheduler = s
+	p.life.start("projection", store.NewProjector(p.conn, p.Log.With("component", "projection")).Run)
+	return s.Run, nil
+}
+
+func receiverConfig(cfg *config.Config, log *slog.Logger) (receiver.Config, error) {
+	g := cfg.Global
+	address, err := g.AdvertisedAddress()
+	if err != nil {
+		return receiver.Config{}, err
+	}
+	out := receiver.Config{
+		Name: g.Receiver.Name, DataDir: g.Datadir, Bind: g.BindAddress, Address: address, Ports: g.Receiver.Ports,
+		Reserved:  []int{g.HTTPPort, g.APIPort},
+		AllowFrom: g.Receiver.AllowFrom, AcceptTimeout: g.Receiver.AcceptTimeout, IdleTimeout: g.Receiver.IdleTimeout,
+		DrainTimeout: g.Receiver.DrainTimeout, Clusters: map[string]receiver.Cluster{}, Log: log.With("component", "receiver"),
+	}
+	for _, c := range cfg.Clusters {
+		out.Clusters[c.Name] = receiver.Cluster{Servers: Servers(c.Servers), Hash: c.BackupHash, Compress: c.Compress}
+	}
+	return out, nil
+}
+
+func (p *process) newReceiver(context.Context) (func(context.Context) error, error) {
+	cfg, err := receiverConfig(p.Config, p.Log)
+	if err != nil {
+		return nil, err
+	}
+	jobs := store.NewJobs(p.conn, actor(RoleReceiver, p.Config), p.view)
+	pool, err := receiver.New(cfg, p.conn, jobs, p.view, p.catalog)
+	if err != nil {
+		return nil, err
+	}
+	return pool.Run, nil
+}
+
+func gatewayConfig(cfg *config.Config, version string, log *slog.Logger) gateway.Config {
+	g := cfg.Global
+	out := gateway.Config{
+		Name: actor(RoleGateway, cfg), Bind: g.BindAddress, HTTPPort: g.HTTPPort, APIPort: g.APIPort,
+		CertFile: g.APICert, KeyFile: g.APIKey, TLSDir: filepath.Join(g.Datadir, "tls"),
+		Users: map[string]string{}, Grants: map[string][]string{}, TokenLifetime: g.TokenLifetime, Version: version,
+		Log: log.With("component", "gateway"),
+	}
+	if !g.HTTPServer {
+		out.HTTPPort = -1
+	}
+	for _, u := range g.Users {
+		out.Users[u.Name], out.Grants[u.Name] = u.Password.Reveal(), u.Grants
+	}
+	for _, c := range cfg.Clusters {
+		out.Clusters = append(out.Clusters, gateway.Cluster{
+			Name: c.Name, Servers: Servers(c.Servers), BackupServers: backupServers(c), Password: c.Password.Reveal(),
+			Mode: job.Mode(c.JobsMode), AcceptSecret: c.AcceptSecret, LogLevel: c.JobsLogLevel, BatchSize: c.LogBatchSize,
+			ReceiverPorts: c.ReceiverPorts,
+		})
+	}
+	return out
+}
+
+// needRestart names what changed between two configurations beside the schedules.
+func needRestart(old, fresh *config.Config) (changed []string) {
+	if !reflect.DeepEqual(old.Global, fresh.Global) {
+		changed = append(changed, "keys of [Default] that concern the whole process")
+	}
+	for _, c := range fresh.Clusters {
+		was, known := old.Cluster(c.Name)
+		if !known {
+			changed = append(changed, "new cluster "+c.Name)
+			continue
+		}
+		serves := func(c config.Cluster) any {
+			return []any{c.Servers, c.User, c.Password, c.AcceptSecret, c.JobsMode, c.JobsLogLevel, c.LogBatchSize, c.ReceiverPorts, c.Compress, c.BackupHash}
+		}
+		if !reflect.DeepEqual(serves(was), serves(c)) {
+			changed = append(changed, "servers, credentials, mode or backup form of cluster "+c.Name)
+		}
+	}
+	return changed
+}

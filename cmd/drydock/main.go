@@ -1,0 +1,116 @@
+// Command drydock schedules and runs the maintenance of MariaDB and MySQL fleets.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"drydock/app"
+	"drydock/bus"
+	"drydock/config"
+)
+
+// version is set by the build (-ldflags -X main.version=…).
+var version = "dev"
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+// exitCode lets a command end with another status than 1 without a message of its own.
+type exitCode int
+
+func (e exitCode) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+func run(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root := newRoot()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	var code exitCode
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &code):
+		return int(code)
+	default:
+		fmt.Fprintln(os.Stderr, "drydock:", err)
+		return 1
+	}
+}
+
+// cli is what the commands share.
+type cli struct {
+	file   string // --config
+	output string // -o
+}
+
+func newRoot() *cobra.Command {
+	c := &cli{}
+	root := &cobra.Command{
+		Use:   "drydock",
+		Short: "Maintenance scheduler for MariaDB and MySQL fleets that proves what it did",
+		Long: "drydock takes backups, collects logs and optimizes tables of MariaDB and MySQL servers on schedule,\n" +
+			"and calls nothing done without proof.\n\n" +
+			"Exit status: 0 all well; 1 an error, a failed check or a job that did not reach success.",
+		SilenceUsage: true, SilenceErrors: true,
+	}
+	root.PersistentFlags().StringVarP(&c.file, "config", "c", "/etc/drydock/drydock.toml", "configuration `FILE`")
+	root.AddGroup(
+		&cobra.Group{ID: "server", Title: "Running:"},
+		&cobra.Group{ID: "operate", Title: "Looking and acting (on a running drydock, over its bus):"},
+	)
+	add := func(group string, cmds ...*cobra.Command) {
+		for _, cmd := range cmds {
+			cmd.GroupID = group
+			root.AddCommand(cmd)
+		}
+	}
+	add("server", c.serveCmd(), c.checkCmd(), c.scriptCmd(), demoCmd())
+	add("operate", c.jobsCmd(), c.runCmd(), c.tailCmd(), c.cancelCmd(), c.nextCmd(), c.ticksCmd(), c.backupsCmd(), c.replayCmd(), c.natsCmd())
+	root.AddCommand(&cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), "drydock", version) },
+	})
+	return root
+}
+
+// load reads the configuration and says what it passed over.
+func (c *cli) load(log *slog.Logger) (*config.Config, error) {
+	cfg, err := config.Load(c.file)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range cfg.Warnings {
+		log.Warn(w.String())
+	}
+	return cfg, nil
+}
+
+// dial loads the configuration and connects to the drydock that runs with it.
+func (c *cli) dial() (*config.Config, *bus.Conn, error) {
+	cfg, err := config.Load(c.file)
+	if err != nil {
+		return nil, nil, err
+	}
+	conn, err := app.Dial(cfg, slog.New(slog.DiscardHandler))
+	return cfg, conn, err
+}
+
+// cliActor names the operator in states and reasons.
+func cliActor() string {
+	name := os.Getenv("SUDO_USER")
+	if name == "" {
+		name = os.Getenv("USER")
+	}
+	if name == "" {
+		name = fmt.Sprintf("uid%d", os.Getuid())
+	}
+	return "cli:" + name
+}
