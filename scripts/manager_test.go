@@ -74,6 +74,7 @@ type manager struct {
 	results  map[string]string // job-result
 	streams  map[string]*bytes.Buffer
 	stall    map[string]bool // receivers that do not read
+	closed   map[string]bool // receivers whose port is closed again at once
 	stop     map[string]bool // tasks whose heartbeat is answered stop
 	fail     func(path string) int
 	hold     func(path string) // called before the answer, outside the lock
@@ -98,15 +99,20 @@ func newManager(t *testing.T, password string, port int, overTLS bool) *manager 
 		m.server.Start()
 	}
 	t.Cleanup(func() {
+		m.release()
 		m.server.Close()
-		m.mu.Lock()
-		for _, l := range m.opened {
-			_ = l.Close()
-		}
-		m.mu.Unlock()
 		m.wg.Wait()
 	})
 	return m
+}
+
+// release closes every receiver.
+func (m *manager) release() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, c := range m.opened {
+		_ = c.Close()
+	}
 }
 
 func (m *manager) base() string {
@@ -270,6 +276,9 @@ func (m *manager) receive(task string) int {
 		return 0
 	}
 	m.opened = append(m.opened, l)
+	if m.closed[task] {
+		_ = l.Close()
+	}
 	stall := m.stall[task]
 	m.wg.Go(func() {
 		conn, err := l.Accept()
