@@ -2,6 +2,7 @@ package scripts
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/md5"
@@ -67,6 +68,7 @@ type manager struct {
 	level    string
 	foreign  bool // does not know drydock's own routes
 	jobs     []*managerJob
+	address  string   // RECEIVER_ADDRESS, when the streams go elsewhere
 	extra    []string // further lines of jobs-pending
 	calls    []string
 	lines    []string // "LEVEL text"
@@ -235,7 +237,11 @@ func (m *manager) action(path string, body []byte) (int, string) {
 		if task == "optimize" {
 			return http.StatusOK, "NO_RECEIVER_NEEDED"
 		}
-		return http.StatusOK, fmt.Sprintf("RECEIVER_PORT=%d", m.receive(task))
+		answer := fmt.Sprintf("RECEIVER_PORT=%d", m.receive(task))
+		if m.address != "" {
+			answer += "\nRECEIVER_ADDRESS=" + m.address
+		}
+		return http.StatusOK, answer
 	case "receive-jobs-check":
 		return http.StatusOK, fmt.Sprintf("RECEIVER_PORT=%d", m.receive("jobs-check"))
 	case "send-jobs-upgrade":
@@ -270,7 +276,7 @@ func (m *manager) jobState(path string, body []byte) (int, string) {
 
 // receive opens a port for one stream. Called with the lock held.
 func (m *manager) receive(task string) int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", cmp.Or(m.address, "127.0.0.1")+":0")
 	if err != nil {
 		m.t.Errorf("listen: %v", err)
 		return 0
