@@ -1,0 +1,184 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"drydock/bus"
+	"drydock/gateway/auth"
+	"drydock/scripts"
+	"drydock/store"
+)
+
+// Gateway serves the API. [New] binds, [Gateway.Run] works.
+type Gateway struct {
+	Deps
+	cfg      Config
+	log      *slog.Logger
+	auth     *auth.Auth
+	clusters map[string]*cluster
+	order    []*cluster // as configured
+	sum      string     // SHA-256 of the script, hex
+
+	servers []*http.Server // one per listener, same order
+	listen  []net.Listener // clear (if any), then TLS
+	logs    *bus.Batcher
+	signs   signs
+	checks  flights // of scripts from database hosts
+	sends   flights // of scripts to database hosts
+	work    background
+
+	stopping chan struct{} // closed by Run when intake ends; event streams listen to it
+}
+
+// New checks the configuration, gets the key that signs tokens from the bus, and binds both listeners, so that ":0" has
+// an address before [Gateway.Run]. A gateway that is never run must be closed. Errors: [ErrConfig], what the bus or the
+// listeners said.
+func New(cfg Config, deps Deps) (*Gateway, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	g := &Gateway{
+		Deps: deps, cfg: cfg, log: cfg.Log, clusters: map[string]*cluster{}, sum: scripts.Checksum(cfg.Script),
+		logs: bus.NewBatcher(deps.Conn, bus.StreamLogs), stopping: make(chan struct{}),
+	}
+	override := map[string]map[string][]string{}
+	for _, c := range cfg.Clusters {
+		ready, err := c.ready()
+		if err != nil {
+			return nil, err
+		}
+		if g.clusters[c.Name] != nil {
+			return nil, fmt.Errorf("%w: cluster %s stands twice", ErrConfig, c.Name)
+		}
+		g.clusters[c.Name], g.order, override[c.Name] = ready, append(g.order, ready), c.Grants
+	}
+	if g.auth, err = newAuth(cfg, override, deps.Conn); err != nil {
+		return nil, err
+	}
+	certificate, err := loadCertificate(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := g.bind(certificate); err != nil {
+		g.Close()
+		return nil, err
+	}
+	return g, nil
+}
+
+// keyTimeout bounds the wait for the bus in [New].
+const keyTimeout = 10 * time.Second
+
+func newAuth(cfg Config, override map[string]map[string][]string, conn *bus.Conn) (*auth.Auth, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), keyTimeout)
+	defer cancel()
+	key, err := store.SigningKey(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	a, err := auth.New(key, auth.Config{Users: cfg.Users, Grants: cfg.Grants, ClusterGrants: override, Lifetime: cfg.TokenLifetime})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	return a, nil
+}
+
+// bind opens the listeners and makes a server for each.
+func (g *Gateway) bind(certificate tls.Certificate) error {
+	handler := g.routes()
+	if g.cfg.HTTPPort >= 0 {
+		if err := g.bindPort(g.cfg.HTTPPort, "http-port", handler, nil); err != nil {
+			return err
+		}
+	}
+	return g.bindPort(g.cfg.APIPort, "api-port", handler, tlsConfig(certificate))
+}
+
+func (g *Gateway) bindPort(port int, key string, handler http.Handler, secure *tls.Config) error {
+	l, err := net.Listen("tcp", net.JoinHostPort(g.cfg.Bind, fmt.Sprint(port)))
+	if err != nil {
+		return fmt.Errorf("listen on %s (%s): %w", net.JoinHostPort(g.cfg.Bind, fmt.Sprint(port)), key, err)
+	}
+	g.listen = append(g.listen, l)
+	g.servers = append(g.servers, newServer(handler, secure, g.log))
+	return nil
+}
+
+// HTTPAddr is where the API is served in clear, nil when it is not.
+func (g *Gateway) HTTPAddr() net.Addr {
+	if g.cfg.HTTPPort < 0 {
+		return nil
+	}
+	return g.listen[0].Addr()
+}
+
+// APIAddr is where the API is served over TLS.
+func (g *Gateway) APIAddr() net.Addr { return g.listen[len(g.listen)-1].Addr() }
+
+// Close closes the listeners of a gateway that is not run. [Gateway.Run] does it by itself.
+func (g *Gateway) Close() {
+	for _, l := range g.listen {
+		l.Close()
+	}
+}
+
+// stopTimeout is what calls in flight get when the gateway stops.
+const stopTimeout = 10 * time.Second
+
+// Run serves until ctx ends (nil) or a listener fails. It stops in order: no new calls, calls in flight to their end,
+// then what runs in the background, then the log writer, on which calls wait.
+func (g *Gateway) Run(ctx context.Context) error {
+	var writer, serving sync.WaitGroup
+	writing, stopWriting := context.WithCancel(context.WithoutCancel(ctx))
+	defer writer.Wait()
+	defer stopWriting()
+	writer.Go(func() { _ = g.logs.Run(writing) }) // ends with its context only
+
+	defer g.work.stop()
+	g.work.start(context.WithoutCancel(ctx))
+
+	failed := make(chan error, len(g.servers)) // each server sends once at most
+	for i, s := range g.servers {
+		serving.Go(func() {
+			if err := serve(s, g.listen[i]); !errors.Is(err, http.ErrServerClosed) {
+				failed <- fmt.Errorf("serve on %s: %w", g.listen[i].Addr(), err)
+			}
+		})
+	}
+	g.log.Info("gateway serves", "addr", g.APIAddr(), "clear", fmt.Sprint(g.HTTPAddr()))
+
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	close(g.stopping)
+	err = errors.Join(err, g.shutdown(context.WithoutCancel(ctx)))
+	serving.Wait()
+	return err
+}
+
+func (g *Gateway) shutdown(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	errs := make([]error, len(g.servers))
+	var wg sync.WaitGroup
+	for i, s := range g.servers {
+		wg.Go(func() {
+			if err := s.Shutdown(ctx); err != nil {
+				errs[i] = fmt.Errorf("wait for calls in flight: %w", errors.Join(err, s.Close()))
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}

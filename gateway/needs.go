@@ -1,0 +1,185 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"drydock/bus"
+	"drydock/job"
+	"drydock/store"
+)
+
+// key is the slot that a call about a task is about.
+func (k *call) key(task string) job.Key {
+	return job.Key{Cluster: k.cluster.Name, Server: k.server, Task: task}
+}
+
+// needs answers whether a server should run a task, or talk on one of the client's own channels. In api mode `true` hands
+// the job to the caller.
+func (g *Gateway) needs(c *gin.Context) {
+	k, name := callOf(c), c.Param("task")
+	if job.IsChannel(name) {
+		yes, err := g.needsChannel(c.Request.Context(), k, name)
+		if err != nil {
+			g.fail(c, err)
+			return
+		}
+		yesNo(c, yes)
+		return
+	}
+	if _, err := job.TaskByName(name); err != nil {
+		g.fail(c, err)
+		return
+	}
+	j, ok := g.View.Get(k.key(name))
+	switch {
+	case !ok:
+		yesNo(c, false)
+	case j.Mode == job.API:
+		yes, err := g.claim(c, j)
+		if err != nil {
+			g.fail(c, err)
+			return
+		}
+		yesNo(c, yes)
+	default: // the row is what is taken; asking changes nothing
+		yesNo(c, j.State == job.Available || j.State.Running())
+	}
+}
+
+func (g *Gateway) needsChannel(ctx context.Context, k *call, name string) (bool, error) {
+	if name != "jobs-check" && name != "jobs-upgrade" {
+		return false, nil // main and print-defaults are for logging only
+	}
+	doc, err := g.scriptDoc(ctx, k)
+	if name == "jobs-check" {
+		return doc.stale(), err
+	}
+	return doc.Upgrade, err
+}
+
+const (
+	// openTimeout is what the receiver gets to reserve a port: a shell client waits for half a second in all.
+	openTimeout = 250 * time.Millisecond
+	// answerBy is after how long a shell client must be taken for gone (wire.md section 1).
+	answerBy = 450 * time.Millisecond
+)
+
+// noPort is the reason of a job that waits for a port; the dispatcher offers such a job again soon.
+const noPort = "no free port in the pool"
+
+// claim hands an offered job to the caller, once. A task that streams to drydock gets its port first, so that nobody holds
+// a job that cannot be done.
+func (g *Gateway) claim(c *gin.Context, j job.Job) (bool, error) {
+	begun, ctx := time.Now(), c.Request.Context()
+	if j.State != job.Available {
+		return false, nil
+	}
+	task, err := job.TaskByName(j.Task)
+	if err != nil {
+		return false, err
+	}
+	var to job.Dispatch
+	if task.Flow == job.FlowIn {
+		port, err := g.reserve(ctx, bus.OpenRequest{Key: j.Key(), JobID: j.ID, Attempt: j.Attempt})
+		if err != nil {
+			return false, g.noPort(ctx, j, err)
+		}
+		to = job.Dispatch{Receiver: port.Receiver, Address: port.Address, Port: port.Port}
+	}
+	claimed, err := g.Jobs.Apply(ctx, store.RefOf(j), store.Change{
+		Event: job.Claim, Reason: "taken by the script at " + c.Request.RemoteAddr, Edit: func(j *job.Job) { j.Dispatch = to },
+	})
+	switch {
+	case isLate(err):
+		return false, nil // another client was first, or the job has ended
+	case err != nil:
+		return false, err
+	case shellLike(c.Request) && time.Since(begun) > answerBy:
+		return false, g.giveBack(ctx, claimed)
+	}
+	return true, nil
+}
+
+// giveBack returns a job whose taker has left before the answer: it would wait for the sweeper otherwise.
+func (g *Gateway) giveBack(ctx context.Context, j job.Job) error {
+	_, err := g.Jobs.Apply(ctx, store.RefOf(j), store.Change{Event: job.Release, Reason: "the answer came too late for the script"})
+	if isLate(err) {
+		return nil
+	}
+	return err
+}
+
+// isLate tells what a report meets whose job has moved on: nothing is wrong, and nothing changes.
+func isLate(err error) bool {
+	return errors.Is(err, job.ErrTransition) || errors.Is(err, store.ErrStale) || errors.Is(err, store.ErrNone)
+}
+
+// reserve asks a receiver for a port.
+func (g *Gateway) reserve(ctx context.Context, req bus.OpenRequest) (bus.OpenReply, error) {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	return bus.Request[bus.OpenReply](ctx, g.Conn, bus.SubjectReceiverOpen, req)
+}
+
+// noPort records why an offered job cannot be taken now. The caller answers `false`: the script comes again.
+func (g *Gateway) noPort(ctx context.Context, j job.Job, cause error) error {
+	var se *bus.ServiceError
+	change := store.Change{Event: job.Withdraw, Reason: noPort}
+	if !errors.As(cause, &se) || se.Code != bus.CodeExhausted {
+		reason := "no port could be reserved: " + cause.Error()
+		if errors.Is(cause, context.DeadlineExceeded) {
+			reason = "no port could be reserved: the receiver did not answer in time"
+		}
+		g.log.Warn("reserve a port", "job", j, "err", cause)
+		change = store.Change{Event: job.Note, Reason: reason, Edit: func(j *job.Job) {
+			if j.State == job.Available {
+				j.Reason = reason
+			}
+		}}
+	}
+	if _, err := g.Jobs.Apply(ctx, store.RefOf(j), change); err != nil && !isLate(err) {
+		return err
+	}
+	return nil
+}
+
+// receiveTask tells where the stream of the job goes that the caller has taken.
+func (g *Gateway) receiveTask(c *gin.Context) {
+	k := callOf(c)
+	task, err := job.TaskByName(c.Param("task"))
+	if err != nil {
+		g.fail(c, err)
+		return
+	}
+	if task.Flow != job.FlowIn {
+		text(c, http.StatusOK, "NO_RECEIVER_NEEDED")
+		return
+	}
+	j, ok := g.View.Get(k.key(task.Name))
+	if !ok || !j.State.Live() || j.Dispatch.Port == 0 {
+		g.fail(c, errConflict.withMessage("no %s job of this server has a port", task.Name))
+		return
+	}
+	text(c, http.StatusOK, receiverAnswer(j.Dispatch, c.Request))
+}
+
+// receiverAnswer names the port, and the address to a client that can use it: the others stream to the host they use for
+// the API (wire.md section 3).
+func receiverAnswer(d job.Dispatch, r *http.Request) string {
+	out := fmt.Sprintf("RECEIVER_PORT=%d", d.Port)
+	if d.Address != "" && ownScript(r) {
+		out += "\nRECEIVER_ADDRESS=" + d.Address
+	}
+	return out
+}
+
+func ownScript(r *http.Request) bool {
+	return strings.HasPrefix(r.Header.Get("User-Agent"), "drydock-dbjobs/")
+}

@@ -1,0 +1,74 @@
+package gateway
+
+import (
+	"net/http"
+	"sync"
+
+	"github.com/gin-gonic/gin"
+)
+
+var releaseMode = sync.OnceFunc(func() { gin.SetMode(gin.ReleaseMode) })
+
+// routes is the whole API in the order of its documents: wire.md section 3, then architecture.md section 4.
+func (g *Gateway) routes() http.Handler {
+	releaseMode()
+	r := gin.New()
+	r.RedirectTrailingSlash, r.HandleMethodNotAllowed = false, true
+	if err := r.SetTrustedProxies(nil); err != nil {
+		panic(err) // only for addresses that do not parse, and there are none
+	}
+	r.Use(g.closeForShell, g.catch, detach)
+	r.NoRoute(func(c *gin.Context) { g.fail(c, errNoRoute) })
+	r.NoMethod(func(c *gin.Context) { g.fail(c, errMethod) })
+
+	// The dbjobs protocol: every route answers GET and POST alike.
+	const server = "/api/clusters/:cluster/servers/:host/:port"
+	open := both(r.Group(server, g.findServer, g.readBody))
+	job := both(r.Group(server, g.findServer, g.readBody, g.caller, g.viewReady))
+	cluster := both(r.Group("/api/clusters/:cluster", g.findCluster, g.readBody, g.channelCaller))
+
+	open("/secret-login", g.secretLogin)
+	job("/needs/:task", g.needs)
+	cluster("/jobs-log-level/:task/:level", g.logLevel)
+	job("/actions/receive-task/:task", g.receiveTask)
+	job("/actions/job-state/:task/:state", g.jobState)
+	job("/write-log/:task", g.writeLog)
+	job("/actions/receive-jobs-check", g.receiveScript)
+	job("/actions/send-jobs-upgrade", g.sendScript)
+	for _, path := range []string{"/need-config-refresh", "/config-receiver", "/config-dummy-sender", "/dbu"} {
+		open(path, func(c *gin.Context) { g.fail(c, errNoRoute) }) // asked by newer clients; only the speed of the answer matters
+	}
+
+	// What drydock's own script asks beyond the protocol.
+	job("/jobs-pending", g.pending)
+	job("/actions/heartbeat/:task", g.heartbeat)
+	job("/actions/job-result/:id", g.jobResult)
+
+	// REST, for operators.
+	r.GET("/healthz", g.health)
+	r.GET("/readyz", g.readiness)
+	r.POST("/api/login", g.readBody, g.login)
+
+	user := r.Group("/api", g.user)
+	user.GET("/clusters", g.listClusters)
+	user.GET("/clusters/:cluster/servers", g.listServers)
+	user.POST("/clusters/:cluster/servers/:host/:port/jobs/:task", g.readBody, g.viewReady, g.runOnServer)
+	user.POST("/clusters/:cluster/jobs/:task", g.readBody, g.viewReady, g.runOnCluster)
+	user.GET("/jobs", g.listJobs)
+	user.GET("/jobs/:id", g.showJob)
+	user.DELETE("/jobs/:id", g.cancelJob)
+	user.GET("/jobs/:id/log", g.showLog)
+	user.GET("/schedules", g.listSchedules)
+	user.GET("/ticks", g.listTicks)
+	user.GET("/backups", g.listBackups)
+	user.GET("/alerts", g.listAlerts)
+	return r
+}
+
+// both registers a handler for GET and POST.
+func both(group *gin.RouterGroup) func(path string, h gin.HandlerFunc) {
+	return func(path string, h gin.HandlerFunc) {
+		group.GET(path, h)
+		group.POST(path, h)
+	}
+}
