@@ -1,0 +1,221 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"drydock/bus"
+	"drydock/job"
+	"drydock/store"
+)
+
+const (
+	fanoutWidth = 16 // servers at a time
+	// fanoutTimeout bounds the work on one tick. It is below the time after which the bus hands the tick to another.
+	fanoutTimeout = 25 * time.Second
+	// fanoutPatience is the least age at which a tick is too old to start jobs, however small scheduler-max-lateness is.
+	fanoutPatience = time.Minute
+)
+
+// runFanout turns the ticks of the ledger into jobs. All schedulers of a bus share the work.
+func (s *Scheduler) runFanout(ctx context.Context) error {
+	return bus.Work(ctx, s.conn, bus.StreamTasks, bus.DurableFanout, bus.AllTasks, s.fanout)
+}
+
+// skip says why a tick starts nothing on a server; the zero Server stands for the whole cluster.
+type skip struct {
+	server job.Server
+	reason string
+}
+
+// fanout starts the jobs of one tick. It may be called again for a tick that is done in part or in whole: a slot
+// remembers the last tick that was decided for it, and a skipped entry has an id that comes from the tick.
+func (s *Scheduler) fanout(ctx context.Context, m bus.Meta, t bus.Tick) error {
+	if !t.Outcome.Starts() {
+		return nil
+	}
+	// What was begun is brought to its end on shutdown; left half done, it would come back only after the bus's patience.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fanoutTimeout)
+	defer cancel()
+
+	c, known := s.cluster(t.Cluster)
+	servers, skips := s.resolve(c, known, t)
+	recorded, err := s.recordedSkips(ctx, m, t)
+	if err != nil {
+		return err
+	}
+	for _, srv := range recorded { // decided, but perhaps the slot was not told
+		servers = slices.DeleteFunc(servers, func(x job.Server) bool { return x == srv })
+		skips = slices.DeleteFunc(skips, func(x skip) bool { return x.server == srv })
+		if err := s.markSeen(ctx, m, t, srv); err != nil {
+			return err
+		}
+	}
+	refused, err := s.startAll(ctx, m, t, c, servers)
+	for _, sk := range append(skips, refused...) {
+		err = errors.Join(err, s.recordSkip(ctx, m, t, sk))
+	}
+	return err
+}
+
+// resolve lists the servers that the tick means, and those it means in vain.
+func (s *Scheduler) resolve(c Cluster, known bool, t bus.Tick) (servers []job.Server, skips []skip) {
+	task, err := job.TaskByName(t.Task)
+	switch {
+	case !known:
+		return nil, []skip{{reason: fmt.Sprintf("%s has no cluster %q in its configuration", s.actor, t.Cluster)}}
+	case err != nil:
+		return nil, []skip{{reason: fmt.Sprintf("there is no task %q", t.Task)}}
+	case !task.Built:
+		return nil, []skip{{reason: fmt.Sprintf("this version cannot run the task %q", t.Task)}}
+	}
+	meant := t.Servers
+	if len(meant) == 0 {
+		meant = c.targets(task)
+	}
+	for _, srv := range meant {
+		if slices.Contains(c.Servers, srv) {
+			servers = append(servers, srv)
+		} else {
+			skips = append(skips, skip{srv, fmt.Sprintf("%s has no server %s in its configuration of cluster %q", s.actor, srv, t.Cluster)})
+		}
+	}
+	return servers, skips
+}
+
+// startAll creates the job of every server, several at a time. refused are those that get none, with the reason.
+func (s *Scheduler) startAll(ctx context.Context, m bus.Meta, t bus.Tick, c Cluster, servers []job.Server) (refused []skip, err error) {
+	var (
+		mu   sync.Mutex
+		wg   sync.WaitGroup
+		room = make(chan struct{}, fanoutWidth) // a token per job being created
+	)
+	for _, srv := range servers {
+		room <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-room }()
+			reason, e := s.start(ctx, m, t, c, srv)
+			mu.Lock()
+			defer mu.Unlock()
+			if reason != "" {
+				refused = append(refused, skip{srv, reason})
+			}
+			if err == nil {
+				err = e // the first is enough: the others will be like it
+			}
+		})
+	}
+	wg.Wait()
+	return refused, err
+}
+
+// start creates the job of one server, unless that was done before. A reason comes back when there must not be one.
+func (s *Scheduler) start(ctx context.Context, m bus.Meta, t bus.Tick, c Cluster, srv job.Server) (refusal string, err error) {
+	key := job.Key{Cluster: t.Cluster, Server: srv, Task: t.Task}
+	if age := s.now().Sub(t.Time); age > max(c.MaxLateness, fanoutPatience) {
+		// Decided in time, but then nobody was there to start it. Also the way in which the whole ledger of last year
+		// comes again when the bus has lost what it knew of us.
+		last, _, err := s.jobs.Last(ctx, key)
+		if err != nil && !errors.Is(err, store.ErrNone) {
+			return "", err
+		}
+		if last.Seen >= m.Seq {
+			return "", nil
+		}
+		return fmt.Sprintf("decided %s ago and not started since: no scheduler ran, and that is more than scheduler-max-lateness = %s",
+			span(age), span(c.MaxLateness)), nil
+	}
+	j, err := s.jobs.Create(ctx, job.Job{
+		State: job.Queued, ID: job.NewID(t.Due, t.ID, key), Cluster: t.Cluster, Server: srv, Task: t.Task, Mode: c.Mode,
+		Trigger: t.Trigger, Due: t.Due, Tick: t.ID, Seen: m.Seq,
+	}, startReason(t, c))
+	switch {
+	case errors.Is(err, store.ErrSeen):
+		return "", nil
+	case errors.Is(err, store.ErrLive):
+		return fmt.Sprintf("job %s is still %s since %s", j.Run(), j.State, stamp(j.Since, c.Zone)), nil
+	case err != nil:
+		return "", err
+	}
+	s.log.Info("job queued", "job", j, "trigger", t.Trigger.Kind)
+	return "", nil
+}
+
+func startReason(t bus.Tick, c Cluster) string {
+	if t.Reason != "" {
+		return t.Reason
+	}
+	return "due at " + stamp(t.Due, c.Zone)
+}
+
+// skipID is the id of the entry that says that a tick started nothing on a server.
+func skipID(t bus.Tick, srv job.Server) string {
+	if srv == (job.Server{}) {
+		return "skip-" + t.ID + "-" + bus.NoServer
+	}
+	return "skip-" + t.ID + "-" + bus.ServerToken(srv.Host, srv.Port)
+}
+
+// recordedSkips lists the servers for which the tick is recorded as skipped already. Without it, a crash between that
+// entry and the mark in the slot could have the tick both skipped and started.
+func (s *Scheduler) recordedSkips(ctx context.Context, m bus.Meta, t bus.Tick) ([]job.Server, error) {
+	subject := bus.TaskSubject(t.Cluster, t.Task)
+	_, last, err := bus.Last[bus.Tick](ctx, s.conn, bus.StreamTasks, subject)
+	if err != nil && !errors.Is(err, bus.ErrNotFound) {
+		return nil, err
+	}
+	if last <= m.Seq {
+		return nil, nil // nothing was written since
+	}
+	var out []job.Server
+	err = bus.Read(ctx, s.conn, bus.StreamTasks, subject, bus.From{Seq: m.Seq + 1}, func(_ bus.Meta, e bus.Tick) error {
+		if e.Outcome != bus.Skipped || !strings.HasPrefix(e.ID, "skip-"+t.ID+"-") {
+			return nil
+		}
+		if len(e.Servers) == 0 {
+			out = append(out, job.Server{})
+		}
+		out = append(out, e.Servers...)
+		return nil
+	})
+	if err == nil {
+		err = ctx.Err() // a reading that was cut short proves nothing
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read what became of tick %s: %w", t.ID, err)
+	}
+	return out, nil
+}
+
+// recordSkip writes the reason into the ledger, then tells the slot.
+func (s *Scheduler) recordSkip(ctx context.Context, m bus.Meta, t bus.Tick, sk skip) error {
+	entry := bus.Tick{
+		Outcome: bus.Skipped, ID: skipID(t, sk.server), Due: t.Due, Reason: sk.reason, Trigger: t.Trigger,
+		Lateness: s.now().Sub(t.Due).Seconds(),
+	}
+	if sk.server != (job.Server{}) {
+		entry.Servers = []job.Server{sk.server}
+	}
+	if _, _, _, err := s.ledger.Update(ctx, t.Cluster, t.Task, func(bus.Tick) (bus.Tick, bool) { return entry, true }); err != nil {
+		return fmt.Errorf("record that tick %s starts nothing on %s: %w", t.ID, sk.server, err)
+	}
+	s.log.Warn("tick skipped", "cluster", t.Cluster, "server", sk.server, "task", t.Task, "due", t.Due, "reason", sk.reason)
+	return s.markSeen(ctx, m, t, sk.server)
+}
+
+// markSeen tells the slot that the tick is decided. A slot without any job remembers nothing; the entry itself must do.
+func (s *Scheduler) markSeen(ctx context.Context, m bus.Meta, t bus.Tick, srv job.Server) error {
+	if srv == (job.Server{}) {
+		return nil
+	}
+	err := s.jobs.Seen(ctx, job.Key{Cluster: t.Cluster, Server: srv, Task: t.Task}, m.Seq)
+	if errors.Is(err, store.ErrNone) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,145 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"drydock/bus"
+	"drydock/job"
+	"drydock/store"
+)
+
+const (
+	sweepEvery = time.Second
+	// sweepPaused is a pause between two sweeps after which we cannot say that we have been listening.
+	sweepPaused = 5 * time.Second
+	// retryAfter is the pause before the second attempt; it doubles with each, up to retryAtMost.
+	retryAfter  = 5 * time.Second
+	retryAtMost = time.Minute
+	// retryWithin is the least age at which a job is too old to be tried again; scheduler-max-lateness may extend it.
+	retryWithin = 5 * time.Minute
+)
+
+// runSweeper listens for signs of life and sweeps once a second.
+func (s *Scheduler) runSweeper(ctx context.Context) error {
+	sub, err := bus.Listen(s.conn, bus.AllProgress, func(p bus.Progress) { s.signs.progress(p, s.now()) })
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := sub.Unsubscribe(); err != nil {
+			s.log.Debug("unsubscribe from signs of life", "err", err)
+		}
+	}()
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	reconnects, swept := s.conn.NC.Stats().Reconnects, time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		connected := s.conn.NC.IsConnected()
+		if n := s.conn.NC.Stats().Reconnects; !connected || n != reconnects || time.Since(swept) > sweepPaused {
+			s.signs.renew(s.now())
+			reconnects = n
+		}
+		if connected {
+			if err := s.sweep(ctx, s.now()); err != nil && ctx.Err() == nil {
+				s.log.Warn("sweep", "err", err)
+			}
+		}
+		swept = time.Now()
+	}
+}
+
+// sweep looks at every job once and ends or renews what has been left alone for too long.
+func (s *Scheduler) sweep(ctx context.Context, now time.Time) error {
+	var errs []error
+	live := map[string]bool{}
+	for _, j := range s.view.Select(func(j job.Job) bool { return j.State.Live() || retriable(j.State) }) {
+		if j.State.Live() {
+			live[j.Run()] = true
+		}
+		c, ok := s.cluster(j.Cluster)
+		if !ok {
+			continue // another scheduler's, or nobody's until it is configured again
+		}
+		ch, due := retry(j, c, now)
+		if j.State.Live() {
+			ch, due = overdue(j, c, s.signs.of(j, now), now)
+		}
+		if due {
+			errs = append(errs, s.changeUnlessMoved(ctx, j, ch))
+		}
+	}
+	s.signs.forget(live, now)
+	return errors.Join(errs...)
+}
+
+// changeUnlessMoved asks the log first: the view that j comes from may lag, and a job that moved is not left alone.
+func (s *Scheduler) changeUnlessMoved(ctx context.Context, j job.Job, ch store.Change) error {
+	last, _, err := s.jobs.Last(ctx, j.Key())
+	if err != nil {
+		return err
+	}
+	if last.Run() != j.Run() || last.State != j.State || !last.Updated.Equal(j.Updated) {
+		return nil
+	}
+	return s.change(ctx, j, ch)
+}
+
+// overdue is the end or the release of a live job that was left alone for longer than its state allows. It is pure.
+func overdue(j job.Job, c Cluster, g sign, now time.Time) (store.Change, bool) {
+	silent := now.Sub(g.last)
+	switch {
+	case j.State == job.Queued || j.State == job.Available:
+		// From the start of the attempt: what is offered, claimed and released in turn is not being run either.
+		if now.Sub(g.first) > c.PickupTimeout {
+			return store.Change{Event: job.Expire, Reason: untaken(j, c)}, true
+		}
+	case j.State == job.Claimed && silent > c.ClaimTimeout:
+		return store.Change{Event: job.Release, Reason: "claimed, and no sign of life for " + span(c.ClaimTimeout)}, true
+	case (j.State == job.Processing || j.State == job.Waiting) && silent > c.Lease:
+		return store.Change{Event: job.Cut, Reason: "no sign of life for " + span(c.Lease)}, true
+	}
+	return store.Change{}, false
+}
+
+// untaken says what an expired job waited for.
+func untaken(j job.Job, c Cluster) string {
+	within := "within " + span(c.PickupTimeout)
+	switch {
+	case j.State == job.Queued && j.Reason != "":
+		return "not offered " + within + ": " + j.Reason
+	case j.State == job.Queued:
+		return "not offered " + within
+	case j.Mode == job.API:
+		return "no script on " + j.Server.String() + " asked for it " + within
+	default:
+		return "no script on " + j.Server.String() + " took its row " + within
+	}
+}
+
+func retriable(s job.State) bool { return s == job.Halted || s == job.Failed || s == job.Expired }
+
+// retry is the next attempt of a job that ended badly not long ago. It is pure. That the job is still the last of its
+// slot is for the caller to make sure.
+func retry(j job.Job, c Cluster, now time.Time) (store.Change, bool) {
+	if !retriable(j.State) || j.Attempt > c.Retry || !slices.Contains(c.Servers, j.Server) {
+		return store.Change{}, false
+	}
+	pause := min(retryAfter<<(j.Attempt-1), retryAtMost)
+	ended := now.Sub(j.Since)
+	if ended < pause || ended > max(c.MaxLateness, retryWithin) {
+		return store.Change{}, false
+	}
+	return store.Change{
+		Event:  job.Retry,
+		Reason: fmt.Sprintf("attempt %d of %d, after %s: %s", j.Attempt+1, c.Retry+1, j.State, j.Reason),
+	}, true
+}
