@@ -1,0 +1,233 @@
+package receiver
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"drydock/bus"
+	"drydock/job"
+	"drydock/receiver/sink"
+	"drydock/store"
+)
+
+// commits lets one commit of a run work at a time: a repetition may overtake the first one. The zero value is ready.
+type commits struct {
+	mu   sync.Mutex
+	busy map[string]chan struct{} // closed when the commit is over
+}
+
+// enter waits for its turn; leave must be called.
+func (c *commits) enter(ctx context.Context, run string) (leave func(), err error) {
+	for {
+		c.mu.Lock()
+		over, taken := c.busy[run]
+		if !taken {
+			if c.busy == nil {
+				c.busy = map[string]chan struct{}{}
+			}
+			over = make(chan struct{})
+			c.busy[run] = over
+			c.mu.Unlock()
+			return func() {
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				delete(c.busy, run)
+				close(over)
+			}, nil
+		}
+		c.mu.Unlock()
+		select {
+		case <-over:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for the commit of %s: %w", run, ctx.Err())
+		}
+	}
+}
+
+// commit publishes a proven stream. It may be repeated after an error or a crash at any point: each of its steps finds
+// out whether it is done.
+func (p *Pool) commit(ctx context.Context, req bus.CommitRequest) (bus.CommitReply, error) {
+	spec, task, err := p.cfg.place(req.Job.Key(), req.Job.ID, req.Job.Attempt)
+	if err != nil {
+		return bus.CommitReply{}, refused("publish %s: %v", req.Job.Key(), err)
+	}
+	leave, err := p.commits.enter(ctx, req.Job.Run())
+	if err != nil {
+		return bus.CommitReply{}, err
+	}
+	defer leave()
+	j, err := p.committable(ctx, req.Job, task)
+	if err != nil {
+		return bus.CommitReply{}, err
+	}
+	spec.Hash, spec.Compress = j.Stream.Algo, storedAs(spec, *j.Stream)
+	if err := checkSize(spec, j.Stream.Stored); err != nil {
+		return bus.CommitReply{}, err
+	}
+	if task.Kind == job.KindLog {
+		_, _, err := sink.AppendLog(spec)
+		return bus.CommitReply{Path: spec.Final()}, goneIfAbsent(err)
+	}
+	path, err := sink.Publish(spec)
+	if err != nil {
+		return bus.CommitReply{}, goneIfAbsent(err)
+	}
+	m := p.manifest(j, spec, req.Checks)
+	if err := writeManifest(m); err != nil {
+		return bus.CommitReply{}, err
+	}
+	if err := p.catalog.Put(ctx, m); err != nil {
+		return bus.CommitReply{}, err
+	}
+	p.cfg.Log.Info("backup published", "job", j, "path", path, "bytes", m.Stored)
+	return bus.CommitReply{Path: path, Backup: m.ID}, nil
+}
+
+// committable reads the job from the log itself: what was canceled a moment ago must not be published.
+func (p *Pool) committable(ctx context.Context, asked job.Job, task job.Task) (job.Job, error) {
+	j, _, err := p.jobs.Last(ctx, asked.Key())
+	if errors.Is(err, store.ErrNone) {
+		return j, refused("publish %s: %v", asked.Run(), err)
+	}
+	if err != nil {
+		return j, err
+	}
+	switch {
+	case j.ID != asked.ID || j.Attempt != asked.Attempt:
+		return j, refused("publish %s: its slot holds %s", asked.Run(), j.Run())
+	case j.State != job.Finished && j.State != job.Success:
+		return j, refused("publish %s: the job is %s", j.Run(), j.State)
+	case j.Dispatch.Receiver != p.cfg.Name:
+		return j, refused("publish %s: it belongs to receiver %q", j.Run(), j.Dispatch.Receiver)
+	case j.Stream == nil || !j.Stream.Complete:
+		return j, refused("publish %s: its stream is not complete", j.Run())
+	case task.Kind == job.KindBackup && j.Stream.Bytes == 0:
+		return j, refused("publish %s: its stream is empty", j.Run())
+	}
+	return j, nil
+}
+
+func goneIfAbsent(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return &bus.ServiceError{Code: bus.CodeGone, Message: err.Error()}
+	}
+	return err
+}
+
+// checkSize refuses a temporary file that is not what was recorded. Without one, it has been published or is gone.
+func checkSize(spec sink.Spec, stored int64) error {
+	info, err := os.Lstat(spec.Temp())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Size() != stored {
+		return refused("publish %s: %d bytes on disk, %d were received", spec.Tag, info.Size(), stored)
+	}
+	return nil
+}
+
+// storedAs is the compression a stream was really stored with. The configured one may have changed since.
+func storedAs(spec sink.Spec, s job.Stream) string {
+	if s.Hash == s.StoredHash {
+		return sink.None
+	}
+	for _, c := range []string{sink.Gzip, sink.Zstd} {
+		as := spec
+		as.Compress = c
+		if begins(as.Temp(), magic[c]) || begins(as.Final(), magic[c]) {
+			return c
+		}
+	}
+	return spec.Compress
+}
+
+// magic is how a compressed file begins (RFC 1952 section 2.3.1, RFC 8878 section 3.1.1).
+var magic = map[string][]byte{sink.Gzip: {0x1f, 0x8b}, sink.Zstd: {0x28, 0xb5, 0x2f, 0xfd}}
+
+func begins(path string, with []byte) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	head := make([]byte, len(with))
+	_, err = io.ReadFull(f, head)
+	return err == nil && bytes.Equal(head, with)
+}
+
+// manifest describes a published backup by the job's facts alone, so that writing it again gives the same.
+func (p *Pool) manifest(j job.Job, spec sink.Spec, checks []job.Check) store.Manifest {
+	s, ev := j.Stream, j.Evidence
+	return store.Manifest{
+		Type: store.ManifestType, ID: j.ID, Cluster: j.Cluster, Server: j.Server, Task: j.Task, Attempt: j.Attempt,
+		Trigger: j.Trigger, Tool: ev.Tool, Started: began(j), Ended: s.Closed, Receiver: p.cfg.Name, Path: spec.Final(),
+		Compress: spec.Compress, Size: s.Bytes, Stored: s.Stored, Algo: s.Algo, Hash: s.Hash, StoredHash: s.StoredHash,
+		BinlogFile: ev.BinlogFile, BinlogPos: ev.BinlogPos, GTID: ev.GTID, Checks: checks,
+	}
+}
+
+// began is when the worker of this attempt began: the history carries the earlier attempts too.
+func began(j job.Job) time.Time {
+	var at time.Time
+	for _, s := range j.Steps {
+		switch {
+		case s.Event == job.Retry:
+			at = time.Time{}
+		case at.IsZero() && s.State.Started():
+			at = s.Time
+		}
+	}
+	return at
+}
+
+// manifestSuffix follows the name of the backup file.
+const manifestSuffix = ".manifest.json"
+
+// writeManifest puts the manifest beside its backup, in one step and durably.
+func writeManifest(m store.Manifest) (err error) {
+	data, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode manifest of %s: %w", m.ID, err)
+	}
+	dir, name := filepath.Split(m.Path)
+	temp := filepath.Join(dir, "."+name+manifestSuffix+".tmp")
+	if err := writeSynced(temp, append(data, '\n')); err != nil {
+		return fmt.Errorf("write manifest of %s: %w", m.ID, err)
+	}
+	if err := os.Rename(temp, m.Path+manifestSuffix); err != nil {
+		return fmt.Errorf("write manifest of %s: %w", m.ID, err)
+	}
+	if err := syncFolder(dir); err != nil {
+		return fmt.Errorf("write manifest of %s: %w", m.ID, err)
+	}
+	return nil
+}
+
+func writeSynced(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+func syncFolder(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,190 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"drydock/bus"
+	"drydock/job"
+	"drydock/receiver/sink"
+	"drydock/store"
+)
+
+// receive takes the stream to its end and records what became of it; true when it is complete and worth keeping.
+func (r *reservation) receive(conn *net.TCPConn) bool {
+	facts := job.Stream{Opened: time.Now().UTC(), Peer: addrOf(conn.RemoteAddr()).Unmap().String()}
+	r.log.Info("stream opened", "peer", facts.Peer)
+	noted := r.noteOpened(facts)
+	var meter atomic.Int64
+	stopMeter := r.meter(&meter)
+	res, err := r.store(conn, &meter)
+	stopMeter()
+	noted() // what follows says all of it again
+	facts.Closed, facts.Bytes = time.Now().UTC(), meter.Load()
+	if err != nil {
+		r.broken(facts, err)
+		return false
+	}
+	facts.Complete, facts.Stored, facts.Algo, facts.Hash, facts.StoredHash = true, res.Stored, res.Algo, res.Hash, res.StoredHash
+	r.log.Info("stream complete", "bytes", facts.Bytes, "elapsed", facts.Closed.Sub(facts.Opened).String())
+	return r.complete(facts)
+}
+
+// store moves the bytes. After an error the sender has seen a reset and no file is left.
+func (r *reservation) store(conn *net.TCPConn, meter *atomic.Int64) (sink.Result, error) {
+	defer conn.Close()
+	defer context.AfterFunc(r.ctx, func() { reset(conn) })()
+	f, err := r.create()
+	if err != nil {
+		reset(conn)
+		return sink.Result{}, err
+	}
+	err = f.Receive(r.ctx, &idleReader{conn, r.p.cfg.IdleTimeout}, meter.Store)
+	var res sink.Result
+	if err == nil {
+		res, err = f.Finish()
+	}
+	if err == nil {
+		return res, nil
+	}
+	reset(conn) // before the file goes: the sender must not wait for that
+	if r.ctx.Err() != nil && !errors.Is(err, sink.ErrWrite) {
+		err = context.Cause(r.ctx) // closing the connection was our own doing
+	}
+	return res, errors.Join(err, f.Abort())
+}
+
+// create makes the file only now that the sender is there. One of the same attempt can only be left from an offer that
+// was taken back.
+func (r *reservation) create() (*sink.File, error) {
+	f, err := sink.Create(r.spec)
+	if !errors.Is(err, fs.ErrExist) {
+		return f, err
+	}
+	if err := sink.Discard(r.spec); err != nil {
+		return nil, err
+	}
+	return sink.Create(r.spec)
+}
+
+// idleReader gives every read its own deadline.
+type idleReader struct {
+	conn *net.TCPConn
+	idle time.Duration
+}
+
+func (i *idleReader) Read(b []byte) (int, error) {
+	if err := i.conn.SetReadDeadline(time.Now().Add(i.idle)); err != nil {
+		return 0, err
+	}
+	return i.conn.Read(b)
+}
+
+// noteOpened records the opening beside the stream, which does not wait for the bus. The function it returns gives the
+// record up, if it is not written yet, and waits for that.
+func (r *reservation) noteOpened(facts job.Stream) (stop func()) {
+	ctx, cancel := context.WithCancel(r.p.recording)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		r.p.record(ctx, r.ref, store.Change{Event: job.Note, Edit: func(j *job.Job) { j.Stream = &facts }})
+	})
+	return func() {
+		cancel()
+		wg.Wait()
+	}
+}
+
+// complete records a stream that is whole on disk; false when the job does not want it any more.
+func (r *reservation) complete(facts job.Stream) bool {
+	// Not r.ctx: a stream that is on disk is recorded whatever ends now.
+	j, ok := r.p.record(r.p.recording, r.ref, store.Change{Event: job.Note, Edit: func(j *job.Job) { j.Stream = &facts }})
+	if !ok && r.p.recording.Err() != nil {
+		r.log.Error("complete stream could not be recorded before the stop", "path", r.spec.Temp())
+		return false
+	}
+	if ok && j.State.Live() {
+		return true
+	}
+	if err := sink.Discard(r.spec); err != nil {
+		r.log.Error("discard stream", "err", err)
+	}
+	return false
+}
+
+// broken records why there is no whole stream, unless the job itself gave it up.
+func (r *reservation) broken(facts job.Stream, err error) {
+	reason, tell := r.reason(err)
+	if !tell {
+		r.log.Info("stream cut", "reason", reason, "bytes", facts.Bytes)
+		return
+	}
+	r.log.Warn("stream broken", "reason", reason, "bytes", facts.Bytes, "err", err)
+	facts.Err = reason
+	r.p.record(r.p.recording, r.ref, store.Change{Event: job.Cut, Reason: reason, Edit: func(j *job.Job) { j.Stream = &facts }})
+}
+
+// reason says to a person what err means; tell is false when the job need not be told.
+func (r *reservation) reason(err error) (text string, tell bool) {
+	var gone revoked
+	var ended cut
+	switch {
+	case errors.Is(err, sink.ErrWrite):
+		return "write " + string(r.task.Kind) + ": " + errno(err).Error(), true
+	case errors.As(err, &gone):
+		return gone.reason, false
+	case errors.As(err, &ended):
+		return ended.reason, true
+	case errors.Is(err, errStopping):
+		return errStopping.Error(), true
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return "stream stood still: no byte came for " + r.p.cfg.IdleTimeout.String(), true
+	case errors.Is(err, syscall.ECONNRESET):
+		return "stream broke: connection reset by the sender", true
+	}
+	return "stream broke: " + errno(err).Error(), true
+}
+
+// meter publishes what moved, once a second and only if something did: bytes are the job's sign of life.
+func (r *reservation) meter(moved *atomic.Int64) (stop func()) {
+	quit := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		beat := time.NewTicker(time.Second)
+		defer beat.Stop()
+		last, lastAt := int64(0), time.Now()
+		for {
+			select {
+			case <-quit:
+				return
+			case now := <-beat.C:
+				if n := moved.Load(); n != last {
+					r.progress(n, float64(n-last)/now.Sub(lastAt).Seconds())
+					last = n
+				}
+				lastAt = now
+			}
+		}
+	})
+	return func() {
+		close(quit)
+		wg.Wait()
+	}
+}
+
+func (r *reservation) progress(bytes int64, rate float64) {
+	k := r.ref.Key
+	err := r.p.conn.Publish(bus.ProgressSubject(k.Cluster, k.Server.Host, k.Server.Port, k.Task), bus.Progress{
+		Sign: bus.SignBytes, Bytes: bytes, Rate: rate, Cluster: k.Cluster, Server: k.Server, Task: k.Task,
+		JobID: r.ref.ID, Attempt: r.ref.Attempt, Type: bus.TypeProgress, Time: time.Now().UTC(),
+	})
+	if err != nil {
+		r.log.Debug("publish progress", "err", err)
+	}
+}
