@@ -124,6 +124,9 @@ func (s *Server) create(ctx context.Context) error {
 		if errors.Is(err, errPortTaken) && s.opts.Port == 0 && try < portTries {
 			continue
 		}
+		if err != nil {
+			s.removeSocketDir()
+		}
 		return err
 	}
 }
