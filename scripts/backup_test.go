@@ -71,7 +71,7 @@ func unpack(t *testing.T, stream string) {
 // stalledBackup starts a cycle whose backup blocks because the receiver does not read.
 func stalledBackup(t *testing.T, m *manager, c *client) (interrupt func(), wait func() int) {
 	t.Helper()
-	view(m, func() error { m.stall["mariabackup"] = true; return nil })
+	m.set(func() { m.stall["mariabackup"] = true })
 	m.offer("mariabackup", "STALL", 1)
 	cmd, wait := c.start("--once")
 	eventually(t, m, "backup blocks", func() bool {
@@ -112,7 +112,7 @@ func TestBackupIsEndedWhenTheManagerSaysStop(t *testing.T) {
 	m := newManager(t, oddPassword, db.Port(), true)
 	c := newClient(t, m)
 	_, wait := stalledBackup(t, m, c)
-	view(m, func() error { m.stop["mariabackup"] = true; return nil })
+	m.set(func() { m.stop["mariabackup"] = true })
 	wait()
 	if end := m.last("mariabackup"); end.State != "error" || !strings.Contains(end.Identity.Result, "canceled by the manager") {
 		t.Errorf("ended as %+v", end)

@@ -2,6 +2,7 @@ package scripts
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -29,6 +30,8 @@ type client struct {
 	state string
 	logs  string
 	env   []string
+	// script is the file that is run; the package's own by default.
+	script string
 }
 
 func newClient(t *testing.T, m *manager) *client {
@@ -57,7 +60,7 @@ func (c *client) folder() string {
 func (c *client) command(args ...string) *exec.Cmd {
 	ctx, cancel := context.WithTimeout(c.t.Context(), 2*time.Minute)
 	c.t.Cleanup(cancel)
-	path, err := filepath.Abs("dbjobs")
+	path, err := filepath.Abs(cmp.Or(c.script, "dbjobs"))
 	if err != nil {
 		c.t.Fatal(err)
 	}

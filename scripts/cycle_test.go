@@ -23,11 +23,11 @@ func TestIdleCycleIsOneCall(t *testing.T) {
 		c := newClient(t, m)
 		knowVariables(t, c, nil)
 		c.mustCycle() // logs in
-		before := view(m, func() int { return len(m.calls) })
+		before := len(m.seen())
 		start := time.Now()
 		c.mustCycle()
 		t.Logf("TLS %v: %v", overTLS, time.Since(start))
-		calls := view(m, func() []string { return m.calls[before:] })
+		calls := m.seen()[before:]
 		if !slices.Equal(calls, []string{"jobs-pending"}) {
 			t.Errorf("calls %v", calls)
 		}
@@ -100,19 +100,19 @@ func TestKilledScriptGoesOnWithItsLogAndReportsTheJob(t *testing.T) {
 	knowVariables(t, c, nil)
 	c.fakeTool("mariadb-check", `for i in {1..7}; do echo "line $i"; done; touch "$HOME/written"; printf 'cut off'; read -r -t 100 <>`+fifo(t))
 	m.offer("optimize", "K", 1)
-	m.fail = func(path string) int { // only the first batch goes through
+	m.failing(func(path string) int { // only the first batch goes through
 		if path == "write-log/optimize" && m.countCalls("write-log") > 1 {
 			return 503
 		}
 		return 0
-	}
+	})
 	_, wait := c.start("--once")
 	eventually(t, m, "the second batch fails", func() bool { return m.countCalls("write-log") > 1 && exists(filepath.Join(c.state, "../written")) })
 	for pid := range c.processes() {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
 	wait()
-	view(m, func() error { m.fail = nil; return nil })
+	m.set(func() { m.fail = nil })
 	c.mustCycle()
 	var got []string
 	for _, line := range m.logLines() {
@@ -128,9 +128,9 @@ func TestKilledScriptGoesOnWithItsLogAndReportsTheJob(t *testing.T) {
 	if end.State != "error" || end.Identity.Job != "K" || !strings.Contains(end.Identity.Result, "killed") {
 		t.Errorf("%+v", end)
 	}
-	calls := len(m.calls)
+	calls := len(m.seen())
 	c.mustCycle()
-	if got := m.calls[calls:]; !slices.Equal(got, []string{"jobs-pending"}) {
+	if got := m.seen()[calls:]; !slices.Equal(got, []string{"jobs-pending"}) {
 		t.Errorf("the cycle after made %v", got)
 	}
 }
@@ -164,7 +164,7 @@ func TestLogLinesArriveAsWritten(t *testing.T) {
 func TestLinesBelowTheLevelStayHere(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, oddPassword, freePort(t), false)
-	m.level = "WARN"
+	m.set(func() { m.level = "WARN" })
 	c := newClient(t, m)
 	c.fakeTool("mariadb-check", `echo "a.b OK"; echo "Warning: slow"; echo "DEBUG: x"`)
 	m.offer("optimize", "O", 1)
@@ -177,12 +177,12 @@ func TestLinesBelowTheLevelStayHere(t *testing.T) {
 func TestFailedCallIsTriedThreeTimesAndNoted(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, oddPassword, freePort(t), false)
-	m.fail = func(path string) int {
+	m.failing(func(path string) int {
 		if path == "jobs-pending" {
 			return 502
 		}
 		return 0
-	}
+	})
 	c := newClient(t, m)
 	c.env = append(c.env, "DRYDOCK_TASKS=optimize")
 	writeFile(t, filepath.Join(c.folder(), "mode"), "api\n")
@@ -208,18 +208,18 @@ func TestTerminalStateIsTriedFiveTimesThenByTheNextCycle(t *testing.T) {
 	c := newClient(t, m)
 	knowVariables(t, c, nil)
 	c.fakeTool("mariadb-check", "echo fine")
-	m.fail = func(path string) int {
+	m.failing(func(path string) int {
 		if path == "actions/job-state/optimize/done" {
 			return 500
 		}
 		return 0
-	}
+	})
 	m.offer("optimize", "O", 3)
 	c.mustCycle()
 	if n := m.countCalls("actions/job-state/optimize/done"); n != 5 {
 		t.Errorf("%d tries", n)
 	}
-	view(m, func() error { m.fail = nil; return nil })
+	m.set(func() { m.fail = nil })
 	c.mustCycle()
 	if end := m.last("optimize"); end.State != "done" || end.Identity.Job != "O" || end.Identity.Attempt != 3 {
 		t.Errorf("%+v", end)
@@ -234,8 +234,8 @@ func TestRefusedCredentialsAreNotTriedAgain(t *testing.T) {
 	if code := c.cycle(); code != 3 {
 		t.Errorf("status %d, want 3", code)
 	}
-	if !slices.Equal(m.calls, []string{"secret-login"}) {
-		t.Errorf("calls %v", m.calls)
+	if !slices.Equal(m.seen(), []string{"secret-login"}) {
+		t.Errorf("calls %v", m.seen())
 	}
 }
 
@@ -246,19 +246,19 @@ func TestExpiredTokenIsRenewed(t *testing.T) {
 	knowVariables(t, c, nil)
 	writeFile(t, filepath.Join(c.folder(), "token"), "an.old.token\n")
 	c.mustCycle()
-	if want := []string{"jobs-pending", "secret-login", "jobs-pending"}; !slices.Equal(m.calls, want) {
-		t.Errorf("calls %v", m.calls)
+	if want := []string{"jobs-pending", "secret-login", "jobs-pending"}; !slices.Equal(m.seen(), want) {
+		t.Errorf("calls %v", m.seen())
 	}
 }
 
 func TestSlowAnswerIsStillRead(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, oddPassword, 3306, true)
-	m.hold = func(path string) {
+	m.holding(func(path string) {
 		if path == "jobs-pending" {
 			time.Sleep(1500 * time.Millisecond) // the slowness under test: socat by itself waits 0.5 s
 		}
-	}
+	})
 	c := newClient(t, m)
 	knowVariables(t, c, nil)
 	c.mustCycle()
@@ -271,7 +271,7 @@ func TestStreamGoesToTheAddressTheManagerNames(t *testing.T) {
 	t.Parallel()
 	r := newLogRun(t)
 	appendFile(t, r.path, "one\n")
-	r.m.address = "[::1]"
+	r.m.set(func() { r.m.address = "[::1]" })
 	r.want(r.collect("success"), "one\n")
 }
 
@@ -344,7 +344,7 @@ func TestTruncatedScriptDoesNothing(t *testing.T) {
 		cmd.Stdin = bytes.NewReader(dbjobs[:n])
 		cmd.Env = c.env
 		_ = cmd.Run()
-		if calls := len(m.calls); calls > 0 || exists(c.state) {
+		if calls := len(m.seen()); calls > 0 || exists(c.state) {
 			t.Fatalf("cut at %d of %d it made %d calls", n, len(dbjobs), calls)
 		}
 	}
@@ -377,13 +377,14 @@ func TestAnswersAreNotTrusted(t *testing.T) {
 	m := newManager(t, oddPassword, 3306, false)
 	c := newClient(t, m)
 	knowVariables(t, c, nil)
-	m.extra = []string{
+	extra := []string{
 		"task optimize $(touch${IFS}x) 1", "task ../optimize J 1", "task stop J 1", "task optimize " + strings.Repeat("j", 41) + " 1",
 		"task optimize J one", "batch $(id)", "heartbeat 0", "mode both",
 	}
+	m.set(func() { m.extra = extra })
 	c.mustCycle()
 	if n := m.countCalls("needs/"); n != 0 {
-		t.Errorf("claimed: %v", m.calls)
+		t.Errorf("claimed: %v", m.seen())
 	}
 }
 

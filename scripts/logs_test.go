@@ -77,17 +77,14 @@ func (r *logRun) collect(result string) string {
 	r.jobs++
 	id := fmt.Sprintf("LOG-%d", r.jobs)
 	r.m.offer("errorlog", id, 1)
-	view(r.m, func() error { delete(r.m.streams, "errorlog"); return nil })
+	r.m.set(func() { delete(r.m.streams, "errorlog") })
 	r.mustCycle()
 	if end := r.m.last("errorlog"); end.State != "done" || end.Identity.Job != id {
 		r.t.Fatalf("job %s: %+v", id, end)
 	}
-	view(r.m, func() error {
-		if result != "" {
-			r.m.results[id] = result
-		}
-		return nil
-	})
+	if result != "" {
+		r.m.set(func() { r.m.results[id] = result })
+	}
 	return r.m.stream("errorlog")
 }
 
@@ -175,7 +172,7 @@ func TestNewLogJobWaitsForTheFateOfTheLast(t *testing.T) {
 	if n := r.m.countCalls("needs/errorlog"); n != 1 {
 		t.Errorf("claimed %d times, want once", n)
 	}
-	view(r.m, func() error { r.m.results["LOG-1"] = "success"; return nil })
+	r.m.set(func() { r.m.results["LOG-1"] = "success" })
 	r.mustCycle()
 	if end := r.m.last("errorlog"); end.Identity.Job != "LOG-X" || end.State != "done" {
 		t.Errorf("%+v", end)
@@ -211,13 +208,13 @@ func TestReceiverThatIsGoneKeepsTheOffset(t *testing.T) {
 	t.Parallel()
 	r := newLogRun(t)
 	appendFile(t, r.path, "one\n")
-	r.m.closed = map[string]bool{"errorlog": true}
+	r.m.set(func() { r.m.closed = map[string]bool{"errorlog": true} })
 	r.m.offer("errorlog", "L", 1)
 	r.mustCycle()
 	if end := r.m.last("errorlog"); end.State != "error" || len(end.Identity.Exit) != 3 || end.Identity.Exit[1] == 0 {
 		t.Errorf("%+v", end)
 	}
-	view(r.m, func() error { r.m.closed = nil; return nil })
+	r.m.set(func() { r.m.closed = nil })
 	r.want(r.collect("success"), "one\n")
 }
 

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -94,7 +95,7 @@ func newManager(t *testing.T, password string, port int, overTLS bool) *manager 
 		changed: make(chan struct{}, 1),
 	}
 	m.server = httptest.NewUnstartedServer(http.HandlerFunc(m.serve))
-	m.server.Config.ErrorLog = nil
+	m.server.Config.ErrorLog = log.New(io.Discard, "", 0) // refused handshakes are part of the tests
 	if overTLS {
 		m.server.StartTLS()
 	} else {
@@ -308,13 +309,14 @@ func (m *manager) receive(task string) int {
 }
 
 func (m *manager) sendUpgrade() {
+	port, script := view(m, func() int { return m.receiver }), view(m, func() []byte { return m.upgrade })
 	for range 100 {
-		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", m.receiver))
+		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
 			time.Sleep(50 * time.Millisecond) // the listener comes up after the call, as the protocol says
 			continue
 		}
-		_, _ = conn.Write(m.upgrade)
+		_, _ = conn.Write(script)
 		_ = conn.Close()
 		return
 	}
@@ -367,6 +369,24 @@ func decrypt(body []byte, password string) ([]byte, error) {
 		return nil, errors.New("padding")
 	}
 	return sealed[:len(sealed)-pad], nil
+}
+
+// set changes the manager's behaviour.
+func (m *manager) set(f func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f()
+}
+
+// failing sets the status of calls; 0 is the usual answer.
+func (m *manager) failing(f func(path string) int) { m.set(func() { m.fail = f }) }
+
+// holding sets what happens before an answer.
+func (m *manager) holding(f func(path string)) { m.set(func() { m.hold = f }) }
+
+// seen returns the calls so far.
+func (m *manager) seen() []string {
+	return view(m, func() []string { return slices.Clone(m.calls) })
 }
 
 // view runs f with the manager's lock held.
