@@ -120,6 +120,10 @@ func withLog(e job.Evidence, ev joblog.Evidence) job.Evidence {
 		Tool: e.Tool, BinlogFile: e.BinlogFile, BinlogPos: e.BinlogPos, GTID: e.GTID, Completed: e.Completed, Errors: e.Errors,
 	}, ev)
 	e.Tool, e.BinlogFile, e.BinlogPos, e.GTID, e.Completed, e.Errors = m.Tool, m.BinlogFile, m.BinlogPos, m.GTID, m.Completed, m.Errors
+	if ev.Ended != "" && e.Result == "" {
+		// Until the worker's own result comes. As a change of the job it also makes the dispatcher look at the row at once.
+		e.Result = "the script's log ends with: " + ev.Ended
+	}
 	return e
 }
 
