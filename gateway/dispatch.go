@@ -1,0 +1,244 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"drydock/bus"
+	"drydock/gateway/jobtable"
+	"drydock/job"
+	"drydock/store"
+)
+
+// DispatchConfig is what a [Dispatcher] needs. Fields without "optional" are required.
+type DispatchConfig struct {
+	Clusters []DispatchCluster
+	// Address stands in the rows of tasks that stream nothing (optional: the server's own host).
+	Address string
+	Poll    time.Duration // how often rows of running jobs are read (optional: 2 s, as monitoring-ticker)
+	Log     *slog.Logger  // component and so on are the caller's
+}
+
+// DispatchCluster is one cluster of a [DispatchConfig].
+type DispatchCluster struct {
+	Name           string
+	Mode           job.Mode // scheduler-jobs-mode
+	User, Password string   // db-servers-credential
+	Servers        []job.Server
+}
+
+// Dispatcher brings queued jobs to the servers (maintenance.txt section 6.1.8): as rows of the jobs table, which it also
+// follows to their end, or as offers that the API hands out. Every server has a worker of its own, which lives while
+// there is something to do, so that one dead database holds up no other.
+//
+// Several dispatchers may work on the same servers. All they do is idempotent: reservations and rows belong to a run,
+// and every change of a job is compare-and-swap.
+type Dispatcher struct {
+	conn    *bus.Conn
+	jobs    *store.Jobs
+	view    *store.View
+	docs    *store.Docs
+	log     *slog.Logger
+	poll    time.Duration
+	address string
+	targets map[targetName]*target
+	work    background // the workers; begins nothing before and after [Dispatcher.Run]
+
+	mu sync.Mutex // guards target.active
+}
+
+type targetName struct {
+	cluster string
+	server  job.Server
+}
+
+const defaultPoll = 2 * time.Second
+
+// NewDispatcher checks the configuration and registers with the view, so it must be called before the view runs.
+// Errors: [ErrConfig].
+func NewDispatcher(cfg DispatchConfig, conn *bus.Conn, jobs *store.Jobs, view *store.View, docs *store.Docs) (*Dispatcher, error) {
+	if cfg.Poll == 0 {
+		cfg.Poll = defaultPoll
+	}
+	if cfg.Log == nil || cfg.Poll < 0 {
+		return nil, fmt.Errorf("%w: the dispatcher needs a log and a positive time between polls", ErrConfig)
+	}
+	d := &Dispatcher{
+		conn: conn, jobs: jobs, view: view, docs: docs, log: cfg.Log, poll: cfg.Poll, address: cfg.Address,
+		targets: map[targetName]*target{},
+	}
+	for _, c := range cfg.Clusters {
+		if c.Mode != job.SQL && c.Mode != job.API {
+			return nil, fmt.Errorf("%w: cluster %s has mode %q", ErrConfig, c.Name, c.Mode)
+		}
+		for _, s := range c.Servers {
+			d.targets[targetName{c.Name, s}] = newTarget(d, c, s)
+		}
+	}
+	view.OnChange(func(ev bus.JobEvent) {
+		if t := d.targets[targetName{ev.Job.Cluster, ev.Job.Server}]; t != nil {
+			d.wake(t)
+		}
+	})
+	return d, nil
+}
+
+// Run dispatches until ctx ends. It begins when the view is complete.
+func (d *Dispatcher) Run(ctx context.Context) error {
+	select {
+	case <-d.view.Ready():
+	case <-ctx.Done():
+	}
+	d.work.start(ctx)
+	for _, t := range d.targets {
+		d.wake(t) // for what happened before, also what a crash left half done
+	}
+	<-ctx.Done()
+	d.work.stop()
+	var errs []error
+	for _, t := range d.targets {
+		errs = append(errs, t.table.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// wake makes the worker of t look at its server soon, starting it if need be. It returns at once.
+func (d *Dispatcher) wake(t *target) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !t.active {
+		t.active = d.work.run(t.loop)
+	}
+	select {
+	case t.kick <- struct{}{}:
+	default:
+	}
+}
+
+// rest ends the worker of t unless it was woken meanwhile.
+func (d *Dispatcher) rest(t *target) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(t.kick) > 0 {
+		return false
+	}
+	t.active = false
+	return true
+}
+
+// target is one server that jobs are brought to. Its fields below active belong to its worker.
+type target struct {
+	*Dispatcher
+	name    targetName
+	mode    job.Mode
+	table   *jobtable.Table // connects only in sql mode, and to leave it
+	kick    chan struct{}   // from wake to the worker; one is as good as many, never closed
+	active  bool            // a worker runs
+	leaving bool            // api mode: what sql mode left behind is being cleared
+	rows    *rowKeeper
+}
+
+func newTarget(d *Dispatcher, c DispatchCluster, s job.Server) *target {
+	t := &target{
+		Dispatcher: d, name: targetName{c.Name, s}, mode: c.Mode, table: jobtable.Open(s, c.User, c.Password),
+		kick: make(chan struct{}, 1),
+	}
+	t.rows = newRowKeeper(t)
+	return t
+}
+
+const (
+	idle    = -1                    // nothing to do until woken
+	lookGap = 20 * time.Millisecond // between two looks, so that a burst of changes costs one
+)
+
+// loop looks at the server, again when woken or when a look asked for it, until there is nothing to do.
+func (t *target) loop(ctx context.Context) {
+	for {
+		wait := t.runOnce(ctx)
+		switch {
+		case ctx.Err() != nil, wait == idle && t.rest(t):
+			return
+		case wait == idle:
+			wait = 0
+		}
+		pause(ctx, min(wait, lookGap))
+		select {
+		case <-ctx.Done():
+		case <-t.kick:
+		case <-time.After(wait - min(wait, lookGap)):
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// runOnce does what can be done now and says when to look again.
+func (t *target) runOnce(ctx context.Context) time.Duration {
+	jobs := t.view.OfServer(t.name.cluster, t.name.server)
+	if t.mode == job.API {
+		return t.offerAll(ctx, jobs)
+	}
+	return t.rows.look(ctx, jobs)
+}
+
+// sooner is the nearer of two waits, either of which may be [idle].
+func sooner(a, b time.Duration) time.Duration {
+	if a == idle || b != idle && b < a {
+		return b
+	}
+	return a
+}
+
+// apply gives an event to exactly this attempt of a job. What the job has moved past is no error: it is logged and
+// changes nothing. ok says that the job is as the event wants it.
+func (t *target) apply(ctx context.Context, j job.Job, ch store.Change) (now job.Job, ok bool) {
+	// A stop must not cut a change that follows something already done outside.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), busTimeout)
+	defer cancel()
+	now, err := t.jobs.Apply(ctx, store.RefOf(j), ch)
+	switch {
+	case err == nil:
+		return now, true
+	case errors.Is(err, job.ErrTransition), errors.Is(err, store.ErrStale):
+		t.log.Info("too late for the job", "job", j, "event", ch.Event, "err", err)
+	default:
+		t.log.Warn("record a change of a job", "job", j, "event", ch.Event, "err", err)
+	}
+	return now, false
+}
+
+const busTimeout = 5 * time.Second
+
+// explain records why a queued job is not offered yet, when that is news.
+func (t *target) explain(ctx context.Context, j job.Job, reason string) {
+	if j.Reason == reason {
+		return
+	}
+	t.log.Info("job waits", "job", j, "reason", reason)
+	t.apply(ctx, j, store.Change{Event: job.Note, Reason: reason, Edit: func(j *job.Job) {
+		if j.State == job.Queued {
+			j.Reason = reason
+		}
+	}})
+}
+
+// The reasons of waiting that others look for.
+const (
+	reasonNoPort     = "no free port in the pool"
+	reasonNoReceiver = "no receiver answers"
+	reasonNowAPI     = "the dispatch mode is api now"
+	reasonNowSQL     = "the dispatch mode is sql now"
+)
+
+// againAfter is how long a job waits for a port before it is tried again.
+const againAfter = 3 * time.Second
