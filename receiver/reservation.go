@@ -94,9 +94,7 @@ func (r *reservation) own() {
 			r.check.take(r, conn)
 			return
 		}
-		complete := r.receive(conn)
-		r.freePort()
-		if !complete {
+		if !r.receive(conn) {
 			return
 		}
 	}

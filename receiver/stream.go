@@ -26,6 +26,7 @@ func (r *reservation) receive(conn *net.TCPConn) bool {
 	stopMeter := r.meter(&meter)
 	res, err := r.store(conn, &meter)
 	stopMeter()
+	r.freePort() // the records below may wait for the bus
 	noted() // what follows says all of it again
 	facts.Closed, facts.Bytes = time.Now().UTC(), meter.Load()
 	if err != nil {
