@@ -46,11 +46,12 @@ func (s *Scheduler) runClock(ctx context.Context) error {
 			s.log.Info("schedules reloaded")
 			rewind()
 		case <-check.C:
-			if d := stepped(mark, time.Now()); d != 0 {
+			now := time.Now()
+			if d := stepped(now.Round(0).Sub(mark.Round(0)), now.Sub(mark)); d != 0 {
 				s.log.Warn("wall clock jumped, looking at every schedule", "by", d)
 				rewind()
 			}
-			mark = time.Now()
+			mark = now
 		case <-again:
 			again = nil
 			s.due.put(slot{}) // no schedule's name: it only wakes
@@ -77,13 +78,12 @@ func (s *Scheduler) startWaker() *cron.Cron {
 
 func stopWaker(c *cron.Cron) { <-c.Stop().Done() }
 
-// stepped is how far the wall clock moved against elapsed time between two readings, 0 when that is within reason.
-func stepped(before, after time.Time) time.Duration {
-	d := after.Round(0).Sub(before.Round(0)) - after.Sub(before)
-	if d.Abs() < stepNoticed {
-		return 0
+// stepped is how far the wall clock moved against elapsed time, 0 when that is within reason.
+func stepped(wall, elapsed time.Duration) time.Duration {
+	if d := wall - elapsed; d.Abs() >= stepNoticed {
+		return d
 	}
-	return d
+	return 0
 }
 
 func (s *Scheduler) dueAll() {

@@ -93,7 +93,7 @@ func (p *plan) nextTick(cursor, now, up time.Time) (bus.Tick, bool) {
 	lost := p.lostUntil(cursor, now)
 	if recent, older := p.cal.Between(cursor, lost, missedEach); older > 0 {
 		before, _ := p.cal.Between(cursor, recent[0].Add(-time.Second), 1)
-		return missedTicks(due, before[0], older, fmt.Sprintf("no scheduler ran between %s and %s",
+		return missedTicks(now, due, before[0], older, fmt.Sprintf("no scheduler ran between %s and %s",
 			stamp(due, p.loc), stamp(before[0], p.loc))), true
 	}
 	t := bus.Tick{
@@ -162,13 +162,18 @@ func (p *plan) leftovers(last bus.Tick, now time.Time) (bus.Tick, bool) {
 	if len(newest) == 0 {
 		return bus.Tick{}, false
 	}
-	return missedTicks(cal.Next(last.Cursor), newest[0], older+1,
+	return missedTicks(now, cal.Next(last.Cursor), newest[0], older+1,
 		fmt.Sprintf("the schedule %q was changed or switched off before it was decided", last.Spec)), true
 }
 
-func missedTicks(first, last time.Time, count int, reason string) bus.Tick {
-	return bus.Tick{
-		Outcome: bus.Missed, Due: first.UTC(), Until: last.UTC(), Count: count, Cursor: last.UTC(), Reason: reason,
+// missedTicks is one entry for count ticks from first to last.
+func missedTicks(now, first, last time.Time, count int, reason string) bus.Tick {
+	t := bus.Tick{
+		Outcome: bus.Missed, Due: first.UTC(), Cursor: last.UTC(), Reason: reason, Lateness: now.Sub(first).Seconds(),
 		Trigger: job.Trigger{Kind: job.Cron},
 	}
+	if count > 1 {
+		t.Count, t.Until = count, last.UTC()
+	}
+	return t
 }
