@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -152,8 +153,9 @@ func addReport(e *job.Evidence, id envelope.Identity) {
 	if id.Result != "" {
 		e.Result = tail(id.Result, maxResult)
 	}
-	if len(id.Restore) > 0 {
-		e.Restore = append(json.RawMessage(nil), id.Restore...)
+	var restore bytes.Buffer
+	if len(id.Restore) > 0 && json.Compact(&restore, id.Restore) == nil { // as the log will spell it: a repeated report is no news
+		e.Restore = restore.Bytes()
 	}
 }
 
