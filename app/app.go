@@ -14,8 +14,6 @@ import (
 
 	"drydock/bus"
 	"drydock/config"
-	"drydock/gateway"
-	"drydock/receiver"
 	"drydock/scheduler"
 	"drydock/store"
 )

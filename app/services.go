@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"path/filepath"
 	"reflect"
@@ -131,6 +132,60 @@ func gatewayConfig(cfg *config.Config, version string, log *slog.Logger) gateway
 		})
 	}
 	return out
+}
+
+func dispatchConfig(cfg *config.Config, log *slog.Logger) (gateway.DispatchConfig, error) {
+	address, err := cfg.Global.AdvertisedAddress()
+	if err != nil {
+		return gateway.DispatchConfig{}, err
+	}
+	out := gateway.DispatchConfig{Address: address, Poll: cfg.Global.Ticker, Log: log.With("component", "dispatcher")}
+	for _, c := range cfg.Clusters {
+		out.Clusters = append(out.Clusters, gateway.DispatchCluster{
+			Name: c.Name, Mode: job.Mode(c.JobsMode), User: c.User, Password: c.Password.Reveal(), Servers: Servers(c.Servers),
+		})
+	}
+	return out, nil
+}
+
+// newGateway makes the API and, beside it, the dispatcher that brings queued jobs to the servers.
+func (p *process) newGateway(ctx context.Context) (func(context.Context) error, error) {
+	cfg := gatewayConfig(p.Config, p.Version, p.Log)
+	jobs := store.NewJobs(p.conn, cfg.Name, p.view)
+	docs := store.NewDocs(p.conn)
+	api, err := gateway.New(cfg, gateway.Deps{
+		Conn: p.conn, Jobs: jobs, Ledger: store.NewLedger(p.conn, cfg.Name), View: p.view, Catalog: p.catalog, Docs: docs,
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.addrs.API = api.APIAddr().String()
+	if a := api.HTTPAddr(); a != nil {
+		p.addrs.HTTP = a.String()
+	}
+	dispatch, err := dispatchConfig(p.Config, p.Log)
+	if err != nil {
+		return nil, err
+	}
+	dispatcher, err := gateway.NewDispatcher(dispatch, p.conn, jobs, p.view, docs)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) error { return together(ctx, api.Run, dispatcher.Run) }, nil
+}
+
+// together runs both until ctx ends or one of them fails, and waits for both.
+func together(ctx context.Context, a, b func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		defer cancel()
+		ended <- a(ctx)
+	}()
+	err := b(ctx)
+	cancel()
+	return errors.Join(err, <-ended)
 }
 
 // needRestart names what changed between two configurations beside the schedules.

@@ -380,3 +380,5 @@ func (b *tailBuffer) last(n int) string {
 }
 
 func (b *tailBuffer) text() string { return b.last(1 << 30) }
+
+func itoa(n int) string { return strconv.Itoa(n) }

@@ -1,0 +1,214 @@
+package e2e
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"drydock/internal/mariadbd"
+	"drydock/internal/mariadbdtest"
+	"drydock/job"
+	"drydock/store"
+)
+
+var modes = []string{"sql", "api"}
+
+// fill gives a server enough data that a backup takes a moment.
+func fill(t *testing.T, m *mariadbd.Server, size int64) {
+	t.Helper()
+	if err := mariadbd.Generate(t.Context(), m, size, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestEveryTaskOfTheMainJobReachesSuccessInBothModes(t *testing.T) {
+	t.Parallel()
+	for _, mode := range modes {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, options{mode: mode, keys: `compress-backups = "zstd"` + "\n" + `backup-hash = "sha256"`}).start()
+			fill(t, s.servers[0], 20<<20)
+			h := s.host(0)
+			tasks := []string{"errorlog", "slowquery", "mariabackup", "optimize"}
+			ids := map[string]string{}
+			for _, task := range tasks {
+				ids[task] = s.run(task)
+			}
+			for _, task := range tasks {
+				s.awaitState(ids[task], task, job.Available)
+			}
+			out := h.cycle()
+			for _, task := range tasks {
+				if j := s.awaitEnd(ids[task], task); j.State != job.Success {
+					t.Errorf("%s is %s (%s); evidence %+v\nscript: %s", task, j.State, j.Reason, j.Evidence, out)
+				}
+			}
+			s.checkBackup(ids["mariabackup"])
+			s.checkCollectedLog()
+			s.checkNoSecret(h)
+		})
+	}
+}
+
+// checkBackup proves the backup without drydock: hash, zstd, mbstream, prepare.
+func (s *site) checkBackup(id string) {
+	s.t.Helper()
+	j := s.awaitState(id, "mariabackup", job.Success)
+	text, err := os.ReadFile(j.Stream.Path + ".manifest.json")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var m store.Manifest
+	if err := json.Unmarshal(text, &m); err != nil {
+		s.t.Fatal(err)
+	}
+	file, err := os.ReadFile(m.Path)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	sum := sha256.Sum256(file)
+	if got := hex.EncodeToString(sum[:]); got != m.StoredHash {
+		s.t.Errorf("the file on disk hashes to %s, the manifest says %s", got, m.StoredHash)
+	}
+	if m.GTID == "" || m.BinlogFile == "" || m.BinlogPos == 0 || m.ID != id || m.Size == 0 {
+		s.t.Errorf("the manifest lacks facts: %+v", m)
+	}
+	dir := s.t.TempDir()
+	if out, err := exec.Command("sh", "-c", `zstd -dqc "$1" | mbstream -x -C "$2" && mariabackup --prepare --target-dir="$2"`, "sh", m.Path, dir).CombinedOutput(); err != nil {
+		s.t.Errorf("the backup does not prepare: %v\n%s", err, out)
+	}
+	if list := s.mustCLI("backups", "-o", "json"); !strings.Contains(list, id) {
+		s.t.Errorf("the catalogue does not list it: %s", list)
+	}
+}
+
+// checkCollectedLog compares what was collected with the server's own error log.
+func (s *site) checkCollectedLog() {
+	s.t.Helper()
+	got, err := os.ReadFile(filepath.Join(s.folder(), "log_error.log"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	whole, err := os.ReadFile(s.servers[0].ErrorLog())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if len(got) == 0 || !strings.HasPrefix(string(whole), string(got)) {
+		s.t.Errorf("collected %d bytes that are not the beginning of the server's error log (%d bytes)", len(got), len(whole))
+	}
+}
+
+func (s *site) folder() string {
+	return filepath.Join(s.dir, "data", "lab", "127.0.0.1_"+itoa(s.servers[0].Port()))
+}
+
+func (s *site) backups() []string {
+	s.t.Helper()
+	all, err := filepath.Glob(filepath.Join(s.dir, "data", "Backups", "lab", "127.0.0.1_"+itoa(s.servers[0].Port()), "*.xbstream*"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return slices.DeleteFunc(all, func(f string) bool { return strings.HasSuffix(f, ".json") })
+}
+
+// checkNoSecret looks for the password in everything that was written.
+func (s *site) checkNoSecret(h *host) {
+	s.t.Helper()
+	if strings.Contains(s.proc.log.text(), password) {
+		s.t.Error("the password is in drydock's log")
+	}
+	for _, dir := range []string{filepath.Join(s.dir, "data"), h.state} {
+		_ = filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
+			if err != nil || !info.Mode().IsRegular() {
+				return nil
+			}
+			if b, err := os.ReadFile(path); err == nil && strings.Contains(string(b), password) && !strings.Contains(path, "/Backups/") {
+				s.t.Errorf("the password is in %s", path)
+			}
+			return nil
+		})
+	}
+}
+
+func TestCronTickStartsTheJobAndTheLedgerSaysSo(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, options{mode: "api", keys: `
+monitoring-scheduler = true
+scheduler-db-servers-optimize = true
+scheduler-db-servers-optimize-cron = "* * * * * *"
+`}).start()
+	h := s.host(0)
+	h.background("--loop", "1")
+	s.await("optimize", "a success by cron", func(j job.Job) bool {
+		return j.State == job.Success && j.Trigger.Kind == job.Cron
+	})
+	ledger := s.mustCLI("ticks", "-o", "json")
+	for _, want := range []string{`"armed"`, `"fired"`} {
+		if !strings.Contains(ledger, want) {
+			t.Errorf("the ledger does not say %s:\n%s", want, ledger)
+		}
+	}
+	if next := s.mustCLI("next"); !strings.Contains(next, "optimize") || !strings.Contains(next, "scheduler-db-servers-logs is false") {
+		t.Errorf("next says:\n%s", next)
+	}
+}
+
+func TestLogIsCollectedWhileTheDatabaseIsDown(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, options{mode: "api"}).start()
+	h := s.host(0)
+	first := s.run("errorlog")
+	s.awaitState(first, "errorlog", job.Available)
+	h.cycle() // the script learns where the log is
+	s.awaitState(first, "errorlog", job.Success)
+	if err := s.servers[0].Kill(); err != nil {
+		t.Fatal(err)
+	}
+	const crash = "2026-11-22 12:00:00 0 [ERROR] mysqld got signal 11 ;\n"
+	f, err := os.OpenFile(s.servers[0].ErrorLog(), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = f.WriteString(crash)
+	f.Close()
+	id := s.run("errorlog")
+	s.awaitState(id, "errorlog", job.Available)
+	out := h.cycle()
+	if j := s.awaitEnd(id, "errorlog"); j.State != job.Success {
+		t.Fatalf("errorlog is %s (%s)\n%s", j.State, j.Reason, out)
+	}
+	got, _ := os.ReadFile(filepath.Join(s.folder(), "log_error.log"))
+	if !strings.HasSuffix(string(got), crash) || strings.Count(string(got), "ready for connections") == 0 {
+		t.Errorf("the crash log did not come: %q", got)
+	}
+}
+
+func TestStreamsOfSeveralServersGoToTheirOwnFolders(t *testing.T) {
+	t.Parallel()
+	primary, replica := mariadbdtest.Pair(t, mariadbd.Options{Password: password})
+	s := newSite(t, options{servers: []*mariadbd.Server{primary, replica}}).start()
+	out := s.mustCLI("run", "lab", "mariabackup")
+	if n := strings.Count(out, "mariabackup on"); n != 2 {
+		t.Fatalf("%d jobs for two servers:\n%s", n, out)
+	}
+	s.awaitState(strings.Fields(out)[0], "mariabackup", job.Available)
+	a, b := s.host(0), s.host(1)
+	a.cycle()
+	b.cycle()
+	s.await("mariabackup", "success", func(j job.Job) bool { return j.State == job.Success })
+	if _, err := s.cli("run", "lab", "mariabackup", "--server", "127.0.0.1:1"); err == nil {
+		t.Error("a server outside the cluster was accepted")
+	}
+	if n := len(s.backups()); n != 1 {
+		t.Errorf("%d backups in the primary's folder", n)
+	}
+	if list := s.mustCLI("backups"); strings.Count(list, "mariabackup-") != 2 {
+		t.Errorf("the catalogue:\n%s", list)
+	}
+}
