@@ -70,7 +70,7 @@ func (p *Pool) commit(ctx context.Context, req bus.CommitRequest) (bus.CommitRep
 		return bus.CommitReply{}, err
 	}
 	spec.Hash, spec.Compress = j.Stream.Algo, storedAs(spec, *j.Stream)
-	if err := checkSize(spec, j.Stream.Stored); err != nil {
+	if err := checkSize(spec, task, j.Stream.Stored); err != nil {
 		return bus.CommitReply{}, err
 	}
 	if task.Kind == job.KindLog {
@@ -123,9 +123,13 @@ func goneIfAbsent(err error) error {
 	return err
 }
 
-// checkSize refuses a temporary file that is not what was recorded. Without one, it has been published or is gone.
-func checkSize(spec sink.Spec, stored int64) error {
+// checkSize refuses a file that is not what was recorded: the temporary one or, without it, the published backup. With
+// neither, publishing says that it is gone.
+func checkSize(spec sink.Spec, task job.Task, stored int64) error {
 	info, err := os.Lstat(spec.Temp())
+	if errors.Is(err, fs.ErrNotExist) && task.Kind == job.KindBackup {
+		info, err = os.Lstat(spec.Final())
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

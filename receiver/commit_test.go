@@ -188,6 +188,30 @@ func TestWhatIsNotWhatWasReceivedIsNotPublished(t *testing.T) {
 	}
 }
 
+func TestPublishedFileThatShrankIsNotConfirmed(t *testing.T) {
+	t.Parallel()
+	g := newRig(t, nil)
+	j := g.event(g.streamed(g.processing("mariabackup"), []byte("precious")), job.Done)
+	if err := os.Truncate(g.published(j).Path, 3); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.commit(j); err == nil {
+		t.Error("the repetition vouched for a file that is not the stream")
+	}
+}
+
+func TestRetryIsPublishedBesideWhatTheAttemptBeforeLeft(t *testing.T) {
+	t.Parallel()
+	g := newRig(t, nil)
+	j := g.event(g.streamed(g.processing("mariabackup"), []byte("first")), job.Done)
+	first := g.published(j).Path
+	j = g.event(j, job.Cut, job.Retry) // the success could not be recorded
+	j = g.event(g.streamed(g.event(g.offered(j), job.Start), []byte("second")), job.Done)
+	if second := g.published(j).Path; string(mustRead(t, second)) != "second" || string(mustRead(t, first)) != "first" {
+		t.Errorf("%s and %s", first, second)
+	}
+}
+
 func TestCanceledJobIsNotPublishedByALateCommit(t *testing.T) {
 	t.Parallel()
 	g := newRig(t, nil)

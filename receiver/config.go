@@ -133,7 +133,11 @@ func (c Config) place(k job.Key, id string, attempt int) (sink.Spec, job.Task, e
 		Hash: cmp.Or(cl.Hash, sink.BLAKE3), Compress: sink.None,
 	}
 	if task.Kind == job.KindBackup {
-		spec.Name = fmt.Sprintf("%s-%s-%s.xbstream", task.Name, due.Format("20060102T150405Z"), id)
+		name := fmt.Sprintf("%s-%s-%s", task.Name, due.Format("20060102T150405Z"), id)
+		if attempt > 1 { // a file that an earlier attempt published, and was not proven after all, is not in the way
+			name += fmt.Sprintf("-%02d", attempt)
+		}
+		spec.Name = name + ".xbstream"
 		spec.Compress = cmp.Or(cl.Compress, sink.None)
 	}
 	return spec, task, nil

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -207,13 +208,32 @@ func (g *rig) dial(j job.Job) *net.TCPConn {
 
 func dialFrom(t *testing.T, from string, port int) *net.TCPConn {
 	t.Helper()
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: soon}
-	c, err := d.DialContext(bustest.Context(t), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	c, err := tryDial(t, from, port)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return c
+}
+
+func tryDial(t *testing.T, from string, port int) (*net.TCPConn, error) {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: soon}
+	c, err := d.DialContext(bustest.Context(t), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err != nil {
+		return nil, err
+	}
 	t.Cleanup(func() { c.Close() })
-	return c.(*net.TCPConn)
+	return c.(*net.TCPConn), nil
+}
+
+// wantTurnedAway connects from an address that is not the server's.
+func wantTurnedAway(t *testing.T, port int) {
+	t.Helper()
+	c, err := tryDial(t, "127.0.0.2", port)
+	if err == nil {
+		wantReset(t, c)
+	} else if !errors.Is(err, syscall.ECONNRESET) { // the reset may come before connect returns
+		t.Error(err)
+	}
 }
 
 func (g *rig) commit(j job.Job) (bus.CommitReply, error) {

@@ -27,7 +27,7 @@ func (r *reservation) receive(conn *net.TCPConn) bool {
 	res, err := r.store(conn, &meter)
 	stopMeter()
 	r.freePort() // the records below may wait for the bus
-	noted() // what follows says all of it again
+	noted()      // what follows says all of it again
 	facts.Closed, facts.Bytes = time.Now().UTC(), meter.Load()
 	if err != nil {
 		r.broken(facts, err)

@@ -128,7 +128,7 @@ func TestStrangerIsTurnedAwayAndTheRightPeerServed(t *testing.T) {
 	g := newRig(t, nil)
 	j := g.processing("mariabackup")
 	for range 3 {
-		wantReset(t, dialFrom(t, "127.0.0.2", j.Dispatch.Port))
+		wantTurnedAway(t, j.Dispatch.Port)
 	}
 	j = g.streamed(j, []byte("from the server itself"))
 	if j.Stream.Peer != "127.0.0.1" || j.Stream.Bytes != 22 {
