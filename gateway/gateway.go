@@ -26,6 +26,7 @@ type Gateway struct {
 	clusters map[string]*cluster
 	order    []*cluster // as configured
 	sum      string     // SHA-256 of the script, hex
+	answerBy time.Duration
 
 	servers []*http.Server // one per listener, same order
 	listen  []net.Listener // clear (if any), then TLS
@@ -48,7 +49,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	}
 	g := &Gateway{
 		Deps: deps, cfg: cfg, log: cfg.Log, clusters: map[string]*cluster{}, sum: scripts.Checksum(cfg.Script),
-		logs: bus.NewBatcher(deps.Conn, bus.StreamLogs), stopping: make(chan struct{}),
+		logs: bus.NewBatcher(deps.Conn, bus.StreamLogs), stopping: make(chan struct{}), answerBy: shellLeaves,
 	}
 	override := map[string]map[string][]string{}
 	for _, c := range cfg.Clusters {

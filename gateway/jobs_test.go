@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"drydock/bus"
+	"drydock/gateway"
 	"drydock/job"
 	"drydock/store"
 )
@@ -379,4 +380,26 @@ func TestSlowReceiverCostsNoClaim(t *testing.T) {
 	if now, _ := r.last(j.Key()); now.State != job.Available || !strings.Contains(now.Reason, "did not answer in time") {
 		t.Errorf("the job is %s: %s", now.State, now.Reason)
 	}
+}
+
+func TestJobWhoseTakerHasLeftIsOfferedAgain(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	j := r.offered("api", db1, "mariabackup")
+	g, err := gateway.New(r.cfg, r.deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.AnswerBy(0) // every answer comes too late
+	run(t, g)
+	token := r.token("api", db1)
+	needs := path("api", db1, "/needs/mariabackup")
+	if out, _ := raw(t, g.HTTPAddr(), false, true, shellRequest("POST", needs, token, "")); !strings.HasPrefix(out, "HTTP/1.1 500 ") || !strings.HasSuffix(out, "\r\n\r\nfalse") {
+		t.Errorf("%q", out)
+	}
+	if now, _ := r.last(j.Key()); now.State != job.Available || now.Dispatch != (job.Dispatch{}) {
+		t.Errorf("the job is %s, dispatch %+v", now.State, now.Dispatch)
+	}
+	// Clients that wait longer get it.
+	r.want(callAt(t, g.HTTPAddr(), "POST", needs, token, nil), 200, "true")
 }

@@ -67,8 +67,8 @@ func (g *Gateway) needsChannel(ctx context.Context, k *call, name string) (bool,
 const (
 	// openTimeout is what the receiver gets to reserve a port: a shell client waits for half a second in all.
 	openTimeout = 250 * time.Millisecond
-	// answerBy is after how long a shell client must be taken for gone (wire.md section 1).
-	answerBy = 450 * time.Millisecond
+	// shellLeaves is after how long a shell client must be taken for gone (wire.md section 1).
+	shellLeaves = 450 * time.Millisecond
 )
 
 // noPort is the reason of a job that waits for a port; the dispatcher offers such a job again soon.
@@ -101,7 +101,7 @@ func (g *Gateway) claim(c *gin.Context, j job.Job) (bool, error) {
 		return false, nil // another client was first, or the job has ended
 	case err != nil:
 		return false, err
-	case shellLike(c.Request) && time.Since(begun) > answerBy:
+	case shellLike(c.Request) && time.Since(begun) > g.answerBy:
 		return false, g.giveBack(ctx, claimed)
 	}
 	return true, nil

@@ -85,10 +85,16 @@ func start(t *testing.T, cfg gateway.Config, deps gateway.Deps) (*gateway.Gatewa
 	if err != nil {
 		t.Fatal(err)
 	}
+	return g, run(t, g)
+}
+
+// run runs a gateway until stop is called or the test ends.
+func run(t *testing.T, g *gateway.Gateway) (stop func() error) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- g.Run(ctx) }()
-	stop := sync.OnceValue(func() error {
+	stop = sync.OnceValue(func() error {
 		cancel()
 		return <-done
 	})
@@ -97,7 +103,7 @@ func start(t *testing.T, cfg gateway.Config, deps gateway.Deps) (*gateway.Gatewa
 			t.Error(err)
 		}
 	})
-	return g, stop
+	return stop
 }
 
 // fakeReceiver answers reservations from a pool of one port per call.
