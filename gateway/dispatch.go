@@ -67,14 +67,16 @@ func NewDispatcher(cfg DispatchConfig, conn *bus.Conn, jobs *store.Jobs, view *s
 	if cfg.Log == nil || cfg.Poll < 0 {
 		return nil, fmt.Errorf("%w: the dispatcher needs a log and a positive time between polls", ErrConfig)
 	}
+	for _, c := range cfg.Clusters {
+		if c.Mode != job.SQL && c.Mode != job.API {
+			return nil, fmt.Errorf("%w: cluster %s has mode %q", ErrConfig, c.Name, c.Mode)
+		}
+	}
 	d := &Dispatcher{
 		conn: conn, jobs: jobs, view: view, docs: docs, log: cfg.Log, poll: cfg.Poll, address: cfg.Address,
 		targets: map[targetName]*target{},
 	}
 	for _, c := range cfg.Clusters {
-		if c.Mode != job.SQL && c.Mode != job.API {
-			return nil, fmt.Errorf("%w: cluster %s has mode %q", ErrConfig, c.Name, c.Mode)
-		}
 		for _, s := range c.Servers {
 			d.targets[targetName{c.Name, s}] = newTarget(d, c, s)
 		}
@@ -184,11 +186,15 @@ func pause(ctx context.Context, d time.Duration) {
 
 // runOnce does what can be done now and says when to look again.
 func (t *target) runOnce(ctx context.Context) time.Duration {
-	jobs := t.view.OfServer(t.name.cluster, t.name.server)
-	if t.mode == job.API {
-		return t.offerAll(ctx, jobs)
+	jobs, held := t.hold(ctx, t.view.OfServer(t.name.cluster, t.name.server))
+	next := time.Duration(idle)
+	if held {
+		next = heldFor // the end of the other job wakes us too; this is for what the view did not see
 	}
-	return t.rows.look(ctx, jobs)
+	if t.mode == job.API {
+		return sooner(next, t.offerAll(ctx, jobs))
+	}
+	return sooner(next, t.rows.look(ctx, jobs))
 }
 
 // sooner is the nearer of two waits, either of which may be [idle].

@@ -132,10 +132,18 @@ type Job struct {
 	Evidence Evidence  `json:"evidence,omitzero"`
 	Backup   string    `json:"backup,omitempty"` // id in the catalogue, once published
 	Steps    []Step    `json:"steps,omitempty"`
+	// Ready is when the job last stopped waiting for another job of its server; the time to pick it up counts from here.
+	Ready time.Time `json:"ready,omitzero"`
 	// Seen is the stream sequence of the last tick decided for this slot: a tick that is delivered again finds it and
 	// starts nothing.
 	Seen uint64 `json:"seen,omitempty"`
 }
+
+// HeldReason begins the reason of a queued job that waits for another heavy job of its server (wire.md section 6).
+const HeldReason = "WARN0110: "
+
+// Held reports whether the job waits for another heavy job of its server. Such a wait may last as long as that job.
+func (j Job) Held() bool { return j.State == Queued && strings.HasPrefix(j.Reason, HeldReason) }
 
 // Key is the slot the job holds.
 func (j Job) Key() Key { return Key{j.Cluster, j.Server, j.Task} }

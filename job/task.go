@@ -74,7 +74,8 @@ func TaskByName(name string) (Task, error) {
 	return Task{}, ErrUnknownTask
 }
 
-// Heavy reports whether the task loads the server enough that progress and leases matter to an operator.
+// Heavy reports whether the task must have the server for itself. A table rebuilt under a physical backup can make a
+// backup that ends well and does not restore: mariabackup then streams one file twice.
 func (t Task) Heavy() bool { return t.Kind != KindLog }
 
 // Channels are the names a client logs under without a job behind them (wire.md section 3).

@@ -97,9 +97,15 @@ func (s *Scheduler) changeUnlessMoved(ctx context.Context, j job.Job, ch store.C
 func overdue(j job.Job, c Cluster, g sign, now time.Time) (store.Change, bool) {
 	silent := now.Sub(g.last)
 	switch {
+	case j.Held():
+		// It waits for a job that has a lease of its own.
 	case j.State == job.Queued || j.State == job.Available:
 		// From the start of the attempt: what is offered, claimed and released in turn is not being run either.
-		if now.Sub(g.first) > c.PickupTimeout {
+		since := g.first
+		if j.Ready.After(since) {
+			since = j.Ready
+		}
+		if now.Sub(since) > c.PickupTimeout {
 			return store.Change{Event: job.Expire, Reason: untaken(j, c)}, true
 		}
 	case j.State == job.Claimed && silent > c.ClaimTimeout:
