@@ -155,6 +155,9 @@ func TestLogLinesArriveAsWritten(t *testing.T) {
 	if !slices.Equal(lines[1:], want) {
 		t.Errorf("lines %q", lines)
 	}
+	if end := m.last("optimize"); end.State != "done" || end.Lines != len(lines) {
+		t.Errorf("%s was reported after %d of %d lines", end.State, end.Lines, len(lines))
+	}
 	// Five lines make a call, and within one a change of level makes another.
 	if n := m.countCalls("write-log"); n != 4 {
 		t.Errorf("%d calls", n)
@@ -356,15 +359,27 @@ func TestScriptFedThroughStandardInput(t *testing.T) {
 	appendFile(t, r.path, "one\n")
 	r.m.extra = []string{"jobs-check", "jobs-upgrade"} // a script without a file has nothing to check or replace
 	r.m.offer("errorlog", "L1", 1)
-	cmd := exec.Command("bash", "-s")
+	r.m.offer("optimize", "O1", 1)
+	r.fakeTool("mariadb-check", "cat; echo fine") // would wait for ever for the end of an open standard input
+	cmd := r.command()
+	cmd.Args = []string{"bash", "-s"}
 	var feed strings.Builder
 	for _, v := range r.env {
 		name, value, _ := strings.Cut(v, "=")
 		fmt.Fprintf(&feed, "export %s='%s'\n", name, strings.ReplaceAll(value, "'", `'\''`))
 	}
-	cmd.Stdin = strings.NewReader(feed.String() + string(dbjobs))
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	stdin, err := cmd.StdinPipe() // stays open, as ssh's does
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(stdin, feed.String()+string(dbjobs)); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
 	}
 	r.want(r.m.stream("errorlog"), "one\n")
 	if n := r.m.countCalls("actions/receive-jobs-check"); n != 0 {

@@ -40,6 +40,7 @@ type managerJob struct {
 type stateReport struct {
 	Task, State string
 	Identity    identity
+	Lines       int // log lines that had arrived by then
 }
 
 type identity struct {
@@ -271,7 +272,7 @@ func (m *manager) jobState(path string, body []byte) (int, string) {
 		return http.StatusUnauthorized, ""
 	}
 	task, state, _ := strings.Cut(path, "/")
-	m.reports = append(m.reports, stateReport{task, state, id})
+	m.reports = append(m.reports, stateReport{task, state, id, len(m.lines)})
 	return http.StatusOK, ""
 }
 
