@@ -79,20 +79,31 @@ func polling(cfg gateway.DispatchConfig, every time.Duration) gateway.DispatchCo
 // start runs a dispatcher, as a process of its own, until stop is called or the test ends.
 func (y *yard) start(cfg gateway.DispatchConfig) (stop func()) {
 	y.Helper()
+	stop, _ = y.startBlindable(cfg)
+	return stop
+}
+
+// startBlindable is [yard.start] with a way to freeze the dispatcher's picture of the jobs.
+func (y *yard) startBlindable(cfg gateway.DispatchConfig) (stop, blind func()) {
+	y.Helper()
 	view := store.NewView(y.conn)
 	d, err := gateway.NewDispatcher(cfg, y.conn, store.NewJobs(y.conn, "gateway@test", view), view, y.docs)
 	if err != nil {
 		y.Fatal(err)
 	}
+	stop, blind = y.background(d.Run), y.background(view.Run)
+	return stop, blind
+}
+
+// background runs f until the returned function is called or the test ends; it waits for it.
+func (y *yard) background(f func(context.Context) error) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	for _, run := range []func(context.Context) error{view.Run, d.Run} {
-		wg.Go(func() {
-			if err := run(ctx); err != nil {
-				y.Error(err)
-			}
-		})
-	}
+	wg.Go(func() {
+		if err := f(ctx); err != nil {
+			y.Error(err)
+		}
+	})
 	stop = sync.OnceFunc(func() {
 		cancel()
 		wg.Wait()
@@ -222,6 +233,8 @@ type fakePool struct {
 	mu   sync.Mutex
 	size int
 	runs map[string]int
+	// asked, if not nil, sees every request before it is answered.
+	asked func(bus.OpenRequest)
 }
 
 func newFakePool(t *testing.T, conn *bus.Conn, size int) *fakePool {
@@ -247,6 +260,9 @@ func (p *fakePool) open(r micro.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	req := fromJSON[bus.OpenRequest](r.Data())
+	if p.asked != nil {
+		p.asked(req)
+	}
 	run := job.RunName(req.JobID, req.Attempt)
 	port, ok := p.runs[run]
 	switch {
@@ -382,7 +398,7 @@ func TestTwoDispatchersOfferEachJobOnce(t *testing.T) {
 	y := newYard(t)
 	y.start(polling(y.cluster(job.SQL), often))
 	y.start(polling(y.cluster(job.SQL), often))
-	tasks := []string{"mariabackup", "errorlog", "slowquery", "auditlog", "sqlerrorlog", "optimize"}
+	tasks := []string{"errorlog", "slowquery", "auditlog", "sqlerrorlog", "optimize"}
 	for round := range 3 {
 		for _, task := range tasks {
 			y.queue(y.addr(), task, round)
@@ -490,6 +506,51 @@ func TestCanceledOfferCannotBeTaken(t *testing.T) {
 	if now := y.last(j); now.State != job.Canceled {
 		t.Errorf("the job is %s", now.State)
 	}
+}
+
+// TestAJobThatEndsWhileItIsOfferedLeavesNoRowToTake cancels it between the reservation and the row.
+func TestAJobThatEndsWhileItIsOfferedLeavesNoRowToTake(t *testing.T) {
+	y := newYard(t)
+	y.pool.asked = func(req bus.OpenRequest) {
+		if _, err := y.jobs.Apply(context.Background(), store.Ref{Key: req.Key}, store.Change{Event: job.Cancel}); err != nil {
+			t.Error(err)
+		}
+	}
+	y.start(y.cluster(job.SQL))
+	y.queue(y.addr(), "errorlog", 1)
+	y.awaitRow("errorlog", "5|0")
+}
+
+// TestAnOutdatedPictureOffersNothing: the dispatcher does not hear that a job was canceled.
+func TestAnOutdatedPictureOffersNothing(t *testing.T) {
+	y := newYard(t)
+	y.pool.resize(0)
+	_, blind := y.startBlindable(polling(y.cluster(job.SQL), often))
+	canceled, other := y.queue(y.addr(), "errorlog", 1), y.queue(y.addr(), "slowquery", 1)
+	for _, j := range []job.Job{canceled, other} {
+		y.awaitThat(j, "it waits for a port", func(j job.Job) bool { return j.Reason != "" })
+	}
+	blind()
+	y.apply(canceled, job.Cancel)
+	y.pool.resize(8)
+	y.await(other, job.Available) // it comes after errorlog in a round
+	if got := y.row("errorlog"); got != "" {
+		t.Errorf("a canceled job got row %s", got)
+	}
+}
+
+// TestARowReportedDoneElsewhereIsLeftToItsScript: drydock's script calls first and writes its row afterwards.
+func TestARowReportedDoneElsewhereIsLeftToItsScript(t *testing.T) {
+	y := newYard(t)
+	y.start(polling(y.cluster(job.SQL), often))
+	j := y.await(y.queue(y.addr(), "optimize", 1), job.Available)
+	y.claim("optimize")
+	y.apply(y.await(j, job.Processing), job.Done, job.Pass)
+	y.await(y.queue(y.addr(), "errorlog", 1), job.Available) // a round has passed
+	if n := y.exec("UPDATE replication_manager_schema.jobs SET state=3, done=1, result='all' WHERE task='optimize' AND state IN (1,2)"); n != 1 {
+		t.Errorf("the script found its row %s", y.row("optimize"))
+	}
+	y.awaitRow("optimize", "4|1")
 }
 
 // TestAJobHaltedAfterItsScriptWasDoneDoesNotLookChecked: state 3 would tell other tools that the checks are still to come.
@@ -630,7 +691,7 @@ func TestAPIModeNeedsNoDatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	y.start(y.cluster(job.API, server))
-	y.await(y.queue(server, "optimize", 1), job.Available)
+	y.await(y.queue(server, "errorlog", 1), job.Available)
 	// A client claimed the backup and found the pool empty.
 	if _, err := y.jobs.Apply(bustest.Context(t), store.RefOf(j), store.Change{Event: job.Withdraw, Reason: "no free port in the pool"}); err != nil {
 		t.Fatal(err)
