@@ -219,6 +219,18 @@ func TestErrorReportSaysWhy(t *testing.T) {
 	}
 }
 
+func TestEndLineInTheReportIsProofToo(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	j := r.offered("sql", db1, "mariabackup")
+	r.apply(j.Key(), job.Start, nil)
+	got := r.call("POST", path("sql", db1, "/actions/job-state/mariabackup/done"), "", seal(db1, `"result":"[00] 2026-11-22 10:00:00 completed OK!\n"`))
+	r.want(got, 200, "true")
+	if now, _ := r.last(j.Key()); !now.Evidence.Completed {
+		t.Errorf("a script that pushes warnings only cannot prove its backup: %+v", now.Evidence)
+	}
+}
+
 func TestLateReportChangesNothing(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

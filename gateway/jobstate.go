@@ -14,6 +14,7 @@ import (
 
 	"drydock/bus"
 	"drydock/gateway/envelope"
+	"drydock/gateway/joblog"
 	"drydock/job"
 	"drydock/store"
 )
@@ -84,11 +85,15 @@ func (g *Gateway) report(ctx context.Context, k *call, key job.Key, event job.Ev
 		}
 	}
 	id := k.id
+	// The end line is proof wherever it stands: a script that only pushes warnings still reports its last lines.
+	found := joblog.Parse(key.Task, joblog.Info, id.Result).Evidence
+	found.Initiated = false // the result is of this run alone; it must not undo what the log said of it
 	return g.Jobs.Apply(ctx, store.Ref{Key: key, ID: id.Job, Attempt: id.Attempt}, store.Change{
 		Event: event, Reason: reportReason(event, id),
 		Edit: func(j *job.Job) {
 			if j.State.Live() || j.Since.Equal(j.Updated) { // a job that has ended before keeps its facts
 				addReport(&j.Evidence, id)
+				j.Evidence = withLog(j.Evidence, found)
 			}
 		},
 	})

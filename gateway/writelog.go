@@ -20,13 +20,15 @@ import (
 )
 
 // logLevel answers whether lines of a level are wanted. The filter is the client's business: what is sent all the same is
-// kept.
+// kept. Of a backup every line is wanted: clients send the tool's output at DEBUG, and its end line is part of the proof.
 func (g *Gateway) logLevel(c *gin.Context) {
-	if _, err := job.LogName(c.Param("task")); err != nil {
+	name, err := job.LogName(c.Param("task"))
+	if err != nil {
 		g.fail(c, err)
 		return
 	}
-	yesNo(c, joblog.Enabled(callOf(c).cluster.LogLevel, c.Param("level")))
+	task, _ := job.TaskByName(name) // a channel is no task, and has no end line
+	yesNo(c, task.EndLine || joblog.Enabled(callOf(c).cluster.LogLevel, c.Param("level")))
 }
 
 // writeLog keeps a batch of log lines: what they prove is added to the job, the lines go to DRYDOCK_LOGS, and 200 means

@@ -223,3 +223,22 @@ func TestNewJobOfTheSlotIsNotReplacedByARetry(t *testing.T) {
 		t.Error("the old job took the slot back")
 	}
 }
+
+func TestAJobThatWaitsForAnotherOfItsServerDoesNotExpire(t *testing.T) {
+	t.Parallel()
+	c := Cluster{PickupTimeout: time.Hour}
+	now := time.Now()
+	old := sign{first: now.Add(-5 * time.Hour), last: now.Add(-5 * time.Hour)}
+	held := job.Job{State: job.Queued, Reason: job.HeldReason + "mariabackup has the server"}
+	if ch, due := overdue(held, c, old, now); due {
+		t.Errorf("behind a backup of five hours it is %s: %s", ch.Event, ch.Reason)
+	}
+	released := job.Job{State: job.Available, Ready: now.Add(-time.Minute)}
+	if ch, due := overdue(released, c, old, now); due {
+		t.Errorf("a minute after the backup it is %s: %s", ch.Event, ch.Reason)
+	}
+	released.Ready = now.Add(-2 * time.Hour)
+	if _, due := overdue(released, c, old, now); !due {
+		t.Error("nobody took it for two hours, and it does not expire")
+	}
+}
