@@ -553,6 +553,31 @@ func TestARowReportedDoneElsewhereIsLeftToItsScript(t *testing.T) {
 	y.awaitRow("optimize", "4|1")
 }
 
+// TestAServerWithNothingToDoIsNotAsked: a fleet must not be polled for jobs that ended long ago.
+func TestAServerWithNothingToDoIsNotAsked(t *testing.T) {
+	y := newYard(t)
+	y.start(polling(y.cluster(job.SQL), often))
+	j := y.await(y.queue(y.addr(), "optimize", 1), job.Available)
+	y.finish("optimize", 3, 1, "")
+	y.apply(y.await(j, job.Finished), job.Pass)
+	y.awaitRow("optimize", "4|1")
+	before := y.selects()
+	<-time.After(20 * often) // what must not happen has no event to wait for
+	if n := y.selects() - before; n > 2 {
+		t.Errorf("%d queries in the time of 20 polls", n)
+	}
+}
+
+// selects counts the queries of the server so far.
+func (y *yard) selects() (n int) {
+	y.Helper()
+	var name string
+	if err := y.db.QueryRowContext(bustest.Context(y.T), "SHOW GLOBAL STATUS LIKE 'Com_select'").Scan(&name, &n); err != nil {
+		y.Fatal(err)
+	}
+	return n
+}
+
 // TestAJobHaltedAfterItsScriptWasDoneDoesNotLookChecked: state 3 would tell other tools that the checks are still to come.
 func TestAJobHaltedAfterItsScriptWasDoneDoesNotLookChecked(t *testing.T) {
 	y := newYard(t)
