@@ -246,3 +246,45 @@ func TestServiceShowsItsPool(t *testing.T) {
 		t.Errorf("%+v", info)
 	}
 }
+
+func TestAttemptThatWasFollowedByAnotherLosesItsPort(t *testing.T) {
+	t.Parallel()
+	g := newRig(t, nil)
+	g.stop()
+	p, err := New(g.config(nil), g.conn, g.jobs, g.view, store.NewCatalog(g.conn)) // does not run: it looks once, late
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := g.queued("mariabackup")
+	rep, err := p.open(bustest.Context(t), bus.OpenRequest{Key: j.Key(), JobID: j.ID, Attempt: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := p.current()[0]
+	g.offer(j, job.Dispatch{Receiver: "rcv", Port: rep.Port})
+	r.look(time.Now())
+	if r.ctx.Err() != nil {
+		t.Error("the offered port was given up")
+	}
+	g.event(j, job.Cut, job.Retry)
+	r.look(time.Now())
+	<-r.done
+	if err := p.drain(nil); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLeftoverOfTheSameAttemptIsNotInTheWay(t *testing.T) {
+	t.Parallel()
+	g := newRig(t, nil)
+	j := g.processing("mariabackup")
+	spec, _, err := g.pool.cfg.place(j.Key(), j.ID, j.Attempt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, spec.Temp(), []byte("of a former client"))
+	j = g.event(g.streamed(j, []byte("whole")), job.Done)
+	if got := string(mustRead(t, g.published(j).Path)); got != "whole" {
+		t.Errorf("published %q", got)
+	}
+}
