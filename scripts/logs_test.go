@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestErrorLogArrivesWhileTheDatabaseIsDown(t *testing.T) {
@@ -112,6 +113,10 @@ func TestLogIsSentOnceThroughRotationAndTruncation(t *testing.T) {
 	// Two rotations between two jobs: the file between is sent whole.
 	appendFile(t, r.path, "five\n")
 	rename(t, r.path+".1", r.path+".3")
+	lastYear := time.Now().AddDate(-1, 0, 0)
+	if err := os.Chtimes(r.path+".3", lastYear, lastYear); err != nil {
+		t.Fatal(err)
+	}
 	rename(t, r.path, r.path+".2")
 	appendFile(t, r.path, "2026-01-03 six\n")
 	rename(t, r.path, r.path+".1")
@@ -123,6 +128,11 @@ func TestLogIsSentOnceThroughRotationAndTruncation(t *testing.T) {
 	text, err := os.ReadFile(r.path)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, old := range []string{".1", ".2"} {
+		if err := os.Chtimes(r.path+old, lastYear, lastYear); err != nil {
+			t.Fatal(err)
+		}
 	}
 	writeFile(t, r.path+"-20260105", string(text))
 	if err := os.Truncate(r.path, 0); err != nil {
@@ -138,6 +148,28 @@ func TestLogIsSentOnceThroughRotationAndTruncation(t *testing.T) {
 	r.want(r.collect("success"), "ten\n")
 	if got, _ := os.ReadFile(r.path); string(got) != "ten\n" {
 		t.Errorf("the log itself became %q", got)
+	}
+}
+
+// Two rotations within the clock's resolution: the file between is as old as the one before it, whichever name sorts first.
+func TestRotatedFilesOfOneMomentAreAllSent(t *testing.T) {
+	t.Parallel()
+	for _, suffixes := range [][2]string{{".1", ".2"}, {".2", ".1"}} {
+		r := newLogRun(t)
+		appendFile(t, r.path, "2026-01-01 one\n")
+		r.want(r.collect("success"), "2026-01-01 one\n")
+		appendFile(t, r.path, "two\n")
+		rename(t, r.path, r.path+suffixes[0])
+		appendFile(t, r.path, "2026-01-02 three\n")
+		rename(t, r.path, r.path+suffixes[1])
+		appendFile(t, r.path, "2026-01-03 four\n")
+		moment := time.Unix(1767225600, 0)
+		for _, s := range suffixes {
+			if err := os.Chtimes(r.path+s, moment, moment); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.want(r.collect("success"), "two\n2026-01-02 three\n2026-01-03 four\n")
 	}
 }
 
