@@ -47,7 +47,7 @@ func (p *proof) run(ctx context.Context) error {
 	}
 	p.files = files
 	log := filepath.Join(p.dir, "prepare.log")
-	if err := runTool(ctx, log, "mariadb-backup", "--prepare", "--target-dir="+p.target()); err != nil {
+	if err := runTool(ctx, log, "mariadb-backup", "--prepare", "--tmpdir="+p.dir, "--target-dir="+p.target()); err != nil {
 		return fmt.Errorf("prepare %s: %w", filepath.Base(p.m.Path), err)
 	}
 	if last := lastLines(log, 1); !strings.HasSuffix(last, "completed OK!") { // its exit status alone is no proof

@@ -59,7 +59,6 @@ type site struct {
 	api     int // HTTPS port, fixed so that scripts find a restarted drydock
 	servers []*mariadbd.Server
 
-	mu   sync.Mutex
 	proc *process
 }
 

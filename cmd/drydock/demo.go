@@ -3,8 +3,10 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -22,7 +24,9 @@ func demoCmd() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Out = cmd.OutOrStdout()
-			return demo.Run(cmd.Context(), o)
+			ctx, stop := signal.NotifyContext(cmd.Context(), farewells()...)
+			defer stop()
+			return demo.Run(ctx, o)
 		},
 	}
 	cmd.Flags().Var((*byteSize)(&o.Size), "size", "data to generate")
@@ -30,6 +34,16 @@ func demoCmd() *cobra.Command {
 	cmd.Flags().StringVar(&o.Dir, "dir", "", "make the demo's folder in this `FOLDER` instead of the system's temporary one")
 	cmd.Flags().DurationVar(&o.Timeout, "timeout", demo.DefaultTimeout, "how long the jobs may take in all")
 	return cmd
+}
+
+// farewells are what a demo ends with, beside Ctrl-C, because it would leave its folder behind otherwise: its reader went
+// away, or its terminal closed (unless nohup asked for that).
+func farewells() []os.Signal {
+	list := []os.Signal{syscall.SIGPIPE}
+	if !signal.Ignored(syscall.SIGHUP) {
+		list = append(list, syscall.SIGHUP)
+	}
+	return list
 }
 
 // byteSize is a flag like 300MiB.
