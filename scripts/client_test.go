@@ -48,6 +48,11 @@ func newClient(t *testing.T, m *manager) *client {
 		"DRYDOCK_STATE_DIR=" + c.state,
 		"DRYDOCK_LOG_DIR=" + c.logs,
 	}
+	t.Cleanup(func() { // only a script that fails its test leaves any
+		for pid := range c.processes() {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	})
 	return c
 }
 
