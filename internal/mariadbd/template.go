@@ -70,7 +70,10 @@ func buildTemplate(ctx context.Context) ([]byte, error) {
 	defer func() { _ = os.RemoveAll(tmp) }()
 
 	cnf := filepath.Join(tmp, "my.cnf")
-	if err := os.WriteFile(cnf, []byte("[mariadbd]\n"+strings.Join(storageSettings, "\n")+"\n"), 0o600); err != nil {
+	// A starting server deletes what it takes for its own leftovers in tmpdir: two of them in /tmp spoil each other's
+	// installation.
+	settings := append([]string{"[mariadbd]", "tmpdir=" + quoteSetting(tmp)}, storageSettings...)
+	if err := os.WriteFile(cnf, []byte(strings.Join(settings, "\n")+"\n"), 0o600); err != nil {
 		return nil, err
 	}
 	data := filepath.Join(tmp, "data")
@@ -79,7 +82,7 @@ func buildTemplate(ctx context.Context) ([]byte, error) {
 	out, err := exec.CommandContext(ctx, install, args...).CombinedOutput()
 	if err != nil {
 		err = cmp.Or(ctx.Err(), err) // "signal: killed" would hide why
-		return nil, fmt.Errorf("run mariadb-install-db: %w: %s", err, lastLines(out, 5))
+		return nil, fmt.Errorf("run mariadb-install-db: %w: %s", err, lastLines(out, 30)) // it ends with much general advice
 	}
 	return pack(data)
 }
