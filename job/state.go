@@ -105,6 +105,8 @@ const (
 	Skip Event = "skip"
 	// Retry: the sweeper starts another attempt of a job that was cut or refused.
 	Retry Event = "retry"
+	// Create: the first entry of a job; it is no event for [Next].
+	Create Event = "create"
 	// Note: facts were added (bytes, log evidence, a stream opened); the state stays.
 	Note Event = "note"
 )

@@ -93,8 +93,8 @@ func (s *Jobs) Create(ctx context.Context, j job.Job, reason string) (job.Job, e
 		}
 		now := time.Now().UTC()
 		j.Attempt, j.Created, j.Since, j.Updated, j.Reason = 1, now, now, now, reason
-		j.Steps = []job.Step{{State: j.State, Time: now, Reason: reason, Actor: s.actor}}
-		err = s.append(ctx, seq, bus.JobEvent{State: j.State, Reason: reason, Actor: s.actor, Job: j})
+		j.Steps = []job.Step{{State: j.State, Event: job.Create, Time: now, Reason: reason, Actor: s.actor}}
+		err = s.append(ctx, seq, bus.JobEvent{State: j.State, Event: job.Create, Reason: reason, Actor: s.actor, Job: j})
 		if errors.Is(err, bus.ErrConflict) {
 			continue
 		}
