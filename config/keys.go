@@ -178,7 +178,7 @@ func jobKeys(t *table, c *Cluster) {
 	t.enum("scheduler-jobs-log-level", &c.JobsLogLevel, "INFO", []string{"DEBUG", "INFO", "WARN", "ERROR"},
 		"Least level of the log lines that the scripts send.")
 	t.number("scheduler-db-servers-log-batch-size", &c.LogBatchSize, 5, bounds[int]{min: 1, max: 1000}, "1 to 1000 lines",
-		"Log lines that drydock's own script sends per call.")
+		"Log lines that drydock's own script sends per call; what has piled up meanwhile goes out in larger calls.")
 	t.ports("scheduler-db-servers-receiver-ports", &c.ReceiverPorts, []int{4444},
 		"Ports on the database hosts that drydock sends to; a list is spread over the servers.")
 }

@@ -164,6 +164,23 @@ func TestLogLinesArriveAsWritten(t *testing.T) {
 	}
 }
 
+func TestPiledUpLinesGoOutInLargerCalls(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, oddPassword, freePort(t), false)
+	c := newClient(t, m)
+	c.fakeTool("mariadb-check", `for i in {1..1000}; do echo "line $i"; done`)
+	m.offer("optimize", "P", 1)
+	c.mustCycle()
+	lines := m.logLines()
+	if len(lines) != 1002 || lines[1] != "INFO line 1" || lines[1000] != "INFO line 1000" {
+		t.Errorf("%d lines", len(lines))
+	}
+	// Five a call would be 200 calls, and the job would end long after its tool.
+	if n := m.countCalls("write-log"); n > 30 {
+		t.Errorf("%d calls", n)
+	}
+}
+
 func TestLinesBelowTheLevelStayHere(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, oddPassword, freePort(t), false)

@@ -81,7 +81,7 @@ func buildTemplate(ctx context.Context) ([]byte, error) {
 	args = append(args, userArgs()...)
 	out, err := exec.CommandContext(ctx, install, args...).CombinedOutput()
 	if err != nil {
-		err = cmp.Or(ctx.Err(), err) // "signal: killed" would hide why
+		err = cmp.Or(ctx.Err(), err)                                                      // "signal: killed" would hide why
 		return nil, fmt.Errorf("run mariadb-install-db: %w: %s", err, lastLines(out, 30)) // it ends with much general advice
 	}
 	return pack(data)
