@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"bytes"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -243,6 +244,13 @@ func TestBadInputGetsItsStatus(t *testing.T) {
 		}
 	}
 	r.want(r.call("DELETE", path("api", db1, "/needs/optimize"), token, nil), 405, "")
+	// A client that has not sent everything yet must not lose the answer to a reset connection.
+	for _, secure := range []net.Addr{r.g.HTTPAddr(), r.g.APIAddr()} {
+		request := shellRequest("POST", path("api", db1, "/write-log/main"), token, strings.Repeat("x", 7<<20))
+		if out, _ := raw(t, secure, secure == r.g.APIAddr(), true, request); !strings.HasPrefix(out, "HTTP/1.1 413 ") {
+			t.Errorf("%.60q", out)
+		}
+	}
 }
 
 func TestBodyOfExactlyOneMebibyteIsTaken(t *testing.T) {

@@ -63,6 +63,10 @@ func TestTakenJobOfAPIModeHasItsPort(t *testing.T) {
 	if req.Key != j.Key() || req.JobID != j.ID || req.Attempt != 1 || req.Check {
 		t.Errorf("asked the receiver %+v", req)
 	}
+	r.want(r.call("GET", path("api", db1, "/needs/mariabackup"), token, nil), 500, "false")
+	if n := r.rx.count(); n != 1 {
+		t.Errorf("%d ports were asked for, one for a job that was taken already", n)
+	}
 	receive := path("api", db1, "/actions/receive-task/mariabackup")
 	for range 2 { // may be repeated
 		r.want(r.call("POST", receive, token, nil), 200, "RECEIVER_PORT=4001\nRECEIVER_ADDRESS=10.9.8.7")

@@ -311,6 +311,9 @@ func next(t *testing.T, events <-chan sse, name, text string) {
 			if !ok {
 				t.Fatalf("the stream ended before %s %s", name, text)
 			}
+			if strings.Contains(e.data, "comes late") {
+				t.Errorf("a line of another job: %+v", e)
+			}
 			if e.name == name && strings.Contains(e.data, text) {
 				return
 			}
@@ -323,8 +326,11 @@ func next(t *testing.T, events <-chan sse, name, text string) {
 func TestFollowedJobShowsLinesAndStatesToItsEnd(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
+	earlier := r.offered("sql", db1, "optimize")
+	r.apply(earlier.Key(), job.Cancel, nil)
 	j := r.offered("sql", db1, "optimize")
 	r.apply(j.Key(), job.Start, nil)
+	r.log(earlier, "a line that comes late")
 	r.log(j, "before")
 	events := r.followed(r.ctx(), j.ID)
 	next(t, events, "log", `"before"`)

@@ -115,6 +115,9 @@ func TestScriptIsSentToAListenerThatComesUpLate(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
+	if err := l.(*net.TCPListener).SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
 	conn, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)

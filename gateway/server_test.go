@@ -1,11 +1,18 @@
 package gateway_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -181,6 +188,14 @@ func TestCertificateIsMadeOnceAndPrivate(t *testing.T) {
 	if serial(third) == first {
 		t.Error("a damaged certificate was used")
 	}
+	ending := endsTomorrow(t)
+	if err := os.WriteFile(file, ending, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	third, _ = start(t, r.cfg, r.deps)
+	if now, err := os.ReadFile(file); err != nil || bytes.Equal(now, ending) {
+		t.Errorf("a certificate that is about to end was kept (%v)", err)
+	}
 	// One that is configured is used as it is.
 	cfg := r.cfg
 	cfg.CertFile, cfg.KeyFile, cfg.TLSDir = file, file, ""
@@ -191,6 +206,26 @@ func TestCertificateIsMadeOnceAndPrivate(t *testing.T) {
 	if left, err := filepath.Glob(filepath.Join(r.cfg.TLSDir, "*")); err != nil || len(left) != 1 {
 		t.Errorf("left in the folder: %v, %v", left, err)
 	}
+}
+
+// endsTomorrow is a certificate with its key, as the gateway keeps it.
+func endsTomorrow(t *testing.T) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(24 * time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	return append(out, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})...)
 }
 
 func TestOldTLSIsRefused(t *testing.T) {
