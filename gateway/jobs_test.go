@@ -94,8 +94,11 @@ func TestJobWithoutAFreePortGoesBackToTheQueue(t *testing.T) {
 	if now, _ := r.last(j.Key()); now.State != job.Available || !strings.Contains(now.Reason, "no such server here") {
 		t.Errorf("the job is %s: %s", now.State, now.Reason)
 	}
-	r.rx.refuse("", "")
-	r.want(r.call("POST", path("api", db1, "/needs/mariabackup"), token, nil), 200, "true")
+	r.rx.leave()
+	r.want(r.call("POST", path("api", db1, "/needs/mariabackup"), token, nil), 500, "false")
+	if now, _ := r.last(j.Key()); now.State != job.Queued || now.Reason != "no receiver answers" {
+		t.Errorf("the job is %s: %s", now.State, now.Reason)
+	}
 }
 
 func TestNeedsOfSQLModeConsumesNothing(t *testing.T) {

@@ -71,9 +71,6 @@ const (
 	shellLeaves = 450 * time.Millisecond
 )
 
-// noPort is the reason of a job that waits for a port; the dispatcher offers such a job again soon.
-const noPort = "no free port in the pool"
-
 // claim hands an offered job to the caller, once. A task that streams to drydock gets its port first, so that nobody holds
 // a job that cannot be done.
 func (g *Gateway) claim(c *gin.Context, j job.Job) (bool, error) {
@@ -128,22 +125,28 @@ func (g *Gateway) reserve(ctx context.Context, req bus.OpenRequest) (bus.OpenRep
 	return bus.Request[bus.OpenReply](ctx, g.Conn, bus.SubjectReceiverOpen, req)
 }
 
-// noPort records why an offered job cannot be taken now. The caller answers `false`: the script comes again.
+// noPort records why an offered job cannot be taken now. The caller answers `false`: the script comes again. While there is
+// no port or no receiver at all the job waits in the queue, where it keeps no other job of the server from going first.
 func (g *Gateway) noPort(ctx context.Context, j job.Job, cause error) error {
 	var se *bus.ServiceError
-	change := store.Change{Event: job.Withdraw, Reason: noPort}
-	if !errors.As(cause, &se) || se.Code != bus.CodeExhausted {
+	var change store.Change
+	switch {
+	case errors.As(cause, &se) && se.Code == bus.CodeExhausted:
+		change = store.Change{Event: job.Withdraw, Reason: reasonNoPort}
+	case errors.Is(cause, bus.ErrNobody):
+		change = store.Change{Event: job.Withdraw, Reason: reasonNoReceiver}
+	default:
 		reason := "no port could be reserved: " + cause.Error()
 		if errors.Is(cause, context.DeadlineExceeded) {
 			reason = "no port could be reserved: the receiver did not answer in time"
 		}
-		g.log.Warn("reserve a port", "job", j, "err", cause)
 		change = store.Change{Event: job.Note, Reason: reason, Edit: func(j *job.Job) {
 			if j.State == job.Available {
 				j.Reason = reason
 			}
 		}}
 	}
+	g.log.Warn("reserve a port", "job", j, "err", cause)
 	if _, err := g.Jobs.Apply(ctx, store.RefOf(j), change); err != nil && !isLate(err) {
 		return err
 	}

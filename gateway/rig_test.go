@@ -112,6 +112,7 @@ type fakeReceiver struct {
 	opened []bus.OpenRequest
 	fail   *bus.ServiceError
 	checks chan bus.CheckReply // one for each awaited script
+	subs   []*nats.Subscription
 }
 
 func newFakeReceiver(t *testing.T, conn *bus.Conn) *fakeReceiver {
@@ -148,12 +149,20 @@ func newFakeReceiver(t *testing.T, conn *bus.Conn) *fakeReceiver {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { _ = sub.Unsubscribe() })
+		rx.subs = append(rx.subs, sub)
 	}
+	t.Cleanup(rx.leave)
 	if err := conn.NC.Flush(); err != nil {
 		t.Fatal(err)
 	}
 	return rx
+}
+
+// leave makes nobody answer any more.
+func (rx *fakeReceiver) leave() {
+	for _, sub := range rx.subs {
+		_ = sub.Unsubscribe()
+	}
 }
 
 func (rx *fakeReceiver) refuse(code, message string) {
