@@ -105,13 +105,13 @@ func (r *reservation) noteOpened(facts job.Stream) (stop func()) {
 // complete records a stream that is whole on disk; false when the job does not want it any more.
 func (r *reservation) complete(facts job.Stream) bool {
 	// Not r.ctx: a stream that is on disk is recorded whatever ends now.
-	j, ok := r.p.record(r.p.recording, r.ref, store.Change{Event: job.Note, Edit: func(j *job.Job) { j.Stream = &facts }})
+	_, ok := r.p.record(r.p.recording, r.ref, store.Change{Event: job.Note, Edit: func(j *job.Job) { j.Stream = &facts }})
 	if !ok && r.p.recording.Err() != nil {
 		r.log.Error("complete stream could not be recorded before the stop", "path", r.spec.Temp())
 		return false
 	}
-	if ok && j.State.Live() {
-		return true
+	if ok {
+		return true // a job that ended meanwhile ends the holding too
 	}
 	if err := sink.Discard(r.spec); err != nil {
 		r.log.Error("discard stream", "err", err)
