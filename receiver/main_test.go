@@ -257,7 +257,7 @@ func (g *rig) succeed(j job.Job) job.Job {
 	return g.event(j, job.Pass)
 }
 
-// backups is the folder of the local server, names with the hidden ones.
+// files lists the folder of the local server, hidden names too.
 func (g *rig) files(kind job.Kind) (names []string) {
 	g.t.Helper()
 	entries, err := os.ReadDir(g.pool.cfg.folder(kind, "prod", local))
