@@ -119,6 +119,24 @@ func TestFollowOfAnEmptyStreamCatchesUpAtOnce(t *testing.T) {
 	}
 }
 
+func TestReadThatIsCutShortSaysSo(t *testing.T) {
+	t.Parallel()
+	c := bustest.Start(t)
+	for i := range 3 {
+		if _, err := c.Append(bustest.Context(t), bus.StreamTasks, bus.TaskSubject("c", fmt.Sprint("t", i)), bus.NewMessageID(), 0, bus.Tick{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(bustest.Context(t))
+	err := bus.Read(ctx, c, bus.StreamTasks, bus.AllTasks, bus.From{}, func(bus.Meta, bus.Tick) error {
+		cancel()
+		return nil
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("a part of the stream passes for all of it: %v", err)
+	}
+}
+
 func TestWorkBringsAFailedMessageBackAndSetsGarbageAside(t *testing.T) {
 	t.Parallel()
 	c, ctx := bustest.Start(t), bustest.Context(t)

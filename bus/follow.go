@@ -114,13 +114,17 @@ func followOnce(ctx context.Context, c *Conn, stream string, cfg jetstream.Order
 	}
 }
 
-// Read gives the messages that are in the stream now to handle, then returns. handle may return [ErrStop].
+// Read gives the messages that are in the stream now to handle, then returns. handle may return [ErrStop]. When ctx ends
+// before that, its error is returned: what was read is not all.
 func Read[T any](ctx context.Context, c *Conn, stream, filter string, from From, handle func(Meta, T) error) error {
-	ctx, cancel := context.WithCancel(ctx)
+	reading, cancel := context.WithCancel(ctx)
 	defer cancel()
-	err := Follow(ctx, c, stream, filter, from, handle, cancel)
+	err := Follow(reading, c, stream, filter, from, handle, cancel)
 	if errors.Is(err, ErrStop) {
 		return nil
+	}
+	if err == nil {
+		err = ctx.Err()
 	}
 	return err
 }
