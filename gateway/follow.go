@@ -55,9 +55,6 @@ func (g *Gateway) showLog(c *gin.Context) {
 		}
 		return nil
 	})
-	if err == nil {
-		err = c.Request.Context().Err() // what was read until then is not all
-	}
 	if err != nil {
 		g.fail(c, err)
 		return

@@ -127,7 +127,7 @@ func (g *Gateway) listBackups(c *gin.Context) {
 	}
 	kept := []store.Manifest{}
 	for _, m := range out {
-		if q.matches(m.Server) && (q.task == "" || m.Task == q.task) && !m.Ended.Before(q.since) {
+		if q.matches(m.Server) && (q.task == "" || m.Task == q.task) && (q.always || !m.Ended.Before(q.since)) {
 			kept = append(kept, m)
 		}
 	}
@@ -146,19 +146,20 @@ type query struct {
 	task    string
 	state   job.State
 	since   time.Time
+	always  bool // since is the default
 	limit   int
 }
 
 const (
 	defaultLimit = 200
 	maxLimit     = 10_000
-	// defaultSince spares a question that names no time the reading of a year of history.
+	// defaultSince spares a question that names no time the reading of a year of history. Backups are few: all are listed.
 	defaultSince = 7 * 24 * time.Hour
 )
 
 // query reads the parameters and checks the caller's right to the cluster; ok is false when the answer is given already.
 func (g *Gateway) query(c *gin.Context) (q query, ok bool) {
-	q = query{cluster: c.Query("cluster"), task: c.Query("task"), state: job.State(c.Query("state")), since: time.Now().Add(-defaultSince), limit: defaultLimit}
+	q = query{cluster: c.Query("cluster"), task: c.Query("task"), state: job.State(c.Query("state")), since: time.Now().Add(-defaultSince), always: true, limit: defaultLimit}
 	bad := func(key, values string) (query, bool) {
 		g.fail(c, errBadRequest.withMessage("%s: %s wanted", key, values))
 		return q, false
@@ -175,6 +176,7 @@ func (g *Gateway) query(c *gin.Context) (q query, ok bool) {
 		return bad("state", "a state's name")
 	}
 	if s := c.Query("since"); s != "" {
+		q.always = false
 		if q.since, ok = parseSince(s, time.Now()); !ok {
 			return bad("since", "a time such as 2026-11-22T01:00:00Z or a duration such as 36h")
 		}

@@ -188,14 +188,14 @@ func TestServersTicksBackupsAndAlertsAreListed(t *testing.T) {
 		t.Errorf("%+v", all)
 	}
 	for i, s := range []job.Server{db1, db2} {
-		if err := r.deps.Catalog.Put(r.ctx(), store.Manifest{ID: fmt.Sprint("B", i), Cluster: "sql", Server: s, Task: "mariabackup", Ended: time.Now()}); err != nil {
+		if err := r.deps.Catalog.Put(r.ctx(), store.Manifest{ID: fmt.Sprint("B", i), Cluster: "sql", Server: s, Task: "mariabackup", Ended: time.Now().Add(-30 * 24 * time.Hour)}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	backups := func(query string) []store.Manifest {
 		return decode[struct{ Backups []store.Manifest }](t, r.call("GET", "/api/backups"+query, admin, nil)).Backups
 	}
-	if all := backups(""); len(all) != 2 || all[0].ID != "B1" || len(backups("?server="+db1.String())) != 1 || len(backups("?cluster=api")) != 0 {
+	if all := backups(""); len(all) != 2 || all[0].ID != "B1" || len(backups("?server="+db1.String())) != 1 || len(backups("?cluster=api")) != 0 || len(backups("?since=1h")) != 0 || len(backups("?limit=1")) != 1 {
 		t.Errorf("%+v", all)
 	}
 	r.want(r.call("GET", "/api/alerts", admin, nil), 200, `{"alerts":[]}`)
