@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 
 	"drydock/config"
 	"drydock/gateway"
@@ -79,17 +81,25 @@ func (p *process) newScheduler(context.Context) (func(context.Context) error, er
 	return s.Run, nil
 }
 
-func receiverConfig(cfg *config.Config, log *slog.Logger) (receiver.Config, error) {
+// graphitePort belongs to Graphite in this ecosystem (wire.md section 6).
+const graphitePort = 10002
+
+func receiverConfig(cfg *config.Config, version string, log *slog.Logger) (receiver.Config, error) {
 	g := cfg.Global
 	address, err := g.AdvertisedAddress()
 	if err != nil {
 		return receiver.Config{}, err
 	}
 	out := receiver.Config{
-		Name: g.Receiver.Name, DataDir: g.Datadir, Bind: g.BindAddress, Address: address, Ports: g.Receiver.Ports,
-		Reserved:  []int{g.HTTPPort, g.APIPort},
+		Name: g.Receiver.Name, Version: version, DataDir: g.Datadir, Bind: g.BindAddress, Address: address, Ports: g.Receiver.Ports,
+		Reserved:  []int{g.HTTPPort, g.APIPort, graphitePort},
 		AllowFrom: g.Receiver.AllowFrom, AcceptTimeout: g.Receiver.AcceptTimeout, IdleTimeout: g.Receiver.IdleTimeout,
 		DrainTimeout: g.Receiver.DrainTimeout, Clusters: map[string]receiver.Cluster{}, Log: log.With("component", "receiver"),
+	}
+	if _, port, err := net.SplitHostPort(g.NATS.Listen); err == nil && g.NATS.URL == "" {
+		if n, err := strconv.Atoi(port); err == nil {
+			out.Reserved = append(out.Reserved, n)
+		}
 	}
 	for _, c := range cfg.Clusters {
 		out.Clusters[c.Name] = receiver.Cluster{Servers: Servers(c.Servers), Hash: c.BackupHash, Compress: c.Compress}
@@ -98,7 +108,7 @@ func receiverConfig(cfg *config.Config, log *slog.Logger) (receiver.Config, erro
 }
 
 func (p *process) newReceiver(context.Context) (func(context.Context) error, error) {
-	cfg, err := receiverConfig(p.Config, p.Log)
+	cfg, err := receiverConfig(p.Config, p.Version, p.Log)
 	if err != nil {
 		return nil, err
 	}

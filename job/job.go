@@ -162,14 +162,17 @@ func (j Job) LogValue() slog.Value {
 	)
 }
 
-// Started is when a worker took the job, zero when nobody did.
-func (j Job) Started() time.Time {
+// Started is when a worker took the present attempt, zero when nobody did.
+func (j Job) Started() (began time.Time) {
 	for _, s := range j.Steps {
-		if s.State.Started() {
-			return s.Time
+		switch {
+		case s.Event == Retry:
+			began = time.Time{}
+		case s.State.Started() && began.IsZero():
+			began = s.Time
 		}
 	}
-	return time.Time{}
+	return began
 }
 
 // Ended is when the job left its live states, zero while it is live.

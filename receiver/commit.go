@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"time"
 
 	"drydock/bus"
 	"drydock/job"
@@ -176,24 +175,10 @@ func (p *Pool) manifest(j job.Job, spec sink.Spec, checks []job.Check) store.Man
 	s, ev := j.Stream, j.Evidence
 	return store.Manifest{
 		Type: store.ManifestType, ID: j.ID, Cluster: j.Cluster, Server: j.Server, Task: j.Task, Attempt: j.Attempt,
-		Trigger: j.Trigger, Tool: ev.Tool, Started: began(j), Ended: s.Closed, Receiver: p.cfg.Name, Path: spec.Final(),
+		Trigger: j.Trigger, Tool: ev.Tool, Started: j.Started(), Ended: s.Closed, Receiver: p.cfg.Name, Path: spec.Final(),
 		Compress: spec.Compress, Size: s.Bytes, Stored: s.Stored, Algo: s.Algo, Hash: s.Hash, StoredHash: s.StoredHash,
 		BinlogFile: ev.BinlogFile, BinlogPos: ev.BinlogPos, GTID: ev.GTID, Checks: checks,
 	}
-}
-
-// began is when the worker of this attempt began: the history carries the earlier attempts too.
-func began(j job.Job) time.Time {
-	var at time.Time
-	for _, s := range j.Steps {
-		switch {
-		case s.Event == job.Retry:
-			at = time.Time{}
-		case at.IsZero() && s.State.Started():
-			at = s.Time
-		}
-	}
-	return at
 }
 
 // manifestSuffix follows the name of the backup file.

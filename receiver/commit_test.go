@@ -234,7 +234,7 @@ func TestStartOfAnEarlierAttemptIsNotThisOnes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := began(j); !got.Equal(at.Add(5 * time.Hour)) {
+	if got := j.Started(); !got.Equal(at.Add(5 * time.Hour)) {
 		t.Errorf("began at %s", got)
 	}
 }
