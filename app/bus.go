@@ -145,7 +145,7 @@ func Remote(cfg *config.Config) (bus.Remote, error) {
 func storedPassword(cfg *config.Config) (string, error) {
 	path := filepath.Join(busDir(cfg), "password")
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-		return "", fmt.Errorf("%w: %s does not exist; drydock never ran with this data folder", ErrNoBus, path)
+		return "", fmt.Errorf("%w: %s does not exist; drydock never ran with this data folder: %w", ErrNoBus, path, err)
 	}
 	return bus.Password(busDir(cfg), "")
 }

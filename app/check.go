@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+	"github.com/nats-io/nats.go"
 
 	"drydock/bus"
 	"drydock/config"
@@ -52,17 +54,30 @@ func Check(ctx context.Context, cfg *config.Config) []Item {
 	for _, w := range cfg.Warnings {
 		items = append(items, Item{Warn, "configuration", w.String(), ""})
 	}
+	if len(cfg.Ignored) > 0 {
+		items = append(items, Item{Warn, "configuration", "passed over: " + keysOf(cfg.Ignored), "these keys of replication-manager do nothing here; see docs/configuration.md"})
+	}
 	items = append(items, checkDatadir(cfg))
 	items = append(items, checkAddress(cfg))
-	running, busItem := checkBus(ctx, cfg)
+	ours, busItem := checkBus(ctx, cfg)
 	items = append(items, busItem)
-	items = append(items, checkPorts(cfg, running)...)
+	items = append(items, checkPorts(cfg, ours)...)
 	items = append(items, checkTLS(cfg)...)
 	for _, c := range cfg.Clusters {
 		items = append(items, checkSchedules(c))
 		items = append(items, checkServers(ctx, c)...)
 	}
 	return items
+}
+
+func keysOf(notes []config.Note) string {
+	var keys []string
+	for _, n := range notes {
+		if !slices.Contains(keys, n.Key) {
+			keys = append(keys, n.Key)
+		}
+	}
+	return strings.Join(keys, ", ")
 }
 
 func checkDatadir(cfg *config.Config) Item {
@@ -103,8 +118,9 @@ func checkAddress(cfg *config.Config) Item {
 	return Item{OK, "monitoring-address", a, ""}
 }
 
-// checkBus says whether a drydock runs with this configuration; it is no fault if none does.
-func checkBus(ctx context.Context, cfg *config.Config) (running bool, it Item) {
+// checkBus says whether a drydock runs with this configuration; it is no fault if none does. held says that the ports
+// may be in use by it.
+func checkBus(ctx context.Context, cfg *config.Config) (held bool, it Item) {
 	conn, err := Dial(cfg, quietLog())
 	switch {
 	case err == nil:
@@ -117,16 +133,18 @@ func checkBus(ctx context.Context, cfg *config.Config) (running bool, it Item) {
 		return true, Item{OK, "bus", "drydock is running", ""}
 	case cfg.Global.NATS.URL != "":
 		return false, Item{Fail, "bus", err.Error(), "is the NATS server of nats-url up, and are nats-user and nats-password right?"}
-	default:
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, os.ErrNotExist), errors.Is(err, nats.ErrNoServers):
 		return false, Item{OK, "bus", "not running; `drydock serve` starts it", ""}
+	default:
+		return true, Item{Warn, "bus", err.Error(), "run the check as the user that runs drydock"}
 	}
 }
 
-// checkPorts tries to bind what drydock would bind. A running drydock holds them itself.
-func checkPorts(cfg *config.Config, running bool) (items []Item) {
+// checkPorts tries to bind what drydock would bind, unless a running drydock may hold it.
+func checkPorts(cfg *config.Config, held bool) (items []Item) {
 	g := cfg.Global
-	if running {
-		return []Item{{OK, "ports", "held by the running drydock", ""}}
+	if held {
+		return []Item{{OK, "ports", "not tried: a running drydock holds them", ""}}
 	}
 	try := func(name, host string, port int) {
 		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
@@ -255,6 +273,10 @@ func checkPrivileges(ctx context.Context, db *sql.DB, name string, readOnly bool
 	if err != nil {
 		return Item{Warn, name, err.Error(), ""}
 	}
+	if missing := tableRights(grants); len(missing) > 0 {
+		return Item{Fail, name, "the user may not " + strings.Join(missing, ", ") + " in " + jobsSchema,
+			"GRANT " + strings.Join(jobsRights, ", ") + " ON " + jobsSchema + ".* TO the user of db-servers-credential"}
+	}
 	if readOnly && !hasAny(grants, "ALL PRIVILEGES ON *.*", "SUPER", "READ_ONLY ADMIN", "CONNECTION_ADMIN") {
 		return Item{Fail, name, "the server is read-only and the user may not write", "grant READ_ONLY ADMIN (MariaDB) or SUPER, or use scheduler-jobs-mode = \"api\""}
 	}
@@ -275,6 +297,32 @@ func grantsOf(ctx context.Context, conn *sql.Conn) (grants string, err error) {
 		grants += g + "\n"
 	}
 	return grants, rows.Err()
+}
+
+// jobsSchema is the database of the jobs table, and jobsRights what drydock does there (maintenance.txt section 6.1.2.1).
+const jobsSchema = "replication_manager_schema"
+
+var jobsRights = []string{"CREATE", "ALTER", "INDEX", "DROP", "SELECT", "INSERT", "UPDATE", "DELETE"}
+
+// tableRights lists the rights that SHOW GRANTS does not give on the jobs table.
+func tableRights(grants string) (missing []string) {
+	have := map[string]bool{}
+	for _, line := range strings.Split(grants, "\n") {
+		rights, on, ok := strings.Cut(strings.TrimPrefix(line, "GRANT "), " ON ")
+		on = strings.ReplaceAll(strings.ReplaceAll(on, "`", ""), `\`, "")
+		if !ok || !strings.HasPrefix(on, "*.* ") && !strings.HasPrefix(on, jobsSchema+".* ") {
+			continue
+		}
+		for _, r := range strings.Split(rights, ", ") {
+			have[r] = true
+		}
+	}
+	for _, r := range jobsRights {
+		if !have[r] && !have["ALL PRIVILEGES"] {
+			missing = append(missing, r)
+		}
+	}
+	return missing
 }
 
 func hasAny(s string, words ...string) bool {

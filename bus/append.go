@@ -96,6 +96,15 @@ func Last[T any](ctx context.Context, c *Conn, stream, subject string) (v T, seq
 	return v, raw.Sequence, nil
 }
 
+// LastSeq is the sequence of the last message of a stream, 0 for an empty one.
+func (c *Conn) LastSeq(ctx context.Context, stream string) (uint64, error) {
+	s, err := c.JS.Stream(ctx, stream)
+	if err != nil {
+		return 0, fmt.Errorf("open stream %s: %w", stream, err)
+	}
+	return s.CachedInfo().State.LastSeq, nil
+}
+
 // Publish sends v on a core subject: not stored, nobody need listen.
 func (c *Conn) Publish(subject string, v any) error {
 	data, err := json.Marshal(v)

@@ -40,7 +40,8 @@ func NewBatcher(c *Conn, stream string) *Batcher {
 	return &Batcher{c: c, stream: stream, in: make(chan *pending)}
 }
 
-// Put returns nil when v is on disk. An error leaves it open whether it is: writing it again may double it.
+// Put returns nil when v is on disk. An error leaves it open whether it is; writing it again with the same id within the
+// stream's deduplication window does not double it.
 func (b *Batcher) Put(ctx context.Context, subject, id string, v any) error {
 	data, err := json.Marshal(v)
 	if err != nil {
@@ -89,18 +90,31 @@ func (b *Batcher) gather(first *pending) []*pending {
 
 func (b *Batcher) write(ctx context.Context, group []*pending) {
 	if len(group) < batchFrom {
-		for _, p := range group {
-			_, err := b.c.JS.PublishMsg(ctx, p.msg, jetstream.WithMsgID(p.id), jetstream.WithExpectStream(b.stream))
-			p.done <- wrapWrite(p, err)
-		}
+		b.writeEach(ctx, group)
 		return
 	}
 	msgs := make([]*nats.Msg, len(group))
 	for i, p := range group {
+		p.msg.Header.Set(jetstream.MsgIDHeader, p.id)
 		msgs[i] = p.msg
 	}
-	_, err := jetstreamext.PublishMsgBatch(ctx, b.c.JS, msgs)
+	if _, err := jetstreamext.PublishMsgBatch(ctx, b.c.JS, msgs); err != nil {
+		// One id that the stream knows already refuses the whole batch, and a lost acknowledgement leaves all of it open.
+		// Written one by one the ids sort it out: what is there already is acknowledged as such.
+		b.c.log.Debug("write a group one by one", "messages", len(group), "err", err)
+		b.writeEach(ctx, group)
+		return
+	}
 	for _, p := range group {
+		p.done <- nil
+	}
+}
+
+func (b *Batcher) writeEach(ctx context.Context, group []*pending) {
+	for _, p := range group {
+		msg := nats.NewMsg(p.msg.Subject) // without the batch's headers
+		msg.Data = p.msg.Data
+		_, err := b.c.JS.PublishMsg(ctx, msg, jetstream.WithMsgID(p.id), jetstream.WithExpectStream(b.stream))
 		p.done <- wrapWrite(p, err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/goleak"
 
 	"drydock/bus"
@@ -207,6 +208,37 @@ func TestConcurrentLogWritesAreAllOnDisk(t *testing.T) {
 	defer stop()
 	if err := b.Put(short, "drydock.log.c.h.1.t.INFO", "x", note{}); !errors.Is(err, bus.ErrStopped) {
 		t.Errorf("a stopped writer answers %v", err)
+	}
+}
+
+func TestARepeatedLogWriteInAGroupIsThereOnceAndTheOthersToo(t *testing.T) {
+	t.Parallel()
+	c, ctx := bustest.Start(t), bustest.Context(t)
+	b := bus.NewBatcher(c, bus.StreamLogs)
+	run, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	subject := bus.LogSubject("c", "h", 1, "optimize", "INFO")
+	if _, err := c.JS.Publish(ctx, subject, []byte(`{"n":0}`), jetstream.WithMsgID("id0")); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for i := range 64 { // they stand in line before the writer runs, and so form one group
+		wg.Go(func() {
+			if err := b.Put(ctx, subject, fmt.Sprint("id", i), note{i}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	go func() { done <- b.Run(run) }()
+	wg.Wait()
+	cancel()
+	<-done
+	got := map[int]int{}
+	if err := bus.Read(ctx, c, bus.StreamLogs, bus.AllLogs, bus.From{}, func(_ bus.Meta, n note) error { got[n.N]++; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 64 || got[0] != 1 {
+		t.Errorf("%d of 64 are there, the repeated one %d times", len(got), got[0])
 	}
 }
 

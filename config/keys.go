@@ -128,7 +128,7 @@ func clusterKeys(c *Cluster) []key {
 	t.credential("db-servers-credential", &c.User, &c.Password,
 		"Database account, user:password. The scripts prove who they are with the same password.")
 	t.servers("db-servers-backup-hosts", &c.BackupHosts, false,
-		"Servers that physical backups are taken from, out of db-servers-hosts. Empty: drydock chooses.")
+		"Servers that physical backups are taken from, out of db-servers-hosts. Empty: every server.")
 
 	t.group = "Schedules"
 	scheduleKeys(t, c)

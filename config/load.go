@@ -27,6 +27,19 @@ func Load(path string) (*Config, error) {
 	return Parse(path, data)
 }
 
+// LoadForCommand is Load for commands that talk to a running drydock over its bus: secrets that stand elsewhere
+// (env:NAME, file:PATH) are not read, but for nats-password. An operator need not have the passwords of every database
+// at hand to list jobs.
+func LoadForCommand(path string) (*Config, error) {
+	data, err := readRegular(path)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	l := newLoader(os.Environ())
+	l.leaveSecrets = true
+	return l.load(path, data)
+}
+
 // Parse is Load for data already read; name stands for the file in messages and is what relative paths in
 // include and file: are relative to.
 func Parse(name string, data []byte) (*Config, error) {
@@ -37,6 +50,8 @@ func Parse(name string, data []byte) (*Config, error) {
 type loader struct {
 	env  map[string]string
 	root bool // may bind ports below 1024
+	// leaveSecrets leaves secrets unread that stand elsewhere; see LoadForCommand.
+	leaveSecrets bool
 
 	dir      string // folder of the main file
 	files    int
@@ -218,6 +233,9 @@ func (l *loader) joinUsers(users, acl []User) []User {
 	const key = "api-credentials-acl-allow"
 	for _, a := range acl {
 		i := slices.IndexFunc(users, func(u User) bool { return u.Name == a.Name })
+		if i < 0 && l.unread() {
+			continue
+		}
 		if i < 0 {
 			l.problem(l.where(key, nil), key, "names user %q, who is not in api-credentials; add or remove one", a.Name)
 			continue
@@ -231,6 +249,14 @@ func (l *loader) joinUsers(users, acl []User) []User {
 	}
 	return users
 }
+
+// unread reports whether api-credentials could not be read, or were left alone: then nothing is known of its users.
+func (l *loader) unread() bool {
+	return l.leaveSecrets || slices.ContainsFunc(l.problems, func(r remark) bool { return r.note.Key == "api-credentials" })
+}
+
+// unreadSecret stands for a secret that was left alone, also where user:password is expected.
+const unreadSecret = "unread:unread"
 
 // checkDefaults parses the cluster keys of [Default] even when every cluster sets its own.
 func (l *loader) checkDefaults() {
@@ -341,6 +367,9 @@ func isReference(s string) bool {
 
 // resolve turns env:NAME and file:PATH into the secret behind it; anything else is the secret itself.
 func (l *loader) resolve(at pos, key, written string) (Secret, error) {
+	if l.leaveSecrets && isReference(written) && key != "nats-password" {
+		return unreadSecret, nil
+	}
 	if name, ok := strings.CutPrefix(written, "env:"); ok {
 		l.envUsed[name] = true
 		v := l.env[name]

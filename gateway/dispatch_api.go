@@ -36,12 +36,17 @@ func (t *target) offerAll(ctx context.Context, jobs []job.Job) time.Duration {
 	return next
 }
 
-// withdrawnFor is how long ago a job was withdrawn because the pool had no port; very long for any other.
+// withdrawnFor is how long ago a job was withdrawn because no port could be had; very long for any other.
 func withdrawnFor(j job.Job) time.Duration {
-	if len(j.Steps) == 0 || j.Steps[len(j.Steps)-1].Event != job.Withdraw || !strings.HasPrefix(j.Steps[len(j.Steps)-1].Reason, reasonNoPort) {
+	if len(j.Steps) == 0 || j.Steps[len(j.Steps)-1].Event != job.Withdraw || !waitsForPort(j.Steps[len(j.Steps)-1].Reason) {
 		return time.Hour
 	}
 	return time.Since(j.Since)
+}
+
+// waitsForPort tells the reasons of a job that can go on as soon as a receiver has a port for it.
+func waitsForPort(reason string) bool {
+	return strings.HasPrefix(reason, reasonNoPort) || strings.HasPrefix(reason, reasonNoReceiver)
 }
 
 // leaveSQL clears what sql mode left on a server that is in api mode now: jobs offered as rows are taken back, jobs that

@@ -84,7 +84,7 @@ func nextHeavy(live []job.Job) (first job.Job, busy bool) {
 		}
 	}
 	for _, j := range live {
-		if !strings.HasPrefix(j.Reason, reasonNoPort) && !strings.HasPrefix(j.Reason, reasonNoReceiver) {
+		if !waitsForPort(j.Reason) {
 			return j, false
 		}
 	}

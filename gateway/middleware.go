@@ -206,15 +206,11 @@ func plainObject(body []byte) bool {
 }
 
 // channelCaller lets through who may ask for the log level of a cluster. Older clients send neither token nor payload
-// there (wire.md section 2), and the answer is no secret: where they are served, no credentials are needed. A token that
-// is sent must be good, so that its owner learns that it is not.
+// there (wire.md section 2), and the answer is no secret: where they are served, no credentials are looked at.
 func (g *Gateway) channelCaller(c *gin.Context) {
 	k := callOf(c)
-	if c.Request.Header.Get("Authorization") == "" {
-		if !k.cluster.acceptsSecret() {
-			g.fail(c, errUnauthorized)
-		}
-		return
+	if k.cluster.acceptsSecret() {
+		return // not even a token that has expired: a client that is in the middle of a job asks this for every line
 	}
 	who, err := g.auth.Verify(bearer(c.Request))
 	if err != nil {

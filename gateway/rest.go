@@ -168,7 +168,8 @@ func (g *Gateway) query(c *gin.Context) (q query, ok bool) {
 		return q, false
 	}
 	if s := c.Query("server"); s != "" {
-		if q.server, ok = parseServer(s); !ok {
+		var err error
+		if q.server, err = job.ParseServer(s); err != nil {
 			return bad("server", "host or host:port")
 		}
 	}
@@ -189,20 +190,6 @@ func (g *Gateway) query(c *gin.Context) (q query, ok bool) {
 		q.limit = n
 	}
 	return q, true
-}
-
-// parseServer reads host, host:port, [ipv6]:port or a bare IPv6 address.
-func parseServer(s string) (job.Server, bool) {
-	host, port := s, ""
-	if i := strings.LastIndexByte(s, ':'); i >= 0 && (strings.Count(s, ":") == 1 || strings.HasSuffix(s[:i], "]")) {
-		host, port = s[:i], s[i+1:]
-	}
-	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-	if port == "" {
-		return job.Server{Host: host}, host != "" && host == s || strings.HasPrefix(s, "[")
-	}
-	n, err := strconv.Atoi(port)
-	return job.Server{Host: host, Port: n}, err == nil && host != "" && n > 0 && n < 65536
 }
 
 func parseSince(s string, now time.Time) (time.Time, bool) {

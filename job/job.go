@@ -24,6 +24,26 @@ func (s Server) String() string { return s.Host + ":" + strconv.Itoa(s.Port) }
 // Addr is HOST:PORT for dialing, IPv6 hosts in brackets.
 func (s Server) Addr() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.Port)) }
 
+// ErrServer is returned by [ParseServer] for a text that names no server.
+var ErrServer = errors.New("not a server: want HOST or HOST:PORT, IPv6 in brackets before a port")
+
+// ParseServer reads a server as people write it; Port is 0 when none is given. Errors: [ErrServer].
+func ParseServer(s string) (Server, error) {
+	host, port := s, ""
+	if i := strings.LastIndexByte(s, ':'); i >= 0 && (strings.Count(s, ":") == 1 || strings.HasSuffix(s[:i], "]")) {
+		host, port = s[:i], s[i+1:]
+		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+			return Server{}, fmt.Errorf("%w: %q", ErrServer, s)
+		}
+	}
+	n, _ := strconv.Atoi(port) // checked above; none is 0
+	host = strings.ToLower(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"))
+	if host == "" || strings.ContainsAny(host, "[]/ ") {
+		return Server{}, fmt.Errorf("%w: %q", ErrServer, s)
+	}
+	return Server{host, n}, nil
+}
+
 // Key names the slot that holds at most one live job.
 type Key struct {
 	Cluster string `json:"cluster"`

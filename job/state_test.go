@@ -129,6 +129,23 @@ func TestIDsSortByTimeAndDoNotChangeOnRedelivery(t *testing.T) {
 	}
 }
 
+func TestServersAreReadAsPeopleWriteThem(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]Server{
+		"db1": {"db1", 0}, "DB1:3307": {"db1", 3307}, "10.0.0.1:1": {"10.0.0.1", 1},
+		"::1": {"::1", 0}, "[::1]": {"::1", 0}, "[fe80::1]:3306": {"fe80::1", 3306},
+	} {
+		if got, err := ParseServer(text); err != nil || got != want {
+			t.Errorf("%q is %+v, %v; want %+v", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", ":3306", "db1:3306abc", "db1:0", "db1:65536", "db1:", "[::1]:x", "a/b"} {
+		if got, err := ParseServer(text); !errors.Is(err, ErrServer) {
+			t.Errorf("%q is taken for %+v", text, got)
+		}
+	}
+}
+
 func TestRetryStartsCleanAndCountsAttempts(t *testing.T) {
 	t.Parallel()
 	now := time.Now().UTC()

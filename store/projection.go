@@ -124,11 +124,11 @@ func (p *Projector) load(ctx context.Context) (upTo uint64, err error) {
 }
 
 func (p *Projector) checkAhead(ctx context.Context, upTo uint64) (uint64, error) {
-	s, err := p.c.JS.Stream(ctx, bus.StreamJobs)
+	last, err := p.c.LastSeq(ctx, bus.StreamJobs)
 	if err != nil {
-		return 0, fmt.Errorf("open stream %s: %w", bus.StreamJobs, err)
+		return 0, err
 	}
-	if last := s.CachedInfo().State.LastSeq; upTo > last {
+	if upTo > last {
 		p.log.Warn("the state bucket is ahead of the log: filling it again", "bucket_seq", upTo, "log_seq", last)
 		for k, h := range p.have {
 			p.have[k] = projected{revision: h.revision}

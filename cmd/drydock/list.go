@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -39,7 +38,7 @@ func (c *cli) jobsCmd() *cobra.Command {
 					return c.showJob(ctx, cmd, jobs, args[0])
 				}
 				if server != "" {
-					s, err := parseServer(server)
+					s, err := job.ParseServer(server)
 					if err != nil {
 						return err
 					}
@@ -189,7 +188,7 @@ func (c *cli) backupsCmd() *cobra.Command {
 				var s job.Server
 				if server != "" {
 					var err error
-					if s, err = parseServer(server); err != nil {
+					if s, err = job.ParseServer(server); err != nil {
 						return err
 					}
 				}
@@ -209,16 +208,4 @@ func (c *cli) backupsCmd() *cobra.Command {
 	cmd.Flags().StringVar(&cluster, "cluster", "", "only this cluster")
 	cmd.Flags().StringVar(&server, "server", "", "only this server, HOST:PORT")
 	return cmd
-}
-
-// parseServer reads HOST:PORT; the port may be left out.
-func parseServer(s string) (job.Server, error) {
-	host, port := s, 3306
-	if i := strings.LastIndexByte(s, ':'); i >= 0 {
-		if _, err := fmt.Sscanf(s[i+1:], "%d", &port); err != nil {
-			return job.Server{}, fmt.Errorf("read server %q: want HOST:PORT", s)
-		}
-		host = s[:i]
-	}
-	return job.Server{Host: strings.ToLower(strings.Trim(host, "[]")), Port: port}, nil
 }

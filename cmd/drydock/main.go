@@ -95,7 +95,7 @@ func (c *cli) load(log *slog.Logger) (*config.Config, error) {
 
 // dial loads the configuration and connects to the drydock that runs with it.
 func (c *cli) dial() (*config.Config, *bus.Conn, error) {
-	cfg, err := config.Load(c.file)
+	cfg, err := config.LoadForCommand(c.file)
 	if err != nil {
 		return nil, nil, err
 	}

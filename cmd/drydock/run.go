@@ -83,9 +83,12 @@ func targets(cfg *config.Config, r runRequest) ([]job.Server, error) {
 	if r.server == "" {
 		return app.Targets(cluster, task), nil
 	}
-	s, err := parseServer(r.server)
+	s, err := job.ParseServer(r.server)
 	if err != nil {
 		return nil, err
+	}
+	if s.Port == 0 {
+		s.Port = 3306
 	}
 	if !slices.Contains(app.Servers(cluster.Servers), s) {
 		return nil, fmt.Errorf("no server %s in cluster %s", s, r.cluster)

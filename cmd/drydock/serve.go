@@ -125,7 +125,7 @@ func (c *cli) natsCmd() *cobra.Command {
 		Short: "Print a context for the nats CLI (it holds the bus password), or save it",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := config.Load(c.file)
+			cfg, err := config.LoadForCommand(c.file)
 			if err != nil {
 				return err
 			}

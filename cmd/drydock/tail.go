@@ -46,24 +46,57 @@ func (c *cli) tailCmd() *cobra.Command {
 type tail struct {
 	id, cluster, task string
 
-	mu sync.Mutex // both followers write
-	w  io.Writer
+	mu   sync.Mutex // both followers write
+	w    io.Writer
+	seen uint64 // log messages up to this sequence are shown
+}
+
+func (t *tail) reach(seq uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.seen = max(t.seen, seq)
+}
+
+// drain waits until every line is shown that was in the stream when the job ended.
+func (t *tail) drain(ctx context.Context, conn *bus.Conn) {
+	const patience = 10 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	last, err := conn.LastSeq(ctx, bus.StreamLogs)
+	for err == nil && ctx.Err() == nil {
+		t.mu.Lock()
+		done := t.seen >= last
+		t.mu.Unlock()
+		if done {
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 func (t *tail) run(ctx context.Context, conn *bus.Conn, from bus.From) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	before, err := conn.LastSeq(ctx, bus.StreamLogs)
+	if err != nil {
+		return err
+	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		_ = bus.Follow(ctx, conn, bus.StreamLogs, bus.AllLogs, from, func(_ bus.Meta, b bus.LogBatch) error {
+		_ = bus.Follow(ctx, conn, bus.StreamLogs, bus.AllLogs, from, func(m bus.Meta, b bus.LogBatch) error {
 			if t.wants(b.Cluster, b.Task, b.JobID) {
 				t.lines(b)
 			}
+			t.reach(m.Seq)
 			return nil
-		}, nil)
+		}, func() { t.reach(before) })
 	})
 	wg.Go(func() {
-		defer cancel() // a single job's tail ends with the job
+		defer cancel()           // a single job's tail ends with the job,
+		defer t.drain(ctx, conn) // and with the last line that was written before
 		_ = bus.Follow(ctx, conn, bus.StreamJobs, bus.AllJobs, from, func(_ bus.Meta, ev bus.JobEvent) error {
 			if !t.wants(ev.Job.Cluster, ev.Job.Task, ev.Job.ID) || ev.Event == job.Note {
 				return nil

@@ -31,9 +31,16 @@ func (c claims) GetIssuer() (string, error)              { return "", nil }
 func (c claims) GetSubject() (string, error)             { return c.User, nil }
 func (c claims) GetAudience() (jwt.ClaimStrings, error)  { return nil, nil }
 
+// systemLifetime is how long a script's token is good at least. Shell clients log in once, when they start, and cannot
+// log in again in the middle of a backup: the token must outlive the longest one.
+const systemLifetime = 7 * 24 * time.Hour
+
 func (a *Auth) sign(c claims) (string, error) {
-	now := a.cfg.Now()
-	c.Issued, c.Expires = now.Unix(), now.Add(a.cfg.Lifetime).Unix()
+	now, lifetime := a.cfg.Now(), a.cfg.Lifetime
+	if c.Server != "" {
+		lifetime = max(lifetime, systemLifetime)
+	}
+	c.Issued, c.Expires = now.Unix(), now.Add(lifetime).Unix()
 	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, c).SignedString(a.key)
 	if err != nil {
 		return "", fmt.Errorf("sign token: %w", err)

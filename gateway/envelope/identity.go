@@ -26,7 +26,8 @@ type Identity struct {
 	Result  string          // last lines of the tool's output
 	Restore json.RawMessage // what a restore was made from (wire.md section 3); nil or valid JSON
 
-	// Against replay, from drydock's own script; zero from older clients.
+	// From drydock's own script, zero from older clients. The nonce makes equal messages look different and a repeated log
+	// batch recognisable; whether they are fresh is not checked yet.
 	Time  int64  // when it was sealed, Unix seconds
 	Nonce string // random, hex
 }

@@ -1,0 +1,24 @@
+package app
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestCheckSeesRightsThatAreMissing(t *testing.T) {
+	t.Parallel()
+	for grants, want := range map[string]string{
+		"GRANT ALL PRIVILEGES ON *.* TO `drydock`@`%` WITH GRANT OPTION":                                          "",
+		"GRANT BINLOG ADMIN ON *.* TO `d`@`%`\nGRANT ALL PRIVILEGES ON `replication_manager_schema`.* TO `d`@`%`": "",
+		"GRANT ALL PRIVILEGES ON `replication\\_manager\\_schema`.* TO `d`@`%`":                                   "",
+		"GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, INDEX, ALTER ON *.* TO `d`@`%`":                      "",
+		"GRANT SELECT, INSERT, UPDATE, DELETE ON *.* TO `d`@`%`":                                                  "CREATE ALTER INDEX DROP",
+		"GRANT BINLOG ADMIN ON *.* TO `d`@`%`":                                                                    strings.Join(jobsRights, " "),
+		"GRANT ALL PRIVILEGES ON `other`.* TO `d`@`%`":                                                            strings.Join(jobsRights, " "),
+		"GRANT USAGE ON *.* TO `d`@`%`\nGRANT ALL PRIVILEGES ON `replication_manager_schema`.`jobs` TO `d`@`%`":   strings.Join(jobsRights, " "),
+	} {
+		if got := strings.Join(tableRights(grants), " "); got != want {
+			t.Errorf("%s\n lacks %q, want %q", grants, got, want)
+		}
+	}
+}
