@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -83,6 +84,7 @@ type process struct {
 	Options
 	life  *lifecycle
 	addrs Addresses
+	name  string // of this process on the bus, see processName
 
 	conn      *bus.Conn
 	view      *store.View
@@ -99,6 +101,11 @@ func (p *process) start(ctx context.Context) error {
 	if err := os.MkdirAll(p.Config.Global.Datadir, 0o700); err != nil {
 		return fmt.Errorf("create monitoring-datadir: %w", err)
 	}
+	name, err := processName(p.Config)
+	if err != nil {
+		return err
+	}
+	p.name = name
 	if err := p.startBus(ctx); err != nil {
 		return err
 	}
@@ -190,7 +197,7 @@ func (p *process) serve(ctx context.Context) error {
 // reload takes over the schedules. Everything else needs a restart, and the log says so.
 func (p *process) reload(cfg *config.Config) {
 	if p.scheduler != nil {
-		if err := p.scheduler.Reload(schedulerConfig(cfg, p.Log)); err != nil {
+		if err := p.scheduler.Reload(schedulerConfig(cfg, p.name, p.Log)); err != nil {
 			p.Log.Error("keep the old schedules", "err", err)
 			return
 		}
@@ -201,5 +208,27 @@ func (p *process) reload(cfg *config.Config) {
 	p.Log.Info("configuration reloaded", "file", cfg.File)
 }
 
-// actor names a role of this process in states and reasons.
-func actor(role string, cfg *config.Config) string { return role + "@" + cfg.Global.Receiver.Name }
+// actor names a role of a process in states and reasons.
+func actor(role, name string) string { return role + "@" + name }
+
+// processName is receiver-name, or the host name of the first start, which the data folder keeps: files and ports of
+// running jobs are known by it, so that it must survive a container that comes back under another name.
+func processName(cfg *config.Config) (string, error) {
+	if cfg.Global.Receiver.Name != "" {
+		return cfg.Global.Receiver.Name, nil
+	}
+	path := filepath.Join(cfg.Global.Datadir, "name")
+	if b, err := os.ReadFile(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("read the name of this process: %w", err)
+	} else if kept := strings.TrimSpace(string(b)); kept != "" {
+		return kept, nil
+	}
+	name, err := os.Hostname()
+	if err != nil || name == "" {
+		name = "drydock"
+	}
+	if err := os.WriteFile(path, []byte(name+"\n"), 0o600); err != nil {
+		return "", fmt.Errorf("keep the name of this process: %w", err)
+	}
+	return name, nil
+}

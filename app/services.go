@@ -56,8 +56,8 @@ func schedules(c config.Cluster) []scheduler.Schedule {
 	return out
 }
 
-func schedulerConfig(cfg *config.Config, log *slog.Logger) scheduler.Config {
-	out := scheduler.Config{Actor: actor(RoleScheduler, cfg), Log: log.With("component", "scheduler")}
+func schedulerConfig(cfg *config.Config, name string, log *slog.Logger) scheduler.Config {
+	out := scheduler.Config{Actor: actor(RoleScheduler, name), Log: log.With("component", "scheduler")}
 	for _, c := range cfg.Clusters {
 		out.Clusters = append(out.Clusters, scheduler.Cluster{
 			Name: c.Name, Servers: Servers(c.Servers), BackupServers: backupServers(c), Mode: job.Mode(c.JobsMode),
@@ -70,7 +70,7 @@ func schedulerConfig(cfg *config.Config, log *slog.Logger) scheduler.Config {
 }
 
 func (p *process) newScheduler(context.Context) (func(context.Context) error, error) {
-	cfg := schedulerConfig(p.Config, p.Log)
+	cfg := schedulerConfig(p.Config, p.name, p.Log)
 	jobs := store.NewJobs(p.conn, cfg.Actor, p.view)
 	s, err := scheduler.New(cfg, p.conn, jobs, store.NewLedger(p.conn, cfg.Actor), p.view)
 	if err != nil {
@@ -84,14 +84,14 @@ func (p *process) newScheduler(context.Context) (func(context.Context) error, er
 // graphitePort belongs to Graphite in this ecosystem (wire.md section 6).
 const graphitePort = 10002
 
-func receiverConfig(cfg *config.Config, version string, log *slog.Logger) (receiver.Config, error) {
+func receiverConfig(cfg *config.Config, name, version string, log *slog.Logger) (receiver.Config, error) {
 	g := cfg.Global
 	address, err := g.AdvertisedAddress()
 	if err != nil {
 		return receiver.Config{}, err
 	}
 	out := receiver.Config{
-		Name: g.Receiver.Name, Version: version, DataDir: g.Datadir, Bind: g.BindAddress, Address: address, Ports: g.Receiver.Ports,
+		Name: name, Version: version, DataDir: g.Datadir, Bind: g.BindAddress, Address: address, Ports: g.Receiver.Ports,
 		Reserved:  []int{g.HTTPPort, g.APIPort, graphitePort},
 		AllowFrom: g.Receiver.AllowFrom, AcceptTimeout: g.Receiver.AcceptTimeout, IdleTimeout: g.Receiver.IdleTimeout,
 		DrainTimeout: g.Receiver.DrainTimeout, Clusters: map[string]receiver.Cluster{}, Log: log.With("component", "receiver"),
@@ -108,11 +108,11 @@ func receiverConfig(cfg *config.Config, version string, log *slog.Logger) (recei
 }
 
 func (p *process) newReceiver(context.Context) (func(context.Context) error, error) {
-	cfg, err := receiverConfig(p.Config, p.Version, p.Log)
+	cfg, err := receiverConfig(p.Config, p.name, p.Version, p.Log)
 	if err != nil {
 		return nil, err
 	}
-	jobs := store.NewJobs(p.conn, actor(RoleReceiver, p.Config), p.view)
+	jobs := store.NewJobs(p.conn, actor(RoleReceiver, p.name), p.view)
 	pool, err := receiver.New(cfg, p.conn, jobs, p.view, p.catalog)
 	if err != nil {
 		return nil, err
@@ -120,10 +120,10 @@ func (p *process) newReceiver(context.Context) (func(context.Context) error, err
 	return pool.Run, nil
 }
 
-func gatewayConfig(cfg *config.Config, version string, log *slog.Logger) gateway.Config {
+func gatewayConfig(cfg *config.Config, name, version string, log *slog.Logger) gateway.Config {
 	g := cfg.Global
 	out := gateway.Config{
-		Name: actor(RoleGateway, cfg), Bind: g.BindAddress, HTTPPort: g.HTTPPort, APIPort: g.APIPort,
+		Name: actor(RoleGateway, name), Bind: g.BindAddress, HTTPPort: g.HTTPPort, APIPort: g.APIPort,
 		CertFile: g.APICert, KeyFile: g.APIKey, TLSDir: filepath.Join(g.Datadir, "tls"),
 		Users: map[string]string{}, Grants: map[string][]string{}, TokenLifetime: g.TokenLifetime, Version: version,
 		Log: log.With("component", "gateway"),
@@ -160,7 +160,7 @@ func dispatchConfig(cfg *config.Config, log *slog.Logger) (gateway.DispatchConfi
 
 // newGateway makes the API and, beside it, the dispatcher that brings queued jobs to the servers.
 func (p *process) newGateway(ctx context.Context) (func(context.Context) error, error) {
-	cfg := gatewayConfig(p.Config, p.Version, p.Log)
+	cfg := gatewayConfig(p.Config, p.name, p.Version, p.Log)
 	jobs := store.NewJobs(p.conn, cfg.Name, p.view)
 	docs := store.NewDocs(p.conn)
 	api, err := gateway.New(cfg, gateway.Deps{

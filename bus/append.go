@@ -26,8 +26,9 @@ const appendTries = 4
 
 // Append writes v as JSON on a literal subject, only if the last message there has sequence last (0: there is none).
 // It returns when the message is on disk. A lost acknowledgement is settled by reading the subject back, so nil means
-// written once and [ErrConflict] means not written by this call. Any other error leaves it open whether it was written:
-// the caller reads back before it tries again, and its events are idempotent.
+// written once. [ErrConflict] means not written, unless the acknowledgement was lost and somebody else wrote after it;
+// any other error leaves it open, too. The caller reads back before it tries again, and either its event is idempotent
+// or it keeps the id, by which the stream knows a message for two minutes.
 func (c *Conn) Append(ctx context.Context, stream, subject, id string, last uint64, v any) (seq uint64, err error) {
 	data, err := json.Marshal(v)
 	if err != nil {

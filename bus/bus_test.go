@@ -311,6 +311,12 @@ func TestPasswordIsMadeOnceAndPrivate(t *testing.T) {
 	if st, err := os.Stat(filepath.Join(dir, "password")); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", st.Mode(), err)
 	}
+	if err := os.WriteFile(filepath.Join(dir, "password"), nil, 0o600); err != nil { // a first start that was cut
+		t.Fatal(err)
+	}
+	if e, err := bus.Password(dir, ""); err != nil || len(e) < 40 {
+		t.Errorf("the bus would run with the password %q, %v", e, err)
+	}
 	if c, _ := bus.Password(dir, "mine"); c != "mine" {
 		t.Error("the configured password is not used")
 	}

@@ -133,13 +133,14 @@ func Read[T any](ctx context.Context, c *Conn, stream, filter string, from From,
 var ErrStop = errors.New("stop")
 
 const (
-	workAckWait  = 30 * time.Second
-	workMaxTries = 20
+	workAckWait = 30 * time.Second
+	workForever = -1
 )
 
 // Work gives every message of the stream whose subject matches filter to handle, shared among all processes that use
 // the same durable name, until ctx ends. handle returns nil when the message is dealt with; an error brings it back
-// later, up to a bound after which it is a dead letter. Acknowledgements can be lost: handle must be idempotent.
+// later, as long as it takes: whoever gives up on a message says why and returns nil. What does not decode is a dead
+// letter at once. Acknowledgements can be lost: handle must be idempotent.
 func Work[T any](ctx context.Context, c *Conn, stream, durable, filter string, handle func(context.Context, Meta, T) error) error {
 	for ctx.Err() == nil {
 		if err := workOnce(ctx, c, stream, durable, filter, handle); ctx.Err() == nil {
@@ -154,7 +155,7 @@ func workOnce[T any](ctx context.Context, c *Conn, stream, durable, filter strin
 	// Declared again on every start: a crash can damage a consumer's file, and NATS then only warns and drops it.
 	cons, err := c.JS.CreateOrUpdateConsumer(ctx, stream, jetstream.ConsumerConfig{
 		Durable: durable, FilterSubject: filter, AckPolicy: jetstream.AckExplicitPolicy, DeliverPolicy: jetstream.DeliverAllPolicy,
-		AckWait: workAckWait, MaxDeliver: workMaxTries, MaxAckPending: 1000,
+		AckWait: workAckWait, MaxDeliver: workForever, MaxAckPending: 1000,
 	})
 	if err != nil {
 		return fmt.Errorf("declare consumer %s: %w", durable, err)

@@ -97,7 +97,7 @@ func checkMode(dir string) error {
 	got, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return os.WriteFile(path, []byte(modeAlone), 0o600)
+		return writeWhole(path, modeAlone)
 	case err != nil:
 		return fmt.Errorf("read store mode: %w", err)
 	case string(got) != modeAlone:
@@ -286,10 +286,10 @@ func Password(dir, configured string) (string, error) {
 		return configured, nil
 	}
 	path := filepath.Join(dir, "password")
-	if b, err := os.ReadFile(path); err == nil {
-		return strings.TrimSpace(string(b)), nil
-	} else if !errors.Is(err, os.ErrNotExist) {
+	if b, err := os.ReadFile(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", fmt.Errorf("read bus password: %w", err)
+	} else if kept := strings.TrimSpace(string(b)); kept != "" {
+		return kept, nil
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", fmt.Errorf("create store folder: %w", err)
@@ -297,15 +297,23 @@ func Password(dir, configured string) (string, error) {
 	raw := make([]byte, 32)
 	rand.Read(raw)
 	pw := base64.RawURLEncoding.EncodeToString(raw)
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return "", fmt.Errorf("write bus password: %w", err)
-	}
-	_, werr := f.WriteString(pw + "\n")
-	if err := errors.Join(werr, f.Sync(), f.Close()); err != nil {
+	if err := writeWhole(path, pw+"\n"); err != nil {
 		return "", fmt.Errorf("write bus password: %w", err)
 	}
 	return pw, nil
+}
+
+// writeWhole writes a small file in one step: a crash leaves the old one, or none.
+func writeWhole(path, text string) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // 0600
+	if err != nil {
+		return err
+	}
+	_, werr := f.WriteString(text)
+	if err := errors.Join(werr, f.Sync(), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return os.Rename(f.Name(), path)
 }
 
 // serverLog hands the server's log to slog. NATS's own logger would end the process on Fatalf.

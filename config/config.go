@@ -116,7 +116,7 @@ type Limit struct {
 
 // Receiver holds what the receiver pool needs.
 type Receiver struct {
-	Name          string         // receiver-name, never empty after Load
+	Name          string         // receiver-name, "" = the name kept in the data folder
 	Ports         []int          // scheduler-db-servers-sender-ports in the order given; empty = any free port
 	AllowFrom     []netip.Prefix // receiver-allow-from
 	AcceptTimeout time.Duration  // receiver-accept-timeout

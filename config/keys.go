@@ -78,7 +78,7 @@ func globalKeys(g *globals) []key {
 
 	t.group = "Receiver"
 	t.text("receiver-name", &g.Receiver.Name, "", "letters, digits, dot, - and _",
-		"Name of this receiver on the bus. Empty: the machine's host name.", emptyOr(plainName))
+		"Name of this process on the bus. Empty: the machine's host name at the first start, which the data folder then keeps.", emptyOr(plainName))
 	t.ports("scheduler-db-servers-sender-ports", &g.Receiver.Ports, nil,
 		"Ports that streams arrive on, one per concurrent stream. Empty: any free port.")
 	t.prefixes("receiver-allow-from", &g.Receiver.AllowFrom,

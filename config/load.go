@@ -220,12 +220,6 @@ func (l *loader) global() globals {
 		}
 	}
 	g.Users = l.joinUsers(g.credentials, g.acl)
-	if g.Receiver.Name == "" {
-		g.Receiver.Name = "drydock"
-		if host, err := os.Hostname(); err == nil && plainName(host) == nil {
-			g.Receiver.Name = host
-		}
-	}
 	return g
 }
 

@@ -34,9 +34,11 @@ func (t *target) hold(ctx context.Context, jobs []job.Job) (free []job.Job, held
 	for _, j := range jobs {
 		switch {
 		case !queuedHeavy(j) || !busy && j.ID == first.ID:
-			if j, ok := t.release(ctx, j); ok {
+			j, ok := t.release(ctx, j)
+			if ok {
 				free = append(free, j)
 			}
+			held = held || !ok
 		case first.ID == j.ID:
 			// The log knows it as offered already; the view will.
 		default:

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -294,12 +295,16 @@ func (k *rowKeeper) insert(ctx context.Context, j job.Job, d job.Dispatch) (time
 	}})
 	switch {
 	case ok:
-		k.log.Info("job offered", "job", now, "row", row, "port", d.Port)
-		return 0, nil
+		k.log.Info("job offered", "job", now, "row", row, "port", now.Dispatch.Port)
+		if now.Dispatch.Port != d.Port || now.Dispatch.Address != d.Address {
+			// The other dispatcher's receiver is the one that counts; a row that nobody took yet must name it.
+			_, err = k.table.Insert(ctx, j, cmp.Or(now.Dispatch.Address, address), now.Dispatch.Port)
+		}
+		return 0, err
+	case now.ID == "" || now.Run() == j.Run() && now.State == job.Queued:
+		return againAfter, nil // the bus took no change: the row is adopted later
 	case now.Run() == j.Run() && now.State.Live():
 		return 0, nil // a script took it meanwhile: the row is followed
-	case now.ID == "":
-		return againAfter, nil // the bus did not answer: the row is adopted later
 	}
 	// The job ended while its row was being written: nobody may take it, and who has it must see.
 	_, err = k.table.Abandon(ctx, j.Task, jobtable.RunOf(j), "drydock: the job has ended: "+now.Reason)

@@ -150,8 +150,11 @@ type Job struct {
 	Dispatch Dispatch  `json:"dispatch,omitzero"`
 	Stream   *Stream   `json:"stream,omitempty"`
 	Evidence Evidence  `json:"evidence,omitzero"`
-	Backup   string    `json:"backup,omitempty"` // id in the catalogue, once published
-	Steps    []Step    `json:"steps,omitempty"`
+	// Proven is when every check held and publishing began. From here on the job is not ended by anything but that: a
+	// file that gets its name must not belong to a job that was canceled meanwhile.
+	Proven time.Time `json:"proven,omitzero"`
+	Backup string    `json:"backup,omitempty"` // id in the catalogue, once published
+	Steps  []Step    `json:"steps,omitempty"`
 	// Ready is when the job last stopped waiting for another job of its server; the time to pick it up counts from here.
 	Ready time.Time `json:"ready,omitzero"`
 	// Seen is the stream sequence of the last tick decided for this slot: a tick that is delivered again finds it and
@@ -246,6 +249,9 @@ func (j Job) Advance(e Event, reason, actor string, now time.Time) (next Job, ch
 	if err != nil {
 		return j, false, err
 	}
+	if !j.Proven.IsZero() && j.State == Finished && (e == Error || e == Cut || e == Cancel) {
+		return j, false, fmt.Errorf("%w: %s while the proven stream is published", ErrTransition, e)
+	}
 	next = j
 	next.Updated = now
 	if to == j.State {
@@ -256,12 +262,12 @@ func (j Job) Advance(e Event, reason, actor string, now time.Time) (next Job, ch
 	if len(next.Steps) > MaxSteps {
 		next.Steps = next.Steps[len(next.Steps)-MaxSteps:]
 	}
-	switch e {
-	case Retry:
+	if e == Retry {
 		next.Attempt++
-		next.Dispatch, next.Stream, next.Evidence, next.Backup = Dispatch{}, nil, Evidence{}, ""
-	case Withdraw, Release:
-		next.Dispatch = Dispatch{}
+	}
+	if e == Retry || e == Withdraw || e == Release {
+		// What an earlier taker sent or said does not vouch for the next one.
+		next.Dispatch, next.Stream, next.Evidence, next.Proven, next.Backup = Dispatch{}, nil, Evidence{}, time.Time{}, ""
 	}
 	return next, true, nil
 }

@@ -129,6 +129,32 @@ func TestIDsSortByTimeAndDoNotChangeOnRedelivery(t *testing.T) {
 	}
 }
 
+func TestNothingEndsAJobWhoseStreamIsBeingPublished(t *testing.T) {
+	t.Parallel()
+	now := time.Now().UTC()
+	j := Job{State: Finished, Attempt: 1, Proven: now}
+	for _, e := range []Event{Cancel, Error, Cut} {
+		if next, _, err := j.Advance(e, "late", "x", now); !errors.Is(err, ErrTransition) {
+			t.Errorf("%s makes it %s: a published backup would belong to a job that did not succeed", e, next.State)
+		}
+	}
+	for e, want := range map[Event]State{Pass: Success, Refute: Failed, Done: Finished} {
+		if next, _, err := j.Advance(e, "", "x", now); err != nil || next.State != want {
+			t.Errorf("%s gives %s, %v", e, next.State, err)
+		}
+	}
+}
+
+func TestAnOfferTakenBackForgetsWhatItsTakerSent(t *testing.T) {
+	t.Parallel()
+	for from, e := range map[State]Event{Available: Withdraw, Claimed: Release} {
+		j := Job{State: from, Attempt: 1, Dispatch: Dispatch{Port: 1}, Stream: &Stream{Complete: true}, Evidence: Evidence{Completed: true}}
+		if next, _, err := j.Advance(e, "", "x", time.Now()); err != nil || next.Stream != nil || next.Evidence.Completed || next.Dispatch.Port != 0 {
+			t.Errorf("%s: %+v, %v", e, next, err)
+		}
+	}
+}
+
 func TestServersAreReadAsPeopleWriteThem(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]Server{

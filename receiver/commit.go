@@ -76,13 +76,19 @@ func (p *Pool) commit(ctx context.Context, req bus.CommitRequest) (bus.CommitRep
 		_, _, err := sink.AppendLog(spec)
 		return bus.CommitReply{Path: spec.Final()}, goneIfAbsent(err)
 	}
-	path, err := sink.Publish(spec)
-	if err != nil {
-		return bus.CommitReply{}, goneIfAbsent(err)
+	if _, err := os.Lstat(spec.Final()); errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(spec.Temp()); err != nil {
+			return bus.CommitReply{}, goneIfAbsent(err)
+		}
 	}
+	// The manifest first: it needs room on the disk, giving the backup its name does not.
 	m := p.manifest(j, spec, req.Checks)
 	if err := writeManifest(m); err != nil {
 		return bus.CommitReply{}, err
+	}
+	path, err := sink.Publish(spec)
+	if err != nil {
+		return bus.CommitReply{}, goneIfAbsent(err)
 	}
 	if err := p.catalog.Put(ctx, m); err != nil {
 		return bus.CommitReply{}, err

@@ -148,6 +148,10 @@ func (s *Scheduler) close(ctx context.Context, k job.Key, now time.Time) error {
 func (s *Scheduler) pass(ctx context.Context, c Cluster, t job.Task, j job.Job, v job.Verdict, waited time.Duration) error {
 	ch := store.Change{Event: job.Pass}
 	if t.Flow == job.FlowIn {
+		j, err := s.prove(ctx, j)
+		if err != nil || j.State != job.Finished {
+			return err
+		}
 		rep, err := s.publish(ctx, j, v.Checks)
 		if err != nil {
 			reason := refusal(err, j, waited > commitPatience*c.CheckTimeout)
@@ -169,6 +173,19 @@ func (s *Scheduler) pass(ctx context.Context, c Cluster, t job.Task, j job.Job, 
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
 	return s.change(ctx, j, ch)
+}
+
+// prove records that the job is proven before its stream is published, so that no cancel and no late report can end it
+// between the two.
+func (s *Scheduler) prove(ctx context.Context, j job.Job) (job.Job, error) {
+	if !j.Proven.IsZero() {
+		return j, nil
+	}
+	return s.jobs.Apply(ctx, store.RefOf(j), store.Change{Event: job.Note, Edit: func(j *job.Job) {
+		if j.State == job.Finished && j.Proven.IsZero() {
+			j.Proven = s.now().UTC()
+		}
+	}})
 }
 
 // publish asks the receiver that holds the stream.

@@ -56,7 +56,12 @@ func (s *Scheduler) fanout(ctx context.Context, m bus.Meta, t bus.Tick) error {
 			return err
 		}
 	}
-	refused, err := s.startAll(ctx, m, t, c, servers)
+	if len(skips) > 0 && s.now().Sub(t.Time) < fanoutPatience {
+		// Another scheduler on this bus may know better, such as one that was reloaded with a new server.
+		err, skips = fmt.Errorf("leave tick %s to another scheduler: %s", t.ID, skips[0].reason), nil
+	}
+	refused, e := s.startAll(ctx, m, t, c, servers)
+	err = errors.Join(err, e)
 	for _, sk := range append(skips, refused...) {
 		err = errors.Join(err, s.recordSkip(ctx, m, t, sk))
 	}
@@ -135,6 +140,8 @@ func (s *Scheduler) start(ctx context.Context, m bus.Meta, t bus.Tick, c Cluster
 		Trigger: t.Trigger, Due: t.Due, Tick: t.ID, Seen: m.Seq,
 	}, startReason(t, c))
 	switch {
+	case errors.Is(err, store.ErrSeen) && j.Seen > m.Seq && j.Tick != t.ID:
+		return s.overtaken(ctx, m, key, t)
 	case errors.Is(err, store.ErrSeen):
 		return "", nil
 	case errors.Is(err, store.ErrLive):
@@ -144,6 +151,19 @@ func (s *Scheduler) start(ctx context.Context, m bus.Meta, t bus.Tick, c Cluster
 	}
 	s.log.Info("job queued", "job", j, "trigger", t.Trigger.Kind)
 	return "", nil
+}
+
+// overtaken says what became of a tick whose slot has decided a later one: it started its job before that, or the later
+// one came first, as after a failed try, and then it starts none.
+func (s *Scheduler) overtaken(ctx context.Context, m bus.Meta, key job.Key, t bus.Tick) (refusal string, err error) {
+	past, err := s.jobs.List(ctx, store.Filter{Cluster: key.Cluster, Server: key.Server, Task: key.Task, Since: m.Time.Add(-time.Minute), Limit: 1 << 20})
+	if err != nil {
+		return "", err
+	}
+	if slices.ContainsFunc(past, func(j job.Job) bool { return j.Tick == t.ID }) {
+		return "", nil
+	}
+	return "a later tick was started first", nil
 }
 
 func startReason(t bus.Tick, c Cluster) string {

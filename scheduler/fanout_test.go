@@ -132,8 +132,16 @@ func TestTickForWhatIsNotConfiguredIsSkippedNotRetriedForEver(t *testing.T) {
 		}
 		all := r.entries()
 		e := all[len(all)-1]
-		r.give(e)
-		r.give(e)
+		e.Time = r.now()
+		if err := r.fanout(r.ctx, e.meta, e.Tick); err == nil {
+			t.Errorf("%s/%s: not left to another scheduler, which may know it", c.cluster, c.task)
+		}
+		for range 2 { // nobody knew it
+			e.Time = r.now().Add(-2 * fanoutPatience)
+			if err := r.fanout(r.ctx, e.meta, e.Tick); err != nil {
+				t.Fatal(err)
+			}
+		}
 		after := r.entries()
 		if len(after) != len(all)+1 {
 			t.Errorf("%s/%s: %d entries were added, want one", c.cluster, c.task, len(after)-len(all))
@@ -224,5 +232,25 @@ func TestTickOfAThousandServersFitsTheBusesPatience(t *testing.T) {
 	}
 	if _, err := r.jobs.List(r.ctx, store.Filter{}); err != nil {
 		t.Error(err)
+	}
+}
+
+// A try that failed brings the tick back after the next one has run. The ledger says fired, so somebody must say why not.
+func TestOvertakenTickIsRecordedAsSkipped(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, bustest.Start(t), testCluster())
+	first, second := r.runNow("optimize", db1), r.runNow("optimize", db1)
+	r.give(second)
+	r.apply(r.last(db1, "optimize"), job.Offer, job.Done, job.Pass)
+	r.give(first)
+	r.give(first)
+	all := r.entries()
+	last := all[len(all)-1]
+	if len(all) != 3 || last.Outcome != bus.Skipped || !strings.Contains(last.Reason, "later tick") {
+		t.Errorf("%d entries, the last one %+v", len(all), last.Tick)
+	}
+	r.give(second)
+	if got := r.entries(); len(got) != 3 {
+		t.Errorf("the tick that ran is recorded as skipped: %+v", got[3].Tick)
 	}
 }

@@ -57,11 +57,12 @@ func (s *Jobs) Find(ctx context.Context, id string) (job.Job, error) {
 	// A job is created after it is due, so its log begins there; clocks of several machines may differ a little.
 	from := bus.From{Since: due.Add(-time.Minute)}
 	var found job.Job
-	err = bus.Read(ctx, s.c, bus.StreamJobs, bus.AllJobs, from, func(_ bus.Meta, ev bus.JobEvent) error {
+	var at uint64
+	err = bus.Read(ctx, s.c, bus.StreamJobs, bus.AllJobs, from, func(m bus.Meta, ev bus.JobEvent) error {
 		if ev.Job.ID != id {
 			return nil
 		}
-		found = ev.Job
+		found, at = ev.Job, m.Seq
 		return bus.ErrStop
 	})
 	if err != nil {
@@ -70,12 +71,11 @@ func (s *Jobs) Find(ctx context.Context, id string) (job.Job, error) {
 	if found.ID == "" {
 		return job.Job{}, fmt.Errorf("%w: %s", ErrNone, id)
 	}
-	err = bus.Read(ctx, s.c, bus.StreamJobs, subjectOf(found.Key()), from, func(_ bus.Meta, ev bus.JobEvent) error {
-		if ev.Job.ID == id {
-			found = ev.Job
-		} else if ev.Job.ID > id {
-			return bus.ErrStop
+	err = bus.Read(ctx, s.c, bus.StreamJobs, subjectOf(found.Key()), bus.From{Seq: at}, func(_ bus.Meta, ev bus.JobEvent) error {
+		if ev.Job.ID != id {
+			return bus.ErrStop // a slot never goes back to an earlier job
 		}
+		found = ev.Job
 		return nil
 	})
 	return found, err

@@ -104,7 +104,8 @@ func (s *Jobs) Create(ctx context.Context, j job.Job, reason string) (job.Job, e
 }
 
 // Apply gives an event to the job ref names and returns the job as it is afterwards. An event that changes nothing
-// writes nothing. Errors: [ErrNone], [ErrStale], [job.ErrTransition] (with the job as it is), [ErrBusy].
+// writes nothing. With an error the job is returned as it was last read, the zero Job when it could not be.
+// Errors: [ErrNone], [ErrStale], [job.ErrTransition], [ErrBusy], or the bus's.
 func (s *Jobs) Apply(ctx context.Context, ref Ref, ch Change) (job.Job, error) {
 	if ch.Actor == "" {
 		ch.Actor = s.actor
@@ -133,10 +134,13 @@ func (s *Jobs) Apply(ctx context.Context, ref Ref, ch Change) (job.Job, error) {
 		err = s.append(ctx, seq, bus.JobEvent{
 			State: next.State, Prev: now.State, Event: ch.Event, Reason: ch.Reason, Actor: ch.Actor, Job: next,
 		})
-		if errors.Is(err, bus.ErrConflict) {
+		switch {
+		case errors.Is(err, bus.ErrConflict):
 			continue
+		case err != nil:
+			return now, err // as it was read: nobody may act on a change that is not written
 		}
-		return next, err
+		return next, nil
 	}
 	return job.Job{}, fmt.Errorf("apply %s to %s: %w", ch.Event, ref.Key, ErrBusy)
 }

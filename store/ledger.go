@@ -57,9 +57,10 @@ func (l *Ledger) Update(ctx context.Context, cluster, task string, decide func(l
 // returned tick's Due and ID.
 func (l *Ledger) RunNow(ctx context.Context, cluster, task string, servers []job.Server, by string) (bus.Tick, error) {
 	now := time.Now().UTC().Truncate(time.Millisecond)
+	id := bus.NewMessageID() // one for all tries: should an earlier one have been written after all, the stream knows it
 	t, _, _, err := l.Update(ctx, cluster, task, func(bus.Tick) (bus.Tick, bool) {
 		return bus.Tick{
-			Outcome: bus.Fired, Due: now, Servers: servers,
+			Outcome: bus.Fired, ID: id, Due: now, Servers: servers,
 			Trigger: job.Trigger{Kind: job.Manual, By: by}, Reason: "asked for by " + by,
 		}, true
 	})

@@ -88,11 +88,28 @@ func (p *Projector) Run(ctx context.Context) error {
 		return err
 	}
 	return bus.Follow(ctx, p.c, bus.StreamJobs, bus.AllJobs, bus.From{Seq: upTo + 1}, func(m bus.Meta, ev bus.JobEvent) error {
-		if err := p.project(ctx, ev.Job, m.Seq); err != nil && ctx.Err() == nil {
-			p.log.Warn("project a job", "job", ev.Job, "seq", m.Seq, "err", err)
-		}
+		p.projectUntil(ctx, ev.Job, m.Seq)
 		return nil
 	}, nil)
+}
+
+// projectUntil tries until the state is written or ctx ends. Passing over one would leave a hole for good: the next
+// write says that everything before it is there.
+func (p *Projector) projectUntil(ctx context.Context, j job.Job, seq uint64) {
+	const again = time.Second
+	for failures := 0; ; failures++ {
+		err := p.project(ctx, j, seq)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		if failures == 0 {
+			p.log.Warn("project a job, trying until it works", "job", j, "seq", seq, "err", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(again):
+		}
+	}
 }
 
 // load reads the bucket and returns the sequence up to which the log is in it. The projection is written in log order,

@@ -326,3 +326,36 @@ func TestCatalogListsNewestFirst(t *testing.T) {
 		t.Error("another cluster's backups are listed")
 	}
 }
+
+func TestAJobDueEarlierThanTheOneBeforeItIsFoundAsItIs(t *testing.T) {
+	t.Parallel()
+	s := store.NewJobs(bustest.Start(t), "a", nil)
+	ctx := bustest.Context(t)
+	now := time.Now().UTC()
+	var jobs []job.Job
+	for n, at := range []time.Time{now.Add(20 * time.Second), now, now.Add(time.Minute)} { // by hand, caught up, the next
+		j := newJob(n + 1)
+		j.Due, j.ID = at, job.NewID(at, "t", slot)
+		if _, err := s.Create(ctx, j, "due"); err != nil {
+			t.Fatal(err)
+		}
+		jobs = append(jobs, apply(t, s, j, job.Offer, job.Start, job.Done, job.Pass))
+	}
+	for _, want := range jobs {
+		if j, err := s.Find(ctx, want.ID); err != nil || j.State != job.Success {
+			t.Errorf("%s is found as %s, %v", want.ID, j.State, err)
+		}
+	}
+}
+
+func TestAChangeThatIsNotWrittenIsNotReturned(t *testing.T) {
+	t.Parallel()
+	c := bustest.Start(t)
+	s := store.NewJobs(c, "a", nil)
+	j := create(t, s, 1)
+	ctx, cancel := context.WithCancel(bustest.Context(t))
+	got, err := s.Apply(ctx, store.RefOf(j), store.Change{Event: job.Offer, Edit: func(*job.Job) { cancel() }})
+	if err == nil || got.State != job.Queued {
+		t.Errorf("the caller is told that the job is %s, with error %v", got.State, err)
+	}
+}
