@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"drydock/bus"
 	"drydock/internal/bustest"
 	"drydock/job"
+	"drydock/store"
 )
 
 // receiverStub answers commit requests as a receiver does.
@@ -79,6 +81,23 @@ func TestProvenBackupIsPublishedBeforeItIsSuccess(t *testing.T) {
 	if done := r.want("mariabackup", job.Success); done.Stream.Path != "/data/b.xbstream" || done.Backup != j.ID || done.Stream.Bytes != 10 {
 		t.Errorf("recorded %+v, backup %q", done.Stream, done.Backup)
 	}
+}
+
+// A cancel between the file's name and the record of it would leave a backup that belongs to a canceled job.
+func TestACancelDuringThePublishingComesTooLate(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, bustest.Start(t), testCluster())
+	receiverStub(t, r, func(req bus.CommitRequest, m micro.Request) {
+		if _, err := r.jobs.Apply(r.ctx, store.RefOf(req.Job), store.Change{Event: job.Cancel}); !errors.Is(err, job.ErrTransition) {
+			t.Errorf("the cancel gives %v", err)
+		}
+		if err := m.RespondJSON(bus.CommitReply{Path: "/data/b.xbstream", Backup: req.Job.ID}); err != nil {
+			t.Error(err)
+		}
+	})
+	finishedBackup(r)
+	r.closeAfter(0, "mariabackup")
+	r.want("mariabackup", job.Success)
 }
 
 func TestBackupWithoutProofIsNeverPublished(t *testing.T) {

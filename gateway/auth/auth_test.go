@@ -135,6 +135,24 @@ func TestForgedExpiredAndForeignTokensAreRefused(t *testing.T) {
 	}
 }
 
+func TestAScriptsTokenOutlivesItsLongestBackup(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1_800_000_000, 0)
+	a := newAuth(t, auth.Config{Lifetime: time.Hour, Now: func() time.Time { return now }})
+	token, err := a.System("prod", "db1:3306")
+	if err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(48 * time.Hour)
+	if _, err := a.Verify(token); err != nil {
+		t.Error("a shell client cannot log in again in the middle of a backup:", err)
+	}
+	now = now.Add(7 * 24 * time.Hour)
+	if _, err := a.Verify(token); !errors.Is(err, auth.ErrToken) {
+		t.Errorf("it never expires: %v", err)
+	}
+}
+
 func TestTokenOfARemovedUserIsRefused(t *testing.T) {
 	t.Parallel()
 	token, err := newAuth(t, auth.Config{Users: map[string]string{"dba": "x"}}).Login("dba", "x")
