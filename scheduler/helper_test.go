@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -168,11 +169,13 @@ func (r *rig) give(e entry) {
 // runNow records a request by hand and returns its entry.
 func (r *rig) runNow(task string, servers ...job.Server) entry {
 	r.t.Helper()
-	if _, err := r.ledger.RunNow(r.ctx, "prod", task, servers, "alice"); err != nil {
+	asked, err := r.ledger.RunNow(r.ctx, "prod", task, servers, "alice")
+	if err != nil {
 		r.t.Fatal(err)
 	}
 	all := r.entries()
-	return all[len(all)-1]
+	i := slices.IndexFunc(all, func(e entry) bool { return e.ID == asked.ID }) // a scheduler may be ticking meanwhile
+	return all[i]
 }
 
 // started is a fresh job of the task on db1, taken through the events.
