@@ -133,6 +133,38 @@ func TestScriptIsSentToAListenerThatComesUpLate(t *testing.T) {
 	bustest.Until(t, 5*time.Second, "the upgrade is not asked for again", func() bool { return !r.scriptDoc(db1).Upgrade })
 }
 
+// Scripts ask in every cycle whether an upgrade waits: a host that cannot be reached must not be tried each time.
+func TestUpgradeThatFailedIsNotAskedForBeforeTheNextCheck(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	r := newRig(t, func(c *gateway.Config) {
+		c.Script = make([]byte, 64<<20) // more than fits between two sockets: the closed connection is noticed
+		c.Clusters[0].ReceiverPorts = []int{l.Addr().(*net.TCPAddr).Port}
+	})
+	checked := time.Now().Add(-time.Hour).UTC()
+	if err := r.deps.Docs.Put(r.ctx(), "sql", db1, store.DocScript, store.ScriptDoc{SHA256: "other", Checked: checked, Upgrade: true}); err != nil {
+		t.Fatal(err)
+	}
+	r.want(r.call("POST", path("sql", db1, "/actions/send-jobs-upgrade"), "", seal(db1)), 200, "true")
+	if err := l.(*net.TCPListener).SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close()
+	bustest.Until(t, 10*time.Second, "the upgrade is not asked for again", func() bool { return !r.scriptDoc(db1).Upgrade })
+	// Nothing was learned of the script: the check is due when it was, and asks for the upgrade again.
+	if doc := r.scriptDoc(db1); doc.SHA256 != "other" || !doc.Checked.Equal(checked) {
+		t.Errorf("%+v", doc)
+	}
+}
+
 func TestStopDoesNotWaitForAHostThatNeverListens(t *testing.T) {
 	t.Parallel()
 	port := freePort(t)

@@ -127,22 +127,31 @@ func (g *Gateway) sendScript(c *gin.Context) {
 }
 
 // deliverScript connects to the database host and sends the script. Whether the host took it is seen at the next check:
-// until then it is not sent again.
+// until then it is not sent again, nor tried again where the host could not be reached. Scripts ask in each of their
+// cycles, and a firewall does not go away in a minute.
 func (g *Gateway) deliverScript(ctx context.Context, k *call, key job.Key) {
 	defer g.sends.leave(key)
 	port := k.cluster.receiverPort(k.index)
 	log := g.log.With("cluster", k.cluster.Name, "server", k.server.String(), "port", port)
-	if err := pushBytes(ctx, net.JoinHostPort(k.server.Host, strconv.Itoa(port)), g.cfg.Script); err != nil {
-		log.Warn("send the script", "err", err)
+	failed := pushBytes(ctx, net.JoinHostPort(k.server.Host, strconv.Itoa(port)), g.cfg.Script)
+	switch {
+	case failed != nil && ctx.Err() != nil: // drydock stops
+		log.Info("script not sent", "err", failed)
 		return
+	case failed != nil:
+		log.Warn("send the script; it is tried again after the next check", "err", failed)
+	default:
+		log.Info("script sent", "bytes", len(g.cfg.Script), "sha256", g.sum)
 	}
-	log.Info("script sent", "bytes", len(g.cfg.Script), "sha256", g.sum)
 	doc, err := g.scriptDoc(ctx, k)
 	if err != nil {
 		log.Warn("read what is known of the script", "err", err)
 		return
 	}
-	doc.Upgrade, doc.Checked = false, time.Now().UTC()
+	doc.Upgrade = false
+	if failed == nil {
+		doc.Checked = time.Now().UTC()
+	}
 	g.recordScript(ctx, k, doc.ScriptDoc)
 }
 
