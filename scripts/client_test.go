@@ -94,8 +94,13 @@ func (c *client) mustCycle() {
 	}
 }
 
+// logFolder is the script's own folder for output below the one it was given.
+func (c *client) logFolder() string {
+	return filepath.Join(c.logs, "dbjobs", "our_cluster", fmt.Sprintf("%s_%d", testHost, c.m.port))
+}
+
 func (c *client) apiLog() string {
-	text, _ := os.ReadFile(filepath.Join(c.logs, "api_calls.log"))
+	text, _ := os.ReadFile(filepath.Join(c.logFolder(), "api_calls.log"))
 	return string(text)
 }
 

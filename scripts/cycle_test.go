@@ -181,6 +181,95 @@ func TestPiledUpLinesGoOutInLargerCalls(t *testing.T) {
 	}
 }
 
+// Control characters take six bytes in JSON, and base64 adds a third: a batch counted as the tool wrote it would pass the
+// manager's limit and be lost.
+func TestLinesThatGrowInJSONStayBelowTheLimitOfABody(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, oddPassword, freePort(t), false)
+	m.set(func() { m.limit = 1 << 20 })
+	c := newClient(t, m)
+	c.fakeTool("mariadb-check", `printf -v line '%032000d' 0; for i in {1..12}; do echo "$i ${line//0/$'\e'}"; done`)
+	m.offer("optimize", "G", 1)
+	c.mustCycle()
+	lines := m.logLines()
+	if len(lines) != 14 || lines[12] != "INFO 12 "+strings.Repeat("\x1b", 32000) {
+		t.Errorf("%d lines", len(lines))
+	}
+	if largest := view(m, func() int { return m.largest }); largest > 700_000 || largest < 300_000 {
+		t.Errorf("the largest body had %d bytes", largest)
+	}
+}
+
+func TestBatchThatIsTooLargeForAManagerIsSentLineByLine(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, oddPassword, freePort(t), false)
+	m.set(func() { m.limit = 2000 })
+	c := newClient(t, m)
+	c.fakeTool("mariadb-check", `printf -v fill '%0500d' 0; for i in {1..9}; do echo "$i $fill"; done; echo "$fill$fill$fill$fill"; echo last`)
+	m.offer("optimize", "B", 1)
+	c.mustCycle()
+	var got []string
+	for _, line := range m.logLines() {
+		number, _, _ := strings.Cut(strings.TrimPrefix(line, "INFO "), " 00")
+		got = append(got, number)
+	}
+	want := []string{"1", "2", "3", "4", "5", "6", "7", "8", "9", "last", "Job optimize ended with state: Finished"}
+	if len(got) < 1 || !slices.Equal(got[1:], want) {
+		t.Errorf("lines %q", got)
+	}
+}
+
+func TestCutLineSaysSo(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, oddPassword, freePort(t), false)
+	c := newClient(t, m)
+	c.fakeTool("mariadb-check", `printf '%032768d\n' 1; printf '%032769d\n' 2`)
+	m.offer("optimize", "C", 1)
+	c.mustCycle()
+	lines := m.logLines()
+	zeros := strings.Repeat("0", 32767)
+	if len(lines) != 4 || lines[1] != "INFO "+zeros+"1" || lines[2] != "INFO "+zeros+"0... [cut]" {
+		t.Errorf("%d lines: %.40q", len(lines), lines)
+	}
+}
+
+func TestSharedLogFolderIsNotCleanedForOthers(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, oddPassword, freePort(t), false)
+	c := newClient(t, m)
+	long := time.Now().Add(-30 * 24 * time.Hour)
+	old := func(path, text string) string {
+		t.Helper()
+		writeFile(t, path, text)
+		if err := os.Chtimes(path, long, long); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	large := strings.Repeat("theirs\n", 200_000)
+	theirs := map[string]string{
+		old(filepath.Join(c.logs, "nohup.out"), "theirs"):       "theirs",
+		old(filepath.Join(c.logs, "optimize.out"), "theirs"):    "theirs",
+		old(filepath.Join(c.logs, "api_calls.log"), large):      large,
+		old(filepath.Join(c.logs, "dbjobs", "x.out"), "theirs"): "theirs",
+	}
+	ours := old(filepath.Join(c.logFolder(), "OLD-JOB.out"), "ours")
+	c.fakeTool("mariadb-check", "echo fine")
+	m.offer("optimize", "S", 1)
+	c.mustCycle()
+	for path, want := range theirs {
+		if got, err := os.ReadFile(path); err != nil || string(got) != want {
+			t.Errorf("%s: %v, %d bytes of %d", path, err, len(got), len(want))
+		}
+	}
+	if exists(ours) {
+		t.Errorf("%s is still there", ours)
+	}
+	if link, err := os.Readlink(filepath.Join(c.logFolder(), "optimize.out")); err != nil || link != "S.out" {
+		t.Errorf("the link to the newest output: %q, %v", link, err)
+	}
+}
+
 func TestLinesBelowTheLevelStayHere(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, oddPassword, freePort(t), false)

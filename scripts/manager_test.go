@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -85,6 +86,12 @@ type manager struct {
 	changed  chan struct{}
 	upgrade  []byte // sent on send-jobs-upgrade
 	receiver int    // the script's listening port
+	from     string // the script's host as the manager reaches it; 127.0.0.1 by default
+	silent   bool   // takes send-jobs-upgrade and does not come
+	agent    string // of the last call
+	newer    bool   // other versions of the script may call
+	limit    int    // bytes of a body above which the answer is 413; 0 = none
+	largest  int    // bytes of the largest body
 	wg       sync.WaitGroup
 	opened   []io.Closer
 }
@@ -137,6 +144,8 @@ func (m *manager) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	m.mu.Lock()
 	m.calls = append(m.calls, path)
+	m.agent, m.largest = r.Header.Get("User-Agent"), max(m.largest, len(body))
+	tooLarge := m.limit > 0 && len(body) > m.limit
 	fail, hold := m.fail, m.hold
 	m.mu.Unlock()
 	if hold != nil {
@@ -145,6 +154,9 @@ func (m *manager) serve(w http.ResponseWriter, r *http.Request) {
 	status, text := 0, ""
 	if fail != nil {
 		status = fail(path)
+	}
+	if tooLarge {
+		status = http.StatusRequestEntityTooLarge
 	}
 	if status == 0 {
 		status, text = m.answer(path, r, body)
@@ -160,7 +172,7 @@ func (m *manager) serve(w http.ResponseWriter, r *http.Request) {
 }
 
 func (m *manager) answer(path string, r *http.Request, body []byte) (int, string) {
-	if agent := r.Header.Get("User-Agent"); agent != "drydock-dbjobs/"+Version {
+	if agent := r.Header.Get("User-Agent"); agent != "drydock-dbjobs/"+Version && !view(m, func() bool { return m.newer }) {
 		m.t.Errorf("user agent %q", agent)
 	}
 	if path == "secret-login" {
@@ -247,7 +259,9 @@ func (m *manager) action(path string, body []byte) (int, string) {
 	case "receive-jobs-check":
 		return http.StatusOK, fmt.Sprintf("RECEIVER_PORT=%d", m.receive("jobs-check"))
 	case "send-jobs-upgrade":
-		m.wg.Go(m.sendUpgrade)
+		if !m.silent {
+			m.wg.Go(m.sendUpgrade)
+		}
 		return http.StatusOK, ""
 	case "job-state":
 		return m.jobState(task, body)
@@ -310,9 +324,11 @@ func (m *manager) receive(task string) int {
 }
 
 func (m *manager) sendUpgrade() {
-	port, script := view(m, func() int { return m.receiver }), view(m, func() []byte { return m.upgrade })
+	m.mu.Lock()
+	addr, script := net.JoinHostPort(cmp.Or(m.from, "127.0.0.1"), strconv.Itoa(m.receiver)), m.upgrade
+	m.mu.Unlock()
 	for range 100 {
-		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		conn, err := net.Dial("tcp", addr)
 		if err != nil {
 			time.Sleep(50 * time.Millisecond) // the listener comes up after the call, as the protocol says
 			continue
