@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
 	"github.com/nats-io/nuid"
 )
 
@@ -126,6 +127,13 @@ type ServiceError struct {
 
 func (e *ServiceError) Error() string { return e.Message }
 
+// RespondError answers a micro service request with an error, which [Request] returns as a *[ServiceError]. Unlike
+// micro.Request.Error it may be called after the handler has returned: that one also leaves a note for the service's
+// statistics, which the library reads at that moment from a goroutine of its own.
+func RespondError(m micro.Request, code, message string) error {
+	return m.Respond(nil, micro.WithHeaders(micro.Headers{micro.ErrorCodeHeader: {code}, micro.ErrorHeader: {message}}))
+}
+
 // ErrNobody is returned by [Request] when no service listens, which is the case while a receiver is down.
 var ErrNobody = errors.New("no service answers")
 
@@ -142,8 +150,8 @@ func Request[Rep any](ctx context.Context, c *Conn, subject string, req any) (re
 	if err != nil {
 		return rep, fmt.Errorf("request %s: %w", subject, err)
 	}
-	if code := msg.Header.Get("Nats-Service-Error-Code"); code != "" {
-		return rep, &ServiceError{Code: code, Message: msg.Header.Get("Nats-Service-Error")}
+	if code := msg.Header.Get(micro.ErrorCodeHeader); code != "" {
+		return rep, &ServiceError{Code: code, Message: msg.Header.Get(micro.ErrorHeader)}
 	}
 	if err := json.Unmarshal(msg.Data, &rep); err != nil {
 		return rep, fmt.Errorf("decode answer of %s: %w", subject, err)

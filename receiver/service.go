@@ -91,10 +91,10 @@ func (p *Pool) respond(m micro.Request, rep any, err error) {
 	case err == nil:
 		err = m.RespondJSON(rep)
 	case errors.As(err, &se):
-		err = m.Error(se.Code, se.Message, nil)
+		err = bus.RespondError(m, se.Code, se.Message)
 	default:
 		p.cfg.Log.Warn("request failed", "subject", m.Subject(), "err", err)
-		err = m.Error("500", err.Error(), nil)
+		err = bus.RespondError(m, "500", err.Error())
 	}
 	if err != nil {
 		p.cfg.Log.Warn("answer a request", "subject", m.Subject(), "err", err)

@@ -75,7 +75,7 @@ func (s *Scheduler) answerNext(ctx context.Context, r micro.Request) {
 }
 
 func (s *Scheduler) refuse(r micro.Request, message string) {
-	if err := r.Error("UNAVAILABLE", message, nil); err != nil {
+	if err := bus.RespondError(r, "UNAVAILABLE", message); err != nil {
 		s.log.Warn("answer", "subject", bus.SubjectNext, "err", err)
 	}
 }
