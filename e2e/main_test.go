@@ -89,6 +89,9 @@ func (s *site) checkBackup(id string) {
 	if m.GTID == "" || m.BinlogFile == "" || m.BinlogPos == 0 || m.ID != id || m.Size == 0 {
 		s.t.Errorf("the manifest lacks facts: %+v", m)
 	}
+	if !slices.Contains(m.Checks, job.Check{Name: "format", Held: true, Note: job.FormatGood}) {
+		s.t.Errorf("the stream's format was not checked: %+v", m.Checks)
+	}
 	dir := s.t.TempDir()
 	if out, err := exec.Command("sh", "-c", `zstd -dqc "$1" | mbstream -x -C "$2" && mariabackup --prepare --target-dir="$2"`, "sh", m.Path, dir).CombinedOutput(); err != nil {
 		s.t.Errorf("the backup does not prepare: %v\n%s", err, out)

@@ -111,9 +111,16 @@ type Stream struct {
 	Hash       string    `json:"hash,omitempty"` // of the received bytes, hex
 	StoredHash string    `json:"stored_hash,omitempty"`
 	Peer       string    `json:"peer,omitempty"`
-	Path       string    `json:"path,omitempty"` // final path on the receiver's machine, once published
-	Err        string    `json:"err,omitempty"`
+	// Format is what the check of the stream's format found: FormatGood, why only the beginning could be looked at, or the
+	// defect; empty when the task has no format that is checked.
+	Format string `json:"format,omitempty"`
+	Broken bool   `json:"broken,omitempty"` // Format names a defect
+	Path   string `json:"path,omitempty"`   // final path on the receiver's machine, once published
+	Err    string `json:"err,omitempty"`
 }
+
+// FormatGood is the Format of a stream that was read to its end without a defect.
+const FormatGood = "good"
 
 // Evidence is what the worker's log and its reports say about the work.
 type Evidence struct {

@@ -60,6 +60,9 @@ func Judge(t Task, j Job, late bool) Verdict {
 			if t.Kind == KindBackup {
 				fixed("size", s.Bytes > 0, "empty stream")
 			}
+			if s.Format != "" {
+				fixed("format", !s.Broken, s.Format)
+			}
 			if j.Evidence.SentSHA256 != "" && s.Algo == "sha256" {
 				fixed("hash", strings.EqualFold(j.Evidence.SentSHA256, s.Hash), "hash of the sent bytes differs")
 			}

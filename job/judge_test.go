@@ -35,6 +35,7 @@ func TestBackupPassesOnlyWithEveryProof(t *testing.T) {
 		"no end line":       {func(j *Job) { j.Evidence.Completed = false }, "", Refute, "completed OK!"},
 		"tool failed":       {func(j *Job) { j.Evidence.Exit = []int{1, 0} }, Refute, Refute, "[1 0]"},
 		"socat failed":      {func(j *Job) { j.Evidence.Exit = []int{0, 1} }, Refute, Refute, "[0 1]"},
+		"a file twice":      {func(j *Job) { j.Stream.Format, j.Stream.Broken = "file stands in the stream twice", true }, Refute, Refute, "twice"},
 		"hash differs":      {func(j *Job) { j.Stream.Algo = "sha256"; j.Evidence.SentSHA256 = "bb" }, Refute, Refute, "hash"},
 	} {
 		j := good()

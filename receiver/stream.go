@@ -3,6 +3,7 @@ package receiver
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"drydock/job"
 	"drydock/receiver/sink"
 	"drydock/store"
+	"drydock/xbstream"
 )
 
 // receive takes the stream to its end and records what became of it; true when it is complete and worth keeping.
@@ -24,7 +26,8 @@ func (r *reservation) receive(conn *net.TCPConn) bool {
 	noted := r.noteOpened(facts)
 	var meter atomic.Int64
 	stopMeter := r.meter(&meter)
-	res, err := r.store(conn, &meter)
+	check := r.formatCheck()
+	res, err := r.store(conn, check, &meter)
 	stopMeter()
 	r.freePort() // the records below may wait for the bus
 	noted()      // what follows says all of it again
@@ -33,13 +36,14 @@ func (r *reservation) receive(conn *net.TCPConn) bool {
 		r.broken(facts, err)
 		return false
 	}
+	facts.Format, facts.Broken = verdictOf(check)
 	facts.Complete, facts.Stored, facts.Algo, facts.Hash, facts.StoredHash = true, res.Stored, res.Algo, res.Hash, res.StoredHash
 	r.log.Info("stream complete", "bytes", facts.Bytes, "elapsed", facts.Closed.Sub(facts.Opened).String())
 	return r.complete(facts)
 }
 
 // store moves the bytes. After an error the sender has seen a reset and no file is left.
-func (r *reservation) store(conn *net.TCPConn, meter *atomic.Int64) (sink.Result, error) {
+func (r *reservation) store(conn *net.TCPConn, check *xbstream.Checker, meter *atomic.Int64) (sink.Result, error) {
 	defer conn.Close()
 	defer context.AfterFunc(r.ctx, func() { reset(conn) })()
 	f, err := r.create()
@@ -47,7 +51,11 @@ func (r *reservation) store(conn *net.TCPConn, meter *atomic.Int64) (sink.Result
 		reset(conn)
 		return sink.Result{}, err
 	}
-	err = f.Receive(r.ctx, &idleReader{conn, r.p.cfg.IdleTimeout}, meter.Store)
+	var from io.Reader = &idleReader{conn, r.p.cfg.IdleTimeout}
+	if check != nil {
+		from = io.TeeReader(from, check)
+	}
+	err = f.Receive(r.ctx, from, meter.Store)
 	var res sink.Result
 	if err == nil {
 		res, err = f.Finish()
@@ -60,6 +68,29 @@ func (r *reservation) store(conn *net.TCPConn, meter *atomic.Int64) (sink.Result
 		err = context.Cause(r.ctx) // closing the connection was our own doing
 	}
 	return res, errors.Join(err, f.Abort())
+}
+
+// formatCheck reads along with a physical backup; nil for every other stream.
+func (r *reservation) formatCheck() *xbstream.Checker {
+	if r.task.Kind != job.KindBackup || !r.task.EndLine {
+		return nil
+	}
+	return xbstream.New()
+}
+
+// verdictOf is what the job records of the check. A defect does not end the stream: the job fails by its proof, and says
+// why, when the worker has told its side.
+func verdictOf(check *xbstream.Checker) (format string, broken bool) {
+	if check == nil {
+		return "", false
+	}
+	if err := check.Close(); err != nil {
+		return err.Error(), true
+	}
+	if why := check.Opaque(); why != "" {
+		return why, false
+	}
+	return job.FormatGood, false
 }
 
 // create makes the file only now that the sender is there. One of the same attempt can only be left from an offer that
