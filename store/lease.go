@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -53,6 +54,23 @@ type Lease struct {
 	revision uint64
 }
 
+// leaseDoc is what a lease says in the bucket.
+type leaseDoc struct {
+	Owner string `json:"owner"`
+}
+
+func holder(owner string) []byte {
+	data, _ := json.Marshal(leaseDoc{owner}) // a struct of one string cannot fail
+	return data
+}
+
+// holderOf is empty for a document that is no lease.
+func holderOf(e jetstream.KeyValueEntry) string {
+	var d leaseDoc
+	_ = json.Unmarshal(e.Value(), &d)
+	return d.Owner
+}
+
 // Take takes the lease of this name for a host. Errors: [ErrHeld].
 func (l *Leases) Take(ctx context.Context, host string, port int, name string) (*Lease, error) {
 	kv, err := l.c.Bucket(ctx, bus.BucketState)
@@ -60,7 +78,7 @@ func (l *Leases) Take(ctx context.Context, host string, port int, name string) (
 		return nil, err
 	}
 	x := &Lease{kv: kv, key: bus.StateKey("_", host, port, name), owner: l.owner}
-	x.revision, err = kv.Create(ctx, x.key, []byte(l.owner))
+	x.revision, err = kv.Create(ctx, x.key, holder(l.owner))
 	if err == nil {
 		return x, nil
 	}
@@ -74,10 +92,10 @@ func (l *Leases) Take(ctx context.Context, host string, port int, name string) (
 	if err != nil {
 		return nil, fmt.Errorf("read lease %s: %w", x.key, err)
 	}
-	if string(e.Value()) != l.owner && !l.stoodStill(x.key, e.Revision()) {
-		return nil, fmt.Errorf("%w: %s", ErrHeld, e.Value())
+	if holderOf(e) != l.owner && !l.stoodStill(x.key, e.Revision()) {
+		return nil, fmt.Errorf("%w: %s", ErrHeld, holderOf(e))
 	}
-	if x.revision, err = kv.Update(ctx, x.key, []byte(l.owner), e.Revision()); err != nil {
+	if x.revision, err = kv.Update(ctx, x.key, holder(l.owner), e.Revision()); err != nil {
 		return nil, fmt.Errorf("take over lease %s: %w", x.key, err)
 	}
 	return x, nil
@@ -97,14 +115,14 @@ func (l *Leases) stoodStill(key string, revision uint64) bool {
 
 // Renew keeps the lease for another term. Errors: [ErrLost]; after any other the lease still holds until its term ends.
 func (x *Lease) Renew(ctx context.Context) error {
-	revision, err := x.kv.Update(ctx, x.key, []byte(x.owner), x.revision)
+	revision, err := x.kv.Update(ctx, x.key, holder(x.owner), x.revision)
 	if err == nil {
 		x.revision = revision
 		return nil
 	}
 	// An update whose answer was lost looks like a conflict: read back who it is.
 	if e, getErr := x.kv.Get(ctx, x.key); getErr == nil {
-		if string(e.Value()) != x.owner {
+		if holderOf(e) != x.owner {
 			return ErrLost
 		}
 		x.revision = e.Revision()

@@ -131,7 +131,7 @@ func TestSecretsAreBlottedOutOfTheOutput(t *testing.T) {
 	for range 3000 {
 		_, _ = long.Write([]byte("geheim geheim\n"))
 	}
-	if got := long.text([]string{"geheim"}); len(got) > keptOutput || len(got) < keptOutput/2 || strings.Trim(got, "[secret] \n") != "" {
+	if got := long.text([]string{"geheim"}); len(got) > keptOutput || len(got) < keptOutput/2 || strings.Contains(got, "geheim") || !strings.HasPrefix(got, "[secret] [secret]\n") {
 		t.Errorf("%d bytes: %q", len(got), got[:40])
 	}
 }
