@@ -43,12 +43,15 @@ func Start(t testing.TB, env map[string]string) *Server {
 		KnownHosts: filepath.Join(dir, "known_hosts"), log: &logBuffer{},
 	}
 	hostKey := filepath.Join(dir, "host")
-	keygen(t, s.KeyFile)
-	keygen(t, hostKey)
+	keygen(t, "ed25519", s.KeyFile)
+	keygen(t, "ed25519", hostKey)
+	// One that clients may like better and nobody knows, as on hosts that were scanned for one kind only.
+	keygen(t, "ecdsa", hostKey+"-other")
 	s.writeKnownHosts(t, hostKey+".pub")
-	config := fmt.Sprintf(`ListenAddress 0.0.0.0:%d
-HostKey %s
-AuthorizedKeysFile %s.pub
+	config := fmt.Sprintf(`ListenAddress 0.0.0.0:%[1]d
+HostKey %[2]s-other
+HostKey %[2]s
+AuthorizedKeysFile %[3]s.pub
 PidFile none
 StrictModes no
 UsePAM no
@@ -129,14 +132,14 @@ func (s *Server) WrongKnownHosts(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
 	other := &Server{Port: s.Port, KnownHosts: filepath.Join(dir, "known_hosts")}
-	keygen(t, filepath.Join(dir, "other"))
+	keygen(t, "ed25519", filepath.Join(dir, "other"))
 	other.writeKnownHosts(t, filepath.Join(dir, "other.pub"))
 	return other.KnownHosts
 }
 
-func keygen(t testing.TB, file string) {
+func keygen(t testing.TB, kind, file string) {
 	t.Helper()
-	if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", file).CombinedOutput(); err != nil {
+	if out, err := exec.Command("ssh-keygen", "-q", "-t", kind, "-N", "", "-f", file).CombinedOutput(); err != nil {
 		t.Fatalf("ssh-keygen: %v\n%s", err, out)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"slices"
+	"strings"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
@@ -79,14 +80,22 @@ func (k hostKeys) callback(h host) ssh.HostKeyCallback {
 		if len(other.Want) == 0 {
 			return &Hinted{
 				fmt.Errorf("%w: the %s is not in %s", ErrHostKey, shown, k.file),
-				fmt.Sprintf("compare the fingerprint on the host (ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub), then: ssh-keyscan -p %d %s >> %s", h.port, h.name, k.file),
+				fmt.Sprintf("compare the fingerprint on the host (ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub), then: ssh-keyscan -p %d %s >> %s", h.port, h.name, word(k.file)),
 			}
 		}
 		w := other.Want[0]
 		return &Hinted{
 			fmt.Errorf("%w: the %s is not the one in %s line %d, %s", ErrHostKey, shown, w.Filename, w.Line, ssh.FingerprintSHA256(w.Key)),
 			fmt.Sprintf("somebody may be in between; only if the host was installed anew: ssh-keygen -R '%s' -f %s, then ssh-keyscan -p %d %s >> %s",
-				knownhosts.Normalize(h.String()), k.file, h.port, h.name, k.file),
+				knownhosts.Normalize(h.String()), word(k.file), h.port, h.name, word(k.file)),
 		}
 	}
+}
+
+// word is a path as one types it in a shell.
+func word(path string) string {
+	if strings.ContainsAny(path, " \t'\"\\$`&;()<>|*?[#~!") {
+		return quote(path)
+	}
+	return path
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -82,7 +83,7 @@ func (h *health) change(k targetKey, what string, now time.Time) (slog.Level, il
 		return slog.LevelInfo, was
 	}
 	level := slog.LevelDebug
-	if !sick || was.what != what || now.Sub(was.logged) >= repeatEvery {
+	if !sick || kind(was.what) != kind(what) || now.Sub(was.logged) >= repeatEvery {
 		level, was.logged = slog.LevelWarn, now
 	}
 	if !sick {
@@ -93,6 +94,12 @@ func (h *health) change(k targetKey, what string, now time.Time) (slog.Level, il
 	h.sick[k] = was
 	return level, was
 }
+
+// localPort is the part of a network error that is never the same twice.
+var localPort = regexp.MustCompile(`:[0-9]+->`)
+
+// kind is what two failures have in common that are the same to a person.
+func kind(what string) string { return localPort.ReplaceAllString(what, "->") }
 
 // lastLines are the last n lines of s.
 func lastLines(s string, n int) string {

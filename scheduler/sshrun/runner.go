@@ -15,6 +15,7 @@ import (
 const (
 	leaseName    = "_ssh"
 	leaseTimeout = 10 * time.Second // for one word with the bus
+	longWait     = 5 * time.Minute  // for a free session
 	// longestNap bounds how long the clock sleeps, because a wall clock can be set.
 	longestNap = 30 * time.Second
 )
@@ -35,6 +36,7 @@ type Runner struct {
 
 	mu     sync.Mutex
 	queues map[host]*queue // of hosts with something to do
+	warned time.Time       // that sessions are short
 	work   sync.WaitGroup  // one per queue
 }
 
@@ -173,6 +175,7 @@ func (r *Runner) serve(ctx context.Context, h host, q *queue) {
 
 // visit waits for a slot, takes the host's lease and runs one session.
 func (r *Runner) visit(ctx context.Context, t target) {
+	asked := time.Now()
 	select {
 	case <-ctx.Done():
 		return
@@ -180,6 +183,7 @@ func (r *Runner) visit(ctx context.Context, t target) {
 	}
 	defer func() { <-r.slots }()
 	began := time.Now()
+	r.crowded(t, began.Sub(asked))
 	res, err := r.leased(ctx, t)
 	switch {
 	case ctx.Err() != nil:
@@ -187,6 +191,23 @@ func (r *Runner) visit(ctx context.Context, t target) {
 		r.log.Debug("left to another scheduler", "cluster", t.cluster.Name, "server", t.server.String(), "err", err)
 	default:
 		r.health.report(t, res, err, time.Since(began))
+	}
+}
+
+// crowded warns, once an hour, that a host had to wait long because of the limit.
+func (r *Runner) crowded(t target, waited time.Duration) {
+	if waited < longWait {
+		return
+	}
+	r.mu.Lock()
+	again := time.Since(r.warned) >= repeatEvery
+	if again {
+		r.warned = time.Now()
+	}
+	r.mu.Unlock()
+	if again {
+		r.log.Warn("hosts wait for a free session: see scheduler-jobs-ssh-max-sessions", "cluster", t.cluster.Name,
+			"server", t.server.String(), "waited", waited.Round(time.Second), "limit", cap(r.slots))
 	}
 }
 

@@ -99,7 +99,7 @@ func (t *tail) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.buf = append(t.buf, p...)
-	if t.id == "" && !t.cut { // it comes first or not at all
+	if t.id == "" && !t.cut && bytes.Contains(t.buf, []byte(pidMark)) { // it comes first or not at all
 		if at := pidLine.FindSubmatchIndex(t.buf); at != nil {
 			t.id = string(t.buf[at[2]:at[3]])
 			t.buf = slices.Delete(t.buf, at[0], at[1])
