@@ -16,6 +16,7 @@ import (
 	"drydock/bus"
 	"drydock/config"
 	"drydock/scheduler"
+	"drydock/scheduler/sshrun"
 	"drydock/store"
 )
 
@@ -90,6 +91,7 @@ type process struct {
 	view      *store.View
 	catalog   *store.Catalog
 	scheduler *scheduler.Scheduler // nil without the role
+	ssh       *sshrun.Runner       // nil without the role scheduler
 	health    func() error
 }
 
@@ -200,6 +202,9 @@ func (p *process) reload(cfg *config.Config) {
 		if err := p.scheduler.Reload(schedulerConfig(cfg, p.name, p.Log)); err != nil {
 			p.Log.Error("keep the old schedules", "err", err)
 			return
+		}
+		if err := p.reloadSSH(cfg); err != nil {
+			p.Log.Error("keep the old ssh sessions", "err", err)
 		}
 	}
 	for _, what := range needRestart(p.Config, cfg) {

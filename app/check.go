@@ -208,9 +208,10 @@ func checkServers(ctx context.Context, c config.Cluster) []Item {
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			ctx, cancel := context.WithTimeout(ctx, checkTimeout)
-			defer cancel()
 			out[i] = checkServer(ctx, c, s)
+			if firstOnHost(c, i) {
+				out[i] = append(out[i], checkSSH(ctx, c, s)...)
+			}
 		})
 	}
 	wg.Wait()
@@ -222,6 +223,8 @@ func checkServers(ctx context.Context, c config.Cluster) []Item {
 }
 
 func checkServer(ctx context.Context, c config.Cluster, s job.Server) []Item {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
 	name := c.Name + ": " + s.String()
 	mc := mysql.NewConfig()
 	mc.Net, mc.Addr, mc.User, mc.Passwd = "tcp", s.Addr(), c.User, c.Password.Reveal()

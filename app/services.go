@@ -77,8 +77,11 @@ func (p *process) newScheduler(context.Context) (func(context.Context) error, er
 		return nil, err
 	}
 	p.scheduler = s
+	if p.ssh, err = p.newSSHRunner(); err != nil {
+		return nil, err
+	}
 	p.life.start("projection", store.NewProjector(p.conn, p.Log.With("component", "projection")).Run)
-	return s.Run, nil
+	return func(ctx context.Context) error { return together(ctx, s.Run, p.ssh.Run) }, nil
 }
 
 // graphitePort belongs to Graphite in this ecosystem (wire.md section 6).

@@ -5,9 +5,9 @@
 #   build/setup.sh test   that, and what "make test" needs (the default)
 #
 # As root it asks nothing; otherwise it uses sudo if there is one, else it says
-# what to install and ends with status 1. A MariaDB service that comes with a
-# package installed here is neither started nor enabled; one that was there
-# before is left alone.
+# what to install and ends with status 1. A MariaDB or SSH service that comes
+# with a package installed here is neither started nor enabled; one that was
+# there before is left alone.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -44,6 +44,7 @@ needs_of_demo() {
 
 needs_of_test() {
 	need shellcheck shellcheck
+	need /usr/sbin/sshd openssh-server
 	need gcc gcc # the race detector is linked with cgo
 	need /usr/include/stdlib.h libc6-dev
 }
@@ -68,7 +69,7 @@ forbidden= # set while the file is ours
 
 forbid_services() {
 	if [ -e "$policy" ]; then
-		return # somebody else's; quiet_mariadb covers what it lets through
+		return # somebody else's; quiet_service covers what it lets through
 	fi
 	forbidden=yes
 	trap allow_services EXIT
@@ -83,13 +84,13 @@ allow_services() {
 	trap - EXIT HUP INT TERM
 }
 
-# quiet_mariadb stops and disables the service of the server we just installed.
-quiet_mariadb() {
+# quiet_service NAME stops and disables the service of a server we just installed.
+quiet_service() {
 	if command -v systemctl >/dev/null && [ -d /run/systemd/system ]; then
-		as_root systemctl disable --now --quiet mariadb.service
-	elif [ -x /etc/init.d/mariadb ]; then
-		as_root update-rc.d mariadb disable >/dev/null 2>&1 || true
-		as_root /etc/init.d/mariadb stop >/dev/null 2>&1 || true
+		as_root systemctl disable --now --quiet "$1.service"
+	elif [ -x "/etc/init.d/$1" ]; then
+		as_root update-rc.d "$1" disable >/dev/null 2>&1 || true
+		as_root "/etc/init.d/$1" stop >/dev/null 2>&1 || true
 	fi
 }
 
@@ -106,8 +107,14 @@ install_missing() {
 		apt-get -qq -y -o Dpkg::Use-Pty=0 install --no-install-recommends $missing
 	case " $missing " in
 	*" mariadb-server "*)
-		quiet_mariadb
+		quiet_service mariadb
 		echo "setup: the mariadb service is neither running nor enabled; drydock starts its own servers"
+		;;
+	esac
+	case " $missing " in
+	*" openssh-server "*)
+		quiet_service ssh
+		echo "setup: the ssh service is neither running nor enabled; the tests start their own"
 		;;
 	esac
 	allow_services

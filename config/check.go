@@ -101,7 +101,7 @@ func (l *loader) checkBus(n *NATS) {
 }
 
 // checkClusters looks at each cluster as a whole and at all of them together.
-func (l *loader) checkClusters(clusters []Cluster) {
+func (l *loader) checkClusters(g *Global, clusters []Cluster) {
 	if len(clusters) == 0 {
 		l.warn(l.def.pos, "", "has no cluster; add a section such as [prod] with db-servers-hosts and db-servers-credential")
 	}
@@ -116,6 +116,7 @@ func (l *loader) checkClusters(clusters []Cluster) {
 		}
 		l.checkBackupHosts(c, s)
 		l.checkSchedules(c, s)
+		l.checkSSH(g, c, s)
 	}
 }
 
@@ -136,6 +137,7 @@ func (l *loader) checkSchedules(c Cluster, s *section) {
 		{"scheduler-db-servers-logs", c.Logs},
 		{"scheduler-db-servers-physical-backup", c.PhysicalBackup},
 		{"scheduler-db-servers-optimize", c.Optimize},
+		{"scheduler-jobs-ssh", c.SSH.Schedule},
 	} {
 		if !t.Enabled {
 			continue
@@ -147,5 +149,26 @@ func (l *loader) checkSchedules(c Cluster, s *section) {
 			l.warn(l.where(t.key+"-cron", s), t.key+"-cron",
 				`%q fires %d times a minute: of six fields the first is seconds; write "0 * * * * *" for every minute`, t.Cron, firesPerMinute(spec))
 		}
+	}
+}
+
+// checkSSH looks whether the SSH runner has all it needs.
+func (l *loader) checkSSH(g *Global, c Cluster, s *section) {
+	const key = "scheduler-jobs-ssh"
+	if !c.SSH.Enabled {
+		return
+	}
+	missing := func(format string, args ...any) { l.problem(l.where(key, s), key, format, args...) }
+	if !c.SSH.OnPremise {
+		missing("is on for cluster %q but onpremise-ssh is off; set both or none", c.Name)
+	}
+	switch {
+	case c.SSH.User == "":
+		missing("needs an account on the hosts of cluster %q; set onpremise-ssh-credential", c.Name)
+	case c.SSH.Password == "" && c.SSH.Key == "":
+		missing("has neither a key nor a password for the hosts of cluster %q; set onpremise-ssh-private-key, or write a password into onpremise-ssh-credential", c.Name)
+	}
+	if g.APIPort == 0 {
+		missing("tells the scripts where the API is, so it needs a fixed port; set api-port")
 	}
 }

@@ -56,6 +56,8 @@ type Global struct {
 	LogFormat     string        // log-format: "text" or "json"
 	Ticker        time.Duration // monitoring-ticker
 
+	SSHSessions int // scheduler-jobs-ssh-max-sessions
+
 	NATS     NATS     // nats-*
 	Receiver Receiver // receiver-* and scheduler-db-servers-sender-ports
 }
@@ -162,9 +164,25 @@ type Cluster struct {
 	LogBatchSize  int           // scheduler-db-servers-log-batch-size, lines
 	ReceiverPorts []int         // scheduler-db-servers-receiver-ports, ports on the database hosts
 
+	SSH SSH // scheduler-jobs-ssh* and onpremise-ssh*
+
 	BackupType string // backup-physical-type: "mariabackup" or "xtrabackup"
 	Compress   string // compress-backups: "none", "gzip" or "zstd"
 	BackupHash string // backup-hash: "blake3" or "sha256"
+}
+
+// SSH is how the script is run over SSH. With the schedule on, OnPremise is too, and there is a user with a key, a
+// password or both.
+type SSH struct {
+	Schedule                 // scheduler-jobs-ssh and -cron
+	Timeout    time.Duration // scheduler-jobs-ssh-timeout, of one session
+	OnPremise  bool          // onpremise-ssh
+	Port       int           // onpremise-ssh-port
+	User       string        // user part of onpremise-ssh-credential
+	Password   Secret        // password part of onpremise-ssh-credential, "" = key only
+	Key        string        // onpremise-ssh-private-key, resolved to a path; "" = password only
+	KnownHosts string        // onpremise-ssh-known-hosts, resolved to a path; "" = ~/.ssh/known_hosts
+	Script     string        // onpremise-ssh-db-job-script, resolved to a path; "" = the built-in script
 }
 
 // Schedule is one scheduled task: its switch and its cron spec of 5 or 6 fields, valid even when the switch is off.

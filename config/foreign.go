@@ -13,18 +13,16 @@ var later = map[string]string{
 	"scheduler-db-servers-logs-table-rotate": "the rotation of log tables",
 	"scheduler-rolling-restart":              "the rolling restart",
 	"scheduler-rolling-reprov":               "the rolling reprovisioning",
-	"scheduler-jobs-ssh":                     "running the script over SSH",
 	"scheduler-db-servers-receiver-use-ssl":  "TLS on the stream ports",
 	"backup-restic":                          "the restic archive",
-	"onpremise-ssh":                          "running the script over SSH",
 }
 
 // laterSettings belong to those switches and mean nothing without them: names, or prefixes ending in "-".
 var laterSettings = []string{
 	"scheduler-db-servers-logical-backup-cron", "scheduler-db-servers-analyze-cron",
 	"scheduler-db-servers-logs-table-rotate-cron", "scheduler-db-servers-logs-table-keep",
-	"scheduler-rolling-restart-cron", "scheduler-rolling-reprov-cron", "scheduler-jobs-ssh-cron",
-	"scheduler-jobs-exec-remote", "backup-restic-", "onpremise-",
+	"scheduler-rolling-restart-cron", "scheduler-rolling-reprov-cron",
+	"scheduler-jobs-exec-remote", "backup-restic-", "onpremise-ssh-start-",
 }
 
 // foreign are keys of replication-manager that drydock has no use for: names, or prefixes ending in "-". They are

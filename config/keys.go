@@ -90,6 +90,10 @@ func globalKeys(g *globals) []key {
 	t.duration("receiver-drain-timeout", &g.Receiver.DrainTimeout, 30*time.Second, bounds[time.Duration]{zero: "cut at once"},
 		"How long open streams may go on when drydock stops.")
 
+	t.group = "SSH"
+	t.number("scheduler-jobs-ssh-max-sessions", &g.SSHSessions, 64, bounds[int]{min: 1, max: 10000}, "1 to 10000",
+		"SSH sessions to database hosts that this process has open at a time; further hosts wait. One lasts as long as the jobs it started.")
+
 	t.group = "Bus"
 	natsKeys(t, &g.NATS)
 	return t.keys
@@ -136,6 +140,9 @@ func clusterKeys(c *Cluster) []key {
 	t.group = "Jobs"
 	jobKeys(t, c)
 
+	t.group = "SSH"
+	sshKeys(t, &c.SSH)
+
 	t.group = "Backups"
 	t.enum("backup-physical-type", &c.BackupType, "mariabackup", []string{"mariabackup", "xtrabackup"}, "Tool of the physical backup.")
 	t.enum("compress-backups", &c.Compress, "none", []string{"none", "gzip", "zstd"},
@@ -181,4 +188,19 @@ func jobKeys(t *table, c *Cluster) {
 		"Log lines that drydock's own script sends per call; what has piled up meanwhile goes out in larger calls.")
 	t.ports("scheduler-db-servers-receiver-ports", &c.ReceiverPorts, []int{4444},
 		"Ports on the database hosts that drydock sends to; a list is spread over the servers.")
+}
+
+// sshKeys adds how the script is run over SSH.
+func sshKeys(t *table, s *SSH) {
+	t.schedule("scheduler-jobs-ssh", &s.Schedule, "0 * * * * *",
+		"Run the script on every server's host over SSH, instead of by a cron or a container there.")
+	t.duration("scheduler-jobs-ssh-timeout", &s.Timeout, 24*time.Hour, bounds[time.Duration]{min: time.Second},
+		"How long one SSH session may last, the jobs it started included, before it is ended.")
+	t.boolean("onpremise-ssh", &s.OnPremise, false, "Permit drydock to log in to the database hosts over SSH.")
+	t.number("onpremise-ssh-port", &s.Port, 22, bounds[int]{min: 1, max: 65535}, "a port", "Port of the database hosts' SSH servers.")
+	t.login("onpremise-ssh-credential", &s.User, &s.Password, "Account on the database hosts. Without a password the key alone is used.")
+	t.text("onpremise-ssh-private-key", &s.Key, "", "a private key file without a passphrase", "Key that onpremise-ssh-credential logs in with.")
+	t.text("onpremise-ssh-known-hosts", &s.KnownHosts, "", "a known_hosts file of OpenSSH",
+		"Keys of the database hosts; a host that is not in it is refused. Empty: ~/.ssh/known_hosts of the user that runs drydock.")
+	t.text("onpremise-ssh-db-job-script", &s.Script, "", "a bash script", "Script to run over SSH in place of the built-in one.")
 }

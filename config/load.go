@@ -120,7 +120,7 @@ func (l *loader) load(name string, data []byte) (*Config, error) {
 		cfg.Clusters = append(cfg.Clusters, l.cluster(s))
 	}
 	l.checkGlobal(&cfg.Global)
-	l.checkClusters(cfg.Clusters)
+	l.checkClusters(&cfg.Global, cfg.Clusters)
 	if err := l.failure(); err != nil {
 		return nil, err
 	}
@@ -265,6 +265,11 @@ func (l *loader) cluster(s *section) Cluster {
 	for _, k := range keys {
 		if _, ok := l.written(k.Key, s); k.Require && !ok {
 			l.problem(s.pos, k.Name, "is missing for cluster %q; add a line such as %s", s.name, example(k.Name))
+		}
+	}
+	for _, file := range []*string{&c.SSH.Key, &c.SSH.KnownHosts, &c.SSH.Script} {
+		if *file != "" {
+			*file = l.path(*file)
 		}
 	}
 	return c

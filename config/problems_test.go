@@ -33,7 +33,12 @@ func TestEachMistakeNamesFileLineKeyAndWhatToDo(t *testing.T) {
 		{"[prod]\ndb-servers-credential = \"u:p\"\n", `x.toml:1: key "db-servers-hosts": is missing for cluster "prod"; add a line`},
 		{"[prod]\nscheduler-rolling-restart = true\n", `x.toml:2: key "scheduler-rolling-restart": asks for the rolling restart, which is not built yet`},
 		{"[prod]\nbackup-restic = \"perhaps\"\n", `x.toml:2: key "backup-restic"`},
-		{"[Default]\nonpremise-ssh = true\n", `x.toml:2: key "onpremise-ssh"`},
+		{good + "scheduler-jobs-ssh = true\n", `x.toml:4: key "scheduler-jobs-ssh": is on for cluster "prod" but onpremise-ssh is off`},
+		{good + "scheduler-jobs-ssh = true\nonpremise-ssh = true\n", `x.toml:4: key "scheduler-jobs-ssh": needs an account on the hosts`},
+		{good + "scheduler-jobs-ssh = true\nonpremise-ssh-credential = \"deploy:\"\n", `has neither a key nor a password for the hosts of cluster "prod"`},
+		{good + "scheduler-jobs-ssh = true\n[Default]\napi-port = 0\n", "so it needs a fixed port; set api-port"},
+		{good + "onpremise-ssh-credential = \":hunter2\"\n", `key "onpremise-ssh-credential": is not user:password`},
+		{good + "onpremise-ssh-prot = 22\n", `the nearest known key is "onpremise-ssh-port"`},
 		// Values.
 		{"[Default]\nhttp-port = 1.5\n", `x.toml:2: key "http-port": has a value of the wrong kind`},
 		{"[Default]\nhttp-port = {a = 1}\n", `x.toml:2: key "http-port": has a value of the wrong kind`},
@@ -127,7 +132,7 @@ haproxy = true
 proxysql-servers = "p1"
 backup-keep-until-valid = true
 scheduler-jobs-exec-remote = "optimize"
-onpremise-ssh-port = 22
+onpremise-ssh-start-db-script = "/opt/start"
 scheduler-rolling-restart = false
 scheduler-rolling-restart-cron = "0 0 4 * * *"
 `+good+`db-servers-prefered-master = "db1"
@@ -135,7 +140,7 @@ replication-credential = "r:p"
 `)
 	for pos, key := range map[string]string{
 		"x.toml:2": "failover-mode", "x.toml:3": "check-type", "x.toml:4": "haproxy", "x.toml:5": "proxysql-servers",
-		"x.toml:6": "backup-keep-until-valid", "x.toml:7": "scheduler-jobs-exec-remote", "x.toml:8": "onpremise-ssh-port",
+		"x.toml:6": "backup-keep-until-valid", "x.toml:7": "scheduler-jobs-exec-remote", "x.toml:8": "onpremise-ssh-start-db-script",
 		"x.toml:10": "scheduler-rolling-restart-cron", "x.toml:14": "db-servers-prefered-master",
 		"x.toml:15": "replication-credential",
 	} {

@@ -111,6 +111,26 @@ func parseUser(text string, r resolver) (User, error) {
 	return User{Name: name, Password: secret}, nil
 }
 
+// parseLogin reads user or user:password, with references as in parseUser; a colon with nothing behind it is no password.
+func parseLogin(text string, r resolver) (User, error) {
+	if isReference(text) {
+		whole, err := r(text)
+		if err != nil {
+			return User{}, err
+		}
+		text, r = whole.Reveal(), func(s string) (Secret, error) { return Secret(s), nil }
+	}
+	name, password, _ := strings.Cut(text, ":")
+	if password != "" {
+		return parseUser(text, r)
+	}
+	name = strings.TrimSpace(name)
+	if name == "" {
+		return User{}, errors.New("names no user; write user or user:password")
+	}
+	return User{Name: name}, noControl(name)
+}
+
 // parseUsers reads a list of user:password.
 func parseUsers(v value, r resolver) ([]User, error) {
 	if !v.list && isReference(v.text()) {

@@ -241,6 +241,18 @@ func (t *table) credential(name string, user *string, password *Secret, doc stri
 	})
 }
 
+// login adds an account whose password may be left out.
+func (t *table) login(name string, user *string, password *Secret, doc string) {
+	t.add(Key{Name: name, Values: "user or user:password", Doc: doc, Secret: true}, func(v value, r resolver) error {
+		u, err := parseLogin(v.text(), r)
+		if err != nil {
+			return err
+		}
+		*user, *password = u.Name, u.Password
+		return nil
+	})
+}
+
 func (t *table) credentials(name string, p *[]User, doc string) {
 	t.add(Key{Name: name, Values: "list of user:password", Doc: doc, Secret: true}, func(v value, r resolver) error {
 		return store(p)(parseUsers(v, r))

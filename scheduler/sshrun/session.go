@@ -1,0 +1,136 @@
+package sshrun
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+const (
+	keptOutput = 4 << 10          // bytes of what a session printed last
+	stopGrace  = 10 * time.Second // for a script that was asked to stop
+)
+
+// errTimeout ends a session that lasts too long.
+var errTimeout = errors.New("not done in time")
+
+// result is how the remote shell ended.
+type result struct {
+	exit   int
+	output string // the last of what it printed, without secrets
+}
+
+// run feeds the remote shell and waits for its end. An error means that there is no exit status. When timeout has
+// passed, the shell is asked to end itself (TERM, which the built-in script hands on to its tools) and the connection is
+// closed a little later if that did not help; when ctx ends, with which the connection ends, what runs there goes on alone.
+func run(ctx context.Context, c *ssh.Client, input []byte, timeout time.Duration, secrets []string) (result, error) {
+	s, err := c.NewSession()
+	if err != nil {
+		return result{}, fmt.Errorf("open a session: %w", err)
+	}
+	defer func() { _ = s.Close() }()
+	var out tail
+	s.Stdin, s.Stdout, s.Stderr = bytes.NewReader(input), &out, &out
+	if err := s.Start(command); err != nil {
+		return result{}, fmt.Errorf("start bash: %w", err)
+	}
+	late := make(chan struct{}) // closed when the timeout has passed
+	timer := time.AfterFunc(timeout, func() {
+		close(late)
+		time.AfterFunc(stopGrace, func() { _ = c.Close() })
+		stopShell(c, out.pid())
+	})
+	defer timer.Stop()
+	err = s.Wait()
+	res := result{output: out.text(secrets)}
+	select {
+	case <-late:
+		return res, fmt.Errorf("%w: the session was ended after %s (scheduler-jobs-ssh-timeout)", errTimeout, timeout)
+	default:
+	}
+	var exit *ssh.ExitError
+	switch {
+	case ctx.Err() != nil:
+		return res, context.Cause(ctx)
+	case errors.As(err, &exit) && exit.Signal() == "":
+		res.exit = exit.ExitStatus()
+		return res, nil
+	case err != nil:
+		return res, fmt.Errorf("wait for bash: %w", err)
+	}
+	return res, nil
+}
+
+// stopShell sends TERM to the shell over the same connection. The protocol has a signal request, but OpenSSH refuses it
+// to root.
+func stopShell(c *ssh.Client, pid string) {
+	if pid == "" {
+		return
+	}
+	s, err := c.NewSession()
+	if err != nil {
+		return // the connection is closed soon, there is no better way
+	}
+	defer func() { _ = s.Close() }()
+	_ = s.Run("kill -TERM " + pid)
+}
+
+// pidLine is what the loader prints first; a shell's start-up files may print before it.
+var pidLine = regexp.MustCompile(`(?m)^` + pidMark + `([0-9]{1,10})\r?\n`)
+
+// tail keeps the process id of the shell and the last bytes written to it. Safe for concurrent use.
+type tail struct {
+	mu  sync.Mutex
+	buf []byte
+	cut bool   // the beginning is gone
+	id  string // of the process
+}
+
+// Write never fails: a shell that cannot write would die of it.
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.buf = append(t.buf, p...)
+	if t.id == "" && !t.cut && bytes.Contains(t.buf, []byte(pidMark)) { // it comes first or not at all
+		if at := pidLine.FindSubmatchIndex(t.buf); at != nil {
+			t.id = string(t.buf[at[2]:at[3]])
+			t.buf = slices.Delete(t.buf, at[0], at[1])
+		}
+	}
+	if len(t.buf) > 2*keptOutput { // twice, so that little is copied
+		t.buf, t.cut = append(t.buf[:0], t.buf[len(t.buf)-keptOutput:]...), true
+	}
+	return len(p), nil
+}
+
+// pid is the process id of the remote shell, empty while it is not known.
+func (t *tail) pid() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.id
+}
+
+// text is what was kept, with the secrets blotted out. What is left of a line that was cut is left out: it could begin
+// with half a secret.
+func (t *tail) text(secrets []string) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := string(t.buf)
+	if t.cut {
+		_, s, _ = strings.Cut(s, "\n")
+	}
+	for _, secret := range secrets {
+		if secret != "" {
+			s = strings.ReplaceAll(s, secret, "[secret]")
+		}
+	}
+	return strings.TrimSpace(strings.ToValidUTF8(s[max(0, len(s)-keptOutput):], "?"))
+}

@@ -1,0 +1,63 @@
+package store_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"drydock/internal/bustest"
+	"drydock/store"
+)
+
+func TestLeaseIsHeldByOneUntilItStandsStill(t *testing.T) {
+	t.Parallel()
+	c := bustest.Start(t)
+	ctx := bustest.Context(t)
+	const term = 200 * time.Millisecond
+	a, b := store.NewLeases(c, "scheduler@a", term), store.NewLeases(c, "scheduler@b", term)
+	held, err := a.Take(ctx, "db1", 22, "_ssh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(2 * term); time.Now().Before(end); {
+		if _, err := b.Take(ctx, "db1", 22, "_ssh"); !errors.Is(err, store.ErrHeld) {
+			t.Fatalf("a renewed lease was taken: %v", err)
+		}
+		if err := held.Renew(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if other, err := b.Take(ctx, "db2", 22, "_ssh"); err != nil {
+		t.Errorf("another host: %v", err)
+	} else if err := other.Release(ctx); err != nil {
+		t.Error(err)
+	}
+
+	var taken *store.Lease // nobody renews it any more
+	bustest.Until(t, 10*time.Second, "taken over", func() bool {
+		taken, err = b.Take(ctx, "db1", 22, "_ssh")
+		return err == nil
+	})
+	if err := held.Renew(ctx); !errors.Is(err, store.ErrLost) {
+		t.Errorf("renew after it was lost: %v", err)
+	}
+	if held.Release(ctx) == nil {
+		t.Error("the lease of another was given back")
+	}
+	if err := taken.Renew(ctx); err != nil {
+		t.Error(err)
+	}
+	if err := taken.Release(ctx); err != nil {
+		t.Error(err)
+	}
+	again, err := a.Take(ctx, "db1", 22, "_ssh")
+	if err != nil {
+		t.Fatalf("after it was given back: %v", err)
+	}
+	if _, err := store.NewLeases(c, "scheduler@a", time.Hour).Take(ctx, "db1", 22, "_ssh"); err != nil {
+		t.Errorf("the same owner after a crash: %v", err)
+	}
+	if err := again.Renew(ctx); err != nil { // the same owner: no harm
+		t.Error(err)
+	}
+}
