@@ -165,6 +165,8 @@ type Cluster struct {
 	BackupType string // backup-physical-type: "mariabackup" or "xtrabackup"
 	Compress   string // compress-backups: "none", "gzip" or "zstd"
 	BackupHash string // backup-hash: "blake3" or "sha256"
+
+	BackupMaxAge time.Duration // backup-max-age, 0 = a backup is never overdue
 }
 
 // Schedule is one scheduled task: its switch and its cron spec of 5 or 6 fields, valid even when the switch is off.
