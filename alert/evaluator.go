@@ -24,6 +24,7 @@ type Config struct {
 
 // Evaluator judges again and again and publishes the edges. Make one with [New]; safe for concurrent use.
 type Evaluator struct {
+	actor   string
 	log     *slog.Logger
 	conn    *bus.Conn
 	jobs    *store.Jobs
@@ -58,7 +59,7 @@ type edge struct {
 	alert   bus.Alert
 	seq     uint64
 	learned time.Time
-	mine    bool // written by this evaluator, in this life
+	mine    bool // written by this evaluator
 }
 
 // facts is what is read from the bus from time to time.
@@ -92,7 +93,7 @@ func New(cfg Config, conn *bus.Conn, jobs *store.Jobs, view *store.View, catalog
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	e := &Evaluator{
-		log: cfg.Log, conn: conn, jobs: jobs, view: view, catalog: catalog, docs: docs, every: cfg.Every,
+		actor: cfg.Actor, log: cfg.Log, conn: conn, jobs: jobs, view: view, catalog: catalog, docs: docs, every: cfg.Every,
 		alerts: store.NewAlerts(conn, cfg.Actor), now: time.Now, settle: settle, kick: make(chan struct{}, 1),
 		edges: map[string]edge{}, last: map[job.Key]Outcome{}, signs: signs{runs: map[string]sign{}},
 		fresh: map[string]backup{},
@@ -216,13 +217,15 @@ func (e *Evaluator) renew() {
 	e.signs.renew(e.now())
 }
 
-// learn takes an edge from the bus. Whoever wrote it may have read the facts later than we did.
+// learn takes an edge from the bus. Another evaluator may have read the facts later than we did. What stands under our
+// name before we begin is of an earlier life, whose picture was not ahead of ours.
 func (e *Evaluator) learn(m bus.Meta, a bus.Alert) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if m.Seq > e.edges[m.Subject].seq {
-		e.edges[m.Subject] = edge{alert: a, seq: m.Seq, learned: e.now()}
-		e.stale = e.stale || factual(a.Code)
+		own := a.Actor == e.actor
+		e.edges[m.Subject] = edge{alert: a, seq: m.Seq, learned: e.now(), mine: own && !e.signs.listening}
+		e.stale = e.stale || !own && factual(a.Code)
 	}
 	return nil
 }

@@ -82,6 +82,8 @@ func full(j job.Job) bool {
 const (
 	// scriptSilence is how old the last check of a script may be: hosts are asked for one every day.
 	scriptSilence = 48 * time.Hour
+	// scriptReturns is how soon a script that was sent away should have come again.
+	scriptReturns = 2 * time.Minute
 	// slack keeps a condition that is open by the clock open a little longer, so that two evaluators whose clocks differ
 	// do not take turns.
 	slack = time.Minute
@@ -96,18 +98,25 @@ type holding struct {
 // Holding is the set of conditions that hold, by subject. It is pure. Since is zero where no fact says when it began.
 func Holding(s Snapshot) map[string]bus.Alert {
 	h := holding{s, map[string]bus.Alert{}}
-	slots := slices.Clone(s.Slots)
-	slices.SortFunc(slots, func(a, b Slot) int { return strings.Compare(a.Job.ID, b.Job.ID) }) // of several the oldest is named
+	type place struct {
+		cluster string
+		server  job.Server
+	}
+	slots := map[place][]*Slot{}
+	for i := range s.Slots {
+		at := place{s.Slots[i].Job.Cluster, s.Slots[i].Job.Server}
+		slots[at] = append(slots[at], &s.Slots[i])
+	}
 	for _, c := range s.Clusters {
-		for _, slot := range slots {
-			if slot.Job.Cluster == c.Name && slices.Contains(c.Servers, slot.Job.Server) {
+		for _, server := range c.Servers {
+			here := slots[place{c.Name, server}]
+			slices.SortFunc(here, func(a, b *Slot) int { return strings.Compare(a.Job.ID, b.Job.ID) }) // of several the oldest is named
+			for _, slot := range here {
 				h.slot(c, slot)
 			}
-		}
-		h.backups(c)
-		for _, server := range c.Servers {
 			h.script(c, server)
 		}
+		h.backups(c)
 	}
 	return h.found
 }
@@ -124,8 +133,8 @@ func (h *holding) hold(code Code, a bus.Alert) {
 func (h *holding) open(code Code, a bus.Alert) bool { return h.Open[code.subject(a)] }
 
 // slot judges what concerns one task of one server.
-func (h *holding) slot(c Cluster, s Slot) {
-	j := s.Job
+func (h *holding) slot(c Cluster, s *Slot) {
+	j := &s.Job
 	about := bus.Alert{Cluster: j.Cluster, Server: j.Server, Task: j.Task, JobID: j.ID, Since: j.Since}
 	if j.State.Live() {
 		h.live(c, s, about)
@@ -142,8 +151,8 @@ func (h *holding) slot(c Cluster, s Slot) {
 }
 
 // live judges a job that has not ended. about is filled but for the text.
-func (h *holding) live(c Cluster, s Slot, about bus.Alert) {
-	j := s.Job
+func (h *holding) live(c Cluster, s *Slot, about bus.Alert) {
+	j := &s.Job
 	if code, ok := pending[j.Task]; ok {
 		due := about
 		due.Since, due.Text = j.Created, code.Title
@@ -159,23 +168,37 @@ func (h *holding) live(c Cluster, s Slot, about bus.Alert) {
 	}
 }
 
-// port judges what a queued job says about the receivers, which serve whole clusters.
-func (h *holding) port(j job.Job, about bus.Alert) {
-	if j.State != job.Queued {
-		return
-	}
-	about.Server, about.Text = job.Server{}, fmt.Sprintf("%s of %s waits: %s", j.Task, j.Server, j.Reason)
+// port judges what a job that was not taken yet says about the receivers, which serve whole clusters.
+func (h *holding) port(j *job.Job, about bus.Alert) {
+	reason := waitsFor(j, h.Now)
+	about.Server, about.Text = job.Server{}, fmt.Sprintf("%s of %s waits: %s", j.Task, j.Server, reason)
 	switch {
-	case strings.HasPrefix(j.Reason, job.NoPortReason):
+	case strings.HasPrefix(reason, job.NoPortReason):
 		h.hold(poolExhausted, about)
-	case strings.HasPrefix(j.Reason, job.NoReceiverReason):
+	case strings.HasPrefix(reason, job.NoReceiverReason):
 		h.hold(noReceiver, about)
 	}
 }
 
+// waitsFor is why a job waits. In api mode the port is asked for when a script comes; a job that gets none is withdrawn
+// and soon offered again, until the script comes again: it waits all the while.
+func waitsFor(j *job.Job, now time.Time) string {
+	switch {
+	case j.State == job.Queued:
+		return j.Reason
+	case j.State != job.Available || len(j.Steps) < 2:
+		return ""
+	}
+	before := j.Steps[len(j.Steps)-2]
+	if before.Event != job.Withdraw || now.Sub(before.Time) > scriptReturns {
+		return ""
+	}
+	return before.Reason
+}
+
 // sign judges whether a running job lives. One that was silent stays so until it is heard: an evaluator that has just
 // begun to listen knows nothing.
-func (h *holding) sign(c Cluster, s Slot, about bus.Alert) {
+func (h *holding) sign(c Cluster, s *Slot, about bus.Alert) {
 	silent := h.Now.Sub(s.Sign)
 	if silent <= c.Lease/2 && (s.Heard || !h.open(jobStuck, about)) {
 		return

@@ -33,6 +33,15 @@ func slotOf(task string, s job.State, reason string) Slot {
 	return Slot{Job: j, Last: out, Sign: noon, Heard: true}
 }
 
+// offeredAgain is the history of a job that was sent away for want of a port.
+func offeredAgain(ago time.Duration) func(*Slot) {
+	return func(s *Slot) {
+		s.Job.Steps = []job.Step{
+			{State: job.Queued, Event: job.Withdraw, Time: noon.Add(-ago), Reason: job.NoPortReason}, {State: job.Available, Event: job.Offer},
+		}
+	}
+}
+
 func (s Slot) with(f func(*Slot)) Slot { f(&s); return s }
 
 // names lists subjects without what they all have in common.
@@ -74,6 +83,9 @@ func TestWhatHoldsFollowsFromTheSnapshotAlone(t *testing.T) {
 		"drydock's disk is full":       {[]Slot{slotOf("errorlog", job.Halted, "write backup: no space left on device")}, nil, server + "DOCK0101-errorlog " + server + "WARN0100"},
 		"no port":                      {[]Slot{slotOf("errorlog", job.Queued, job.NoPortReason)}, nil, "_.DOCK0301"},
 		"no port once":                 {[]Slot{slotOf("errorlog", job.Queued, job.NoPortReason), slotOf("slowquery", job.Queued, job.NoPortReason)}, nil, "_.DOCK0301"},
+		"no port, offered again":       {[]Slot{slotOf("errorlog", job.Available, "").with(offeredAgain(time.Minute))}, nil, "_.DOCK0301"},
+		"offered long ago":             {[]Slot{slotOf("errorlog", job.Available, "").with(offeredAgain(3 * time.Minute))}, nil, ""},
+		"taken at last":                {[]Slot{slotOf("errorlog", job.Claimed, "").with(offeredAgain(time.Minute))}, nil, ""},
 		"a port came":                  {[]Slot{slotOf("errorlog", job.Available, job.NoPortReason)}, nil, ""},
 		"no receiver":                  {[]Slot{slotOf("errorlog", job.Queued, job.NoReceiverReason)}, nil, "_.DOCK0302"},
 		"silence":                      {[]Slot{slotOf("errorlog", job.Processing, "").with(func(s *Slot) { s.Sign = noon.Add(-6 * time.Minute) })}, nil, server + "DOCK0102-errorlog"},

@@ -58,7 +58,7 @@ func globalKeys(g *globals) []key {
 	t.enum("log-format", &g.LogFormat, "text", []string{"text", "json"}, "Form of drydock's own log on standard error.")
 	t.logLevel("log-level", &g.LogLevel, slog.LevelInfo, "Least level of drydock's own log.")
 	t.duration("monitoring-ticker", &g.Ticker, 2*time.Second, bounds[time.Duration]{min: 100 * time.Millisecond},
-		"How often drydock looks at rows, leases and ports that it follows.")
+		"How often drydock looks at rows, leases, ports and conditions that it follows.")
 
 	t.group = "REST API and web page"
 	t.text("monitoring-address", &g.Address, "", "an address or host name",
