@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"drydock/alert"
 	"drydock/bus"
 	"drydock/config"
 	"drydock/scheduler"
@@ -25,10 +26,11 @@ const (
 	RoleScheduler = "scheduler"
 	RoleGateway   = "gateway"
 	RoleReceiver  = "receiver"
+	RoleAlert     = "alert"
 )
 
 // Roles lists all roles, in the order of their start.
-var Roles = []string{RoleReceiver, RoleGateway, RoleScheduler}
+var Roles = []string{RoleReceiver, RoleGateway, RoleScheduler, RoleAlert}
 
 // Options is what a process is started with.
 type Options struct {
@@ -92,6 +94,7 @@ type process struct {
 	catalog   *store.Catalog
 	scheduler *scheduler.Scheduler // nil without the role
 	ssh       *sshrun.Runner       // nil without the role scheduler
+	alert     *alert.Evaluator     // nil without the role
 	health    func() error
 }
 
@@ -125,6 +128,7 @@ func (p *process) start(ctx context.Context) error {
 		{RoleReceiver, p.newReceiver},
 		{RoleGateway, p.newGateway},
 		{RoleScheduler, p.newScheduler},
+		{RoleAlert, p.newAlert},
 	} {
 		if !p.has(role.name) {
 			continue
@@ -196,7 +200,7 @@ func (p *process) serve(ctx context.Context) error {
 	}
 }
 
-// reload takes over the schedules. Everything else needs a restart, and the log says so.
+// reload takes over the schedules and what conditions are judged by. Everything else needs a restart, and the log says so.
 func (p *process) reload(cfg *config.Config) {
 	if p.scheduler != nil {
 		if err := p.scheduler.Reload(schedulerConfig(cfg, p.name, p.Log)); err != nil {
@@ -205,6 +209,12 @@ func (p *process) reload(cfg *config.Config) {
 		}
 		if err := p.reloadSSH(cfg); err != nil {
 			p.Log.Error("keep the old ssh sessions", "err", err)
+		}
+	}
+	if p.alert != nil {
+		if err := p.alert.Reload(alertConfig(cfg, p.name, p.Log)); err != nil {
+			p.Log.Error("keep judging conditions as before", "err", err)
+			return
 		}
 	}
 	for _, what := range needRestart(p.Config, cfg) {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 
+	"drydock/alert"
 	"drydock/config"
 	"drydock/gateway"
 	"drydock/job"
@@ -185,6 +186,26 @@ func (p *process) newGateway(ctx context.Context) (func(context.Context) error, 
 		return nil, err
 	}
 	return func(ctx context.Context) error { return together(ctx, api.Run, dispatcher.Run) }, nil
+}
+
+func alertConfig(cfg *config.Config, name string, log *slog.Logger) alert.Config {
+	out := alert.Config{Actor: actor(RoleAlert, name), Every: cfg.Global.Ticker, Log: log.With("component", "alert")}
+	for _, c := range cfg.Clusters {
+		out.Clusters = append(out.Clusters, alert.Cluster{
+			Name: c.Name, Servers: Servers(c.Servers), Lease: c.Lease, PickupTimeout: c.PickupTimeout, BackupMaxAge: c.BackupMaxAge,
+		})
+	}
+	return out
+}
+
+func (p *process) newAlert(context.Context) (func(context.Context) error, error) {
+	cfg := alertConfig(p.Config, p.name, p.Log)
+	e, err := alert.New(cfg, p.conn, store.NewJobs(p.conn, cfg.Actor, nil), p.view, p.catalog, store.NewDocs(p.conn))
+	if err != nil {
+		return nil, err
+	}
+	p.alert = e
+	return e.Run, nil
 }
 
 // together runs both until ctx ends or one of them fails, and waits for both.

@@ -22,7 +22,8 @@ const (
 	StreamJobs = "DRYDOCK_JOBS"
 	// StreamLogs holds decrypted log batches. Payload [LogBatch]. Written by gateways, in atomic batches.
 	StreamLogs = "DRYDOCK_LOGS"
-	// StreamAlerts holds conditions opened and closed.
+	// StreamAlerts holds conditions opened and closed. Payload [Alert]. Written by the evaluators, compare-and-swap on the
+	// literal subject of the condition: the last message there says whether it is open.
 	StreamAlerts = "DRYDOCK_ALERTS"
 	// StreamDeadletters captures JetStream's max-deliveries and terminated advisories.
 	StreamDeadletters = "DRYDOCK_DEADLETTERS"
@@ -197,4 +198,23 @@ func TaskFilter(cluster, task string) string {
 		t = token(task, clusterSafe)
 	}
 	return "drydock.task." + c + "." + t
+}
+
+// AlertSubject is `drydock.alert.<cluster>.<host>.<port>.<name>`, with [NoServer] in place of host and port when host is
+// empty: the condition concerns the whole cluster. name is the code, and for a code that each task of a server has for
+// itself `<code>-<task>`.
+func AlertSubject(cluster, host string, port int, name string) string {
+	server := NoServer
+	if host != "" {
+		server = ServerToken(host, port)
+	}
+	return "drydock.alert." + token(cluster, clusterSafe) + "." + server + "." + token(name, clusterSafe)
+}
+
+// AlertFilter is the subject filter for the conditions of a cluster; empty stands for all.
+func AlertFilter(cluster string) string {
+	if cluster == "" {
+		return AllAlerts
+	}
+	return "drydock.alert." + token(cluster, clusterSafe) + ".>"
 }

@@ -51,7 +51,8 @@ func streams(l Limits) []jetstream.StreamConfig {
 	jobs.DenyDelete, jobs.Metadata = true, schema(TypeJob)
 	logs := base(StreamLogs, AllLogs, "decrypted log batches from the database hosts", l.Logs)
 	logs.AllowAtomicPublish, logs.Metadata = true, schema(TypeLog)
-	alerts := base(StreamAlerts, AllAlerts, "conditions opened and closed, notifications sent", l.Alerts)
+	alerts := base(StreamAlerts, AllAlerts, "conditions opened and closed", l.Alerts)
+	alerts.Metadata = schema(TypeAlert)
 	dead := base(StreamDeadletters, "", "messages that could not be processed (JetStream advisories)", l.Deadletters)
 	dead.Subjects = []string{
 		"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES." + StreamTasks + ".>",

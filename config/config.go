@@ -169,6 +169,8 @@ type Cluster struct {
 	BackupType string // backup-physical-type: "mariabackup" or "xtrabackup"
 	Compress   string // compress-backups: "none", "gzip" or "zstd"
 	BackupHash string // backup-hash: "blake3" or "sha256"
+
+	BackupMaxAge time.Duration // backup-max-age, 0 = a backup is never overdue
 }
 
 // SSH is how the script is run over SSH. With the schedule on, OnPremise is too, and there is a user with a key, a

@@ -58,7 +58,7 @@ func globalKeys(g *globals) []key {
 	t.enum("log-format", &g.LogFormat, "text", []string{"text", "json"}, "Form of drydock's own log on standard error.")
 	t.logLevel("log-level", &g.LogLevel, slog.LevelInfo, "Least level of drydock's own log.")
 	t.duration("monitoring-ticker", &g.Ticker, 2*time.Second, bounds[time.Duration]{min: 100 * time.Millisecond},
-		"How often drydock looks at rows, leases and ports that it follows.")
+		"How often drydock looks at rows, leases, ports and conditions that it follows.")
 
 	t.group = "REST API and web page"
 	t.text("monitoring-address", &g.Address, "", "an address or host name",
@@ -149,6 +149,8 @@ func clusterKeys(c *Cluster) []key {
 		"Compression of backup files while they arrive. true means gzip and false none, as in replication-manager.",
 		alias{"true", "gzip"}, alias{"false", "none"})
 	t.enum("backup-hash", &c.BackupHash, "blake3", []string{"blake3", "sha256"}, "Hash that goes into a backup's manifest.")
+	t.duration("backup-max-age", &c.BackupMaxAge, 0, bounds[time.Duration]{min: time.Second, zero: "never overdue"},
+		"How old the cluster's newest proven backup may become before the condition DOCK0201 (backup overdue) opens.")
 	return t.keys
 }
 

@@ -253,6 +253,7 @@ func TestFullDiskFailsTheJobAndKeepsTheOldBackup(t *testing.T) {
 		t.Errorf("the job is %s (%s) %s", j.State, j.Reason, steps(j))
 	}
 	s.intact(path, content)
+	s.awaitAlert("WARN0100", true)
 }
 
 func steps(j job.Job) (all string) {

@@ -240,8 +240,8 @@ func (t *target) explain(ctx context.Context, j job.Job, reason string) {
 
 // The reasons of waiting that others look for.
 const (
-	reasonNoPort     = "no free port in the pool"
-	reasonNoReceiver = "no receiver answers"
+	reasonNoPort     = job.NoPortReason
+	reasonNoReceiver = job.NoReceiverReason
 	reasonNowAPI     = "the dispatch mode is api now"
 	reasonNowSQL     = "the dispatch mode is sql now"
 )

@@ -134,9 +134,30 @@ func (g *Gateway) listBackups(c *gin.Context) {
 	reply(c, http.StatusOK, gin.H{"backups": kept[:min(len(kept), q.limit)]})
 }
 
-// listAlerts is empty until alerts are built.
+// listAlerts lists the conditions that are open, or with all=1 every edge since a time.
 func (g *Gateway) listAlerts(c *gin.Context) {
-	reply(c, http.StatusOK, gin.H{"alerts": []struct{}{}})
+	q, ok := g.query(c)
+	if !ok {
+		return
+	}
+	f := store.AlertFilter{Server: q.server, Task: q.task, Since: q.since, Limit: q.limit}
+	if all := c.Query("all"); all != "" {
+		var err error
+		if f.History, err = strconv.ParseBool(all); err != nil {
+			g.fail(c, errBadRequest.withMessage("all: 1 or 0 wanted"))
+			return
+		}
+	}
+	alerts := store.NewAlerts(g.Conn, g.cfg.Name)
+	out, err := perCluster(g, c, q, func(name string) ([]bus.Alert, error) {
+		f.Cluster = name
+		return alerts.List(c.Request.Context(), f)
+	}, store.NewerAlert)
+	if err != nil {
+		g.fail(c, err)
+		return
+	}
+	reply(c, http.StatusOK, gin.H{"alerts": out[:min(len(out), q.limit)]})
 }
 
 // query is what the lists may be narrowed by; fields that are not given mean all.

@@ -199,6 +199,31 @@ func TestServersTicksBackupsAndAlertsAreListed(t *testing.T) {
 		t.Errorf("%+v", all)
 	}
 	r.want(r.call("GET", "/api/alerts", admin, nil), 200, `{"alerts":[]}`)
+	log := store.NewAlerts(r.conn, "alert@test")
+	for _, a := range []bus.Alert{
+		{State: bus.AlertOpened, Code: "DOCK0101", Cluster: "sql", Server: db1, Task: "errorlog"},
+		{State: bus.AlertOpened, Code: "WARN0101", Cluster: "api"},
+		{State: bus.AlertClosed, Code: "WARN0072", Cluster: "api", Server: db2, Task: "optimize"},
+	} {
+		if _, _, err := log.Append(r.ctx(), bus.AlertSubject(a.Cluster, a.Server.Host, a.Server.Port, a.Code), 0, a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	alerts := func(query, token string) (out string) {
+		for _, a := range decode[struct{ Alerts []bus.Alert }](t, r.call("GET", "/api/alerts"+query, token, nil)).Alerts {
+			out += a.Code + " "
+		}
+		return out
+	}
+	for query, want := range map[string]string{
+		"": "WARN0101 DOCK0101 ", "?cluster=api": "WARN0101 ", "?server=" + db1.String(): "DOCK0101 ", "?task=optimize": "", "?limit=1": "WARN0101 ",
+		"?all=1": "WARN0072 WARN0101 DOCK0101 ", "?all=1&cluster=api&since=1h": "WARN0072 WARN0101 ", "?all=1&since=0s": "", "?all=0": "WARN0101 DOCK0101 ",
+	} {
+		if got := alerts(query, admin); got != want {
+			t.Errorf("alerts%s lists %q, want %q", query, got, want)
+		}
+	}
+	r.want(r.call("GET", "/api/alerts?all=maybe", admin, nil), 400, "")
 	r.want(r.call("GET", "/readyz", "", nil), 200, `{"status":"ready"}`)
 }
 

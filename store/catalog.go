@@ -162,3 +162,32 @@ func (d *Docs) Put(ctx context.Context, cluster string, s job.Server, name strin
 	}
 	return nil
 }
+
+// Scripts reads what is known of the script of every database host, by [bus.StateKey] with [DocScript].
+func (d *Docs) Scripts(ctx context.Context) (map[string]ScriptDoc, error) {
+	kv, err := d.c.Bucket(ctx, bus.BucketState)
+	if err != nil {
+		return nil, err
+	}
+	w, err := kv.Watch(ctx, "*.*.*."+DocScript, jetstream.IgnoreDeletes())
+	if err != nil {
+		return nil, fmt.Errorf("read every %s: %w", DocScript, err)
+	}
+	defer w.Stop()
+	out := map[string]ScriptDoc{}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case e := <-w.Updates():
+			if e == nil {
+				return out, nil
+			}
+			var doc ScriptDoc
+			if err := json.Unmarshal(e.Value(), &doc); err != nil {
+				return nil, fmt.Errorf("decode %s: %w", e.Key(), err)
+			}
+			out[e.Key()] = doc
+		}
+	}
+}
