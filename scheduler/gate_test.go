@@ -133,7 +133,7 @@ func TestWaitingJobIsLetGoOnceWhenTheWindowOpensAndNeverExpires(t *testing.T) {
 	}
 	// Two schedulers see the window open.
 	other.advance(10 * time.Hour)
-	eventually(t, func() bool { return len(other.view.Select(func(j job.Job) bool { return j.Gated() })) == 1 })
+	bustest.Until(t, 10*time.Second, "the other scheduler sees the job", func() bool { return len(other.view.Select(func(j job.Job) bool { return j.Gated() })) == 1 })
 	r.gates(time.Hour)
 	other.gates(0)
 	r.gates(0)
@@ -148,21 +148,6 @@ func TestWaitingJobIsLetGoOnceWhenTheWindowOpensAndNeverExpires(t *testing.T) {
 	r.want("optimize", job.Queued)
 	r.sweepAfter(2 * time.Minute)
 	r.want("optimize", job.Expired)
-}
-
-// eventually waits for the view, which lags a little.
-func eventually(t *testing.T, ok func() bool) {
-	t.Helper()
-	for range 1000 {
-		if ok() {
-			return
-		}
-		select {
-		case <-t.Context().Done():
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
-	t.Fatal("it never came to be")
 }
 
 // events counts the entries of a slot.
@@ -341,7 +326,7 @@ func TestNoMoreBackupsRunThanAllowedWhateverSchedulersSee(t *testing.T) {
 			}
 		}
 		r.apply(free[0], job.Offer, job.Start, job.Done, job.Pass)
-		eventually(t, func() bool {
+		bustest.Until(t, 10*time.Second, "the other scheduler sees the end", func() bool {
 			j, _ := rigs[1].view.Get(free[0].Key())
 			return j.State == job.Success
 		})
