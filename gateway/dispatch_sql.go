@@ -114,6 +114,11 @@ func (k *rowKeeper) round(ctx context.Context, queued, running, ended []job.Job)
 	}
 	for _, j := range running {
 		row, there := rows[j.Task]
+		if back, err := k.takeCalledBack(ctx, j); err != nil {
+			return idle, err
+		} else if back {
+			continue
+		}
 		if err := k.follow(ctx, j, row, there && row.Run == jobtable.RunOf(j)); err != nil {
 			return idle, err
 		}
@@ -326,6 +331,19 @@ func (k *rowKeeper) callBack(ctx context.Context, j job.Job) error {
 		}
 	}})
 	return nil
+}
+
+// takeCalledBack takes away the row of an offered job whose gate was shut. It reports false when a script was quicker, or
+// nobody wants it back.
+func (k *rowKeeper) takeCalledBack(ctx context.Context, j job.Job) (bool, error) {
+	if !j.CalledBack() {
+		return false, nil
+	}
+	gone, err := k.table.Withdraw(ctx, j.Task, jobtable.RunOf(j))
+	if err == nil && gone {
+		k.apply(ctx, j, store.Change{Event: job.Withdraw, Reason: j.Reason})
+	}
+	return gone, err
 }
 
 // report logs a failure of the database once, and keeps it as the reason why jobs wait.

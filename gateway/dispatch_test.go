@@ -521,12 +521,35 @@ func TestAJobThatEndsWhileItIsOfferedLeavesNoRowToTake(t *testing.T) {
 	y.awaitRow("errorlog", "5|0")
 }
 
-// shut puts a job behind a gate, or opens it.
+// shut puts a job that has not begun behind a gate, or opens it.
 func (y *yard) shut(k job.Key, gate job.Gate) {
 	y.Helper()
-	_, err := y.jobs.Apply(context.Background(), store.Ref{Key: k}, store.Change{Event: job.Note, Edit: func(j *job.Job) { j.Gate = gate }})
+	_, err := y.jobs.Apply(context.Background(), store.Ref{Key: k}, store.Change{Event: job.Note, Edit: func(j *job.Job) {
+		if j.State == job.Queued || j.State == job.Available {
+			j.Gate = gate
+		}
+	}})
 	if err != nil {
 		y.Error(err)
+	}
+}
+
+func TestAnOfferThatIsCalledBackLosesItsRowUnlessAScriptIsQuicker(t *testing.T) {
+	y := newYard(t)
+	y.start(polling(y.cluster(job.SQL), often))
+	j := y.await(y.queue(y.addr(), "errorlog", 1), job.Available)
+	taken := y.await(y.queue(y.addr(), "slowquery", 1), job.Available)
+	if !y.claim("slowquery") {
+		t.Fatal("no row")
+	}
+	y.shut(taken.Key(), job.GateHold)
+	y.shut(j.Key(), job.GateHold)
+	y.awaitThat(j, "it is back in the queue", job.Job.Gated)
+	if row := y.row("errorlog"); row != "" {
+		t.Errorf("there is still a row: %s", row)
+	}
+	if j := y.await(taken, job.Processing); j.Gate != "" {
+		t.Errorf("what runs is behind a gate: %+v", j)
 	}
 }
 

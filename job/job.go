@@ -182,7 +182,8 @@ type Job struct {
 	// Ready is when the job last stopped waiting for another job of its server, or its gate opened; the time to pick it up
 	// counts from here.
 	Ready time.Time `json:"ready,omitzero"`
-	// Gate, when not empty, keeps a queued job from being offered; Reason says the same for people.
+	// Gate, when not empty, keeps a queued job from being offered, and has an offer called back; Reason says the same for
+	// people.
 	Gate Gate `json:"gate,omitempty"`
 	// NotBefore is the earliest time at which a queued job may be offered (scheduler-splay).
 	NotBefore time.Time `json:"not_before,omitzero"`
@@ -199,6 +200,10 @@ func (j Job) Held() bool { return j.State == Queued && strings.HasPrefix(j.Reaso
 
 // Gated reports whether the job waits behind a gate. Such a wait may last as long as the gate is shut.
 func (j Job) Gated() bool { return j.State == Queued && j.Gate != "" }
+
+// CalledBack reports whether the job is offered and its gate was shut since: the dispatcher takes the offer back unless a
+// script is quicker.
+func (j Job) CalledBack() bool { return j.State == Available && j.Gate != "" }
 
 // Key is the slot the job holds.
 func (j Job) Key() Key { return Key{j.Cluster, j.Server, j.Task} }
@@ -284,8 +289,8 @@ func (j Job) Advance(e Event, reason, actor string, now time.Time) (next Job, ch
 	if !j.Proven.IsZero() && j.State == Finished && (e == Error || e == Cut || e == Cancel) {
 		return j, false, fmt.Errorf("%w: %s while the proven stream is published", ErrTransition, e)
 	}
-	if e == Offer && j.Gated() {
-		return j, false, fmt.Errorf("%w: offer of a job that waits (%s)", ErrTransition, j.Gate)
+	if (e == Offer || e == Claim) && j.Gate != "" {
+		return j, false, fmt.Errorf("%w: %s of a job that waits (%s)", ErrTransition, e, j.Gate)
 	}
 	next = j
 	next.Updated = now
@@ -297,7 +302,9 @@ func (j Job) Advance(e Event, reason, actor string, now time.Time) (next Job, ch
 	if len(next.Steps) > MaxSteps {
 		next.Steps = next.Steps[len(next.Steps)-MaxSteps:]
 	}
-	next.Gate, next.NotBefore = "", time.Time{} // it left the queue, or enters it anew
+	if e != Withdraw {
+		next.Gate, next.NotBefore = "", time.Time{} // it left the queue, or enters it anew
+	}
 	if e == Retry {
 		next.Attempt++
 	}

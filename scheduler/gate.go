@@ -24,7 +24,7 @@ const (
 	dueGrace = time.Minute
 )
 
-// runGate opens and shuts the gates of queued jobs: once a second, and when a job came or ended.
+// runGate opens and shuts the gates of jobs that have not begun: once a second, and when a job came or ended.
 func (s *Scheduler) runGate(ctx context.Context) error {
 	tick := time.NewTicker(gateEvery)
 	defer tick.Stop()
@@ -45,11 +45,11 @@ func (s *Scheduler) runGate(ctx context.Context) error {
 	}
 }
 
-// openGates looks at every queued job once. Several schedulers may do so: every change is made to the job as it was
+// openGates looks at every queued or offered job once. Several schedulers may do so: every change is made to the job as it was
 // judged, and none is made to one that another was faster with.
 func (s *Scheduler) openGates(ctx context.Context, now time.Time) error {
-	queued := s.view.Select(func(j job.Job) bool { return j.State == job.Queued })
-	if len(queued) == 0 {
+	idle := s.view.Select(func(j job.Job) bool { return j.State == job.Queued || j.State == job.Available })
+	if len(idle) == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, gateTimeout)
@@ -58,9 +58,9 @@ func (s *Scheduler) openGates(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return err // who knows what is on hold: nothing begins
 	}
-	slices.SortFunc(queued, func(a, b job.Job) int { return strings.Compare(a.ID, b.ID) })
+	slices.SortFunc(idle, func(a, b job.Job) int { return strings.Compare(a.ID, b.ID) })
 	byCluster := map[string][]job.Job{}
-	for _, j := range queued {
+	for _, j := range idle {
 		byCluster[j.Cluster] = append(byCluster[j.Cluster], j)
 	}
 	var errs []error
@@ -72,7 +72,7 @@ func (s *Scheduler) openGates(ctx context.Context, now time.Time) error {
 	return errors.Join(errs...)
 }
 
-// openCluster judges the queued jobs of a cluster, oldest first.
+// openCluster judges the queued and offered jobs of a cluster, oldest first.
 func (s *Scheduler) openCluster(ctx context.Context, c Cluster, jobs []job.Job, closures store.Closures, now time.Time) error {
 	var want []job.Job
 	for _, j := range jobs {
@@ -83,6 +83,10 @@ func (s *Scheduler) openCluster(ctx context.Context, c Cluster, jobs []job.Job, 
 	placed, err := s.place(ctx, c, want)
 	errs := []error{err}
 	for _, j := range jobs {
+		if j.State == job.Available {
+			errs = append(errs, s.callBack(ctx, c, j, closures, now))
+			continue
+		}
 		v := c.judge(j, closures, placed[j.Run()], now)
 		switch {
 		case v.gate != "" && v.gate == j.Gate && v.reason == j.Reason && v.notBefore.Equal(j.NotBefore), v.gate == j.Gate && v.gate == "":
@@ -93,6 +97,23 @@ func (s *Scheduler) openCluster(ctx context.Context, c Cluster, jobs []job.Job, 
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// callBack takes the offer of a job back whose cluster was closed before anybody took it. A row in the jobs table is the
+// dispatcher's to take away: the shut gate tells it to.
+func (s *Scheduler) callBack(ctx context.Context, c Cluster, j job.Job, closures store.Closures, now time.Time) error {
+	gate, reason, _ := c.shut(closures, j.Trigger, j.Due, now)
+	switch {
+	case gate == j.Gate:
+		return nil
+	case gate != "" && j.Dispatch.Row == 0:
+		return s.change(ctx, j, store.Change{Event: job.Withdraw, Reason: reason, Edit: func(f *job.Job) { f.Gate = gate }})
+	}
+	return s.change(ctx, j, store.Change{Event: job.Note, Reason: verdict{gate: gate, reason: reason}.told(), Edit: func(f *job.Job) {
+		if f.State == job.Available && f.Gate == j.Gate {
+			f.Gate, f.Reason = gate, reason
+		}
+	}})
 }
 
 // verdict is what a queued job waits for; an empty gate lets it go.

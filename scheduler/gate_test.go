@@ -178,7 +178,7 @@ func TestJobThatDidNotBeginBeforeTheWindowClosedFollowsThePolicy(t *testing.T) {
 			if j := r.want("optimize", want); !strings.Contains(j.Reason, "outside maintenance-windows") || (j.Gate == job.GateWindow) != (want == job.Queued) {
 				t.Errorf("job is %+v", j)
 			}
-			// One that was offered is left alone.
+			// One that a person asked for may begin.
 			r.give(r.runNow("errorlog", db1))
 			r.apply(r.last(db1, "errorlog"), job.Offer)
 			r.gates(0)
@@ -218,6 +218,52 @@ func TestHoldOutlivesARestartAndIsLiftedForAllThatWaits(t *testing.T) {
 	r.wantGate(db1, "optimize", "")
 	r.wantGate(db2, "optimize", "")
 	r.wantGate(db1, "errorlog", "")
+}
+
+func TestOfferThatNobodyTookIsCalledBackWhenTheClusterCloses(t *testing.T) {
+	t.Parallel()
+	c, noon := night(t, "")
+	r := newRigAt(t, bustest.Start(t), noon.Add(16*time.Hour), c) // 04:00
+	for _, task := range []string{"optimize", "errorlog", "slowquery"} {
+		r.give(r.due(task, db1))
+		r.apply(r.last(db1, task), job.Offer)
+	}
+	row := r.edit(r.last(db1, "errorlog"), func(j *job.Job) { j.Dispatch.Row = 7 })
+	r.apply(r.last(db1, "slowquery"), job.Start)
+	r.hold("", "storage move")
+	r.gates(0)
+	if j := r.wantGate(db1, "optimize", job.GateHold); !strings.Contains(j.Reason, "storage move") {
+		t.Errorf("job is %+v", j)
+	}
+	// The row is the dispatcher's to take away; until then nobody can claim the job.
+	if j := r.want("errorlog", job.Available); !j.CalledBack() || !strings.Contains(j.Reason, "storage move") {
+		t.Errorf("job is %+v", j)
+	}
+	if _, err := r.jobs.Apply(r.ctx, store.RefOf(row), store.Change{Event: job.Claim}); err == nil {
+		t.Error("a job that is called back was claimed")
+	}
+	r.want("slowquery", job.Processing) // what runs goes on
+	r.lift("")
+	r.gates(0)
+	if j := r.want("errorlog", job.Available); j.Gate != "" || j.Reason != "" {
+		t.Errorf("job is %+v", j)
+	}
+	r.wantGate(db1, "optimize", "")
+	r.hold("", "again")
+	r.gates(0)
+	if j := r.apply(r.last(db1, "errorlog"), job.Withdraw); j.Gate != job.GateHold {
+		t.Errorf("job is %+v", j)
+	}
+	// A script may be quicker than the dispatcher.
+	r.lift("")
+	r.gates(0)
+	r.apply(r.last(db1, "optimize"), job.Offer)
+	r.edit(r.last(db1, "optimize"), func(j *job.Job) { j.Dispatch.Row = 8 })
+	r.hold("", "")
+	r.gates(0)
+	if j := r.apply(r.last(db1, "optimize"), job.Start); j.Gate != "" {
+		t.Errorf("job is %+v", j)
+	}
 }
 
 func TestRunByHandDuringAHoldIsRefusedUnlessForced(t *testing.T) {
