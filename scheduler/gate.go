@@ -89,9 +89,10 @@ func (s *Scheduler) openCluster(ctx context.Context, c Cluster, jobs []job.Job, 
 		}
 		v := c.judge(j, closures, placed[j.Run()], now)
 		switch {
-		case v.gate != "" && v.gate == j.Gate && v.reason == j.Reason && v.notBefore.Equal(j.NotBefore), v.gate == j.Gate && v.gate == "":
 		case v.skip:
 			errs = append(errs, s.change(ctx, j, store.Change{Event: job.Skip, Reason: v.reason}))
+		case v.gate == j.Gate && (v.gate == "" || v.reason == j.Reason && v.notBefore.Equal(j.NotBefore)):
+			// Nothing new; the reason of one that waits for nothing here is the dispatcher's.
 		default:
 			errs = append(errs, s.change(ctx, j, store.Change{Event: job.Note, Reason: v.told(), Edit: v.edit(j, now)}))
 		}

@@ -178,6 +178,15 @@ func TestJobThatDidNotBeginBeforeTheWindowClosedFollowsThePolicy(t *testing.T) {
 			if j := r.want("optimize", want); !strings.Contains(j.Reason, "outside maintenance-windows") || (j.Gate == job.GateWindow) != (want == job.Queued) {
 				t.Errorf("job is %+v", j)
 			}
+			// One that was offered is called back first.
+			r.advance(23 * time.Hour)
+			r.give(r.due("slowquery", db1))
+			r.apply(r.last(db1, "slowquery"), job.Offer)
+			r.gates(2 * time.Hour)
+			r.gates(time.Second)
+			if j := r.want("slowquery", want); (j.Gate == job.GateWindow) != (want == job.Queued) {
+				t.Errorf("job is %+v", j)
+			}
 			// One that a person asked for may begin.
 			r.give(r.runNow("errorlog", db1))
 			r.apply(r.last(db1, "errorlog"), job.Offer)
