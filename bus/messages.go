@@ -190,6 +190,14 @@ type ScheduleInfo struct {
 	Servers []job.Server `json:"servers"`
 	Cursor  time.Time    `json:"cursor,omitzero"` // decided up to here
 	Next    []time.Time  `json:"next"`            // the next five, UTC
+	// Windows is maintenance-windows, empty when there are none, and Policy what becomes of a tick outside.
+	Windows string `json:"windows,omitempty"`
+	Policy  string `json:"policy,omitempty"`
+	// Closed says why nothing that is scheduled would begin now; Opens when that ends, zero when nobody knows.
+	Closed string    `json:"closed,omitempty"`
+	Opens  time.Time `json:"opens,omitzero"`
+	// Outside lists those of Next that fall outside the windows or into a blackout.
+	Outside []time.Time `json:"outside,omitempty"`
 }
 
 // AlertState says which edge of a condition an [Alert] is.

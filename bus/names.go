@@ -38,6 +38,9 @@ const (
 	BucketCatalog = "drydock_catalog"
 	// BucketKeys holds what gateways share: the key that signs tokens.
 	BucketKeys = "drydock_keys"
+	// BucketControl holds what operators ordered and schedulers agreed on: holds and blackouts, and which backups have a
+	// place under scheduler-max-concurrent-backups. No projection: what is acknowledged here is on disk.
+	BucketControl = "drydock_control"
 )
 
 // DurableFanout is the durable consumer on StreamTasks that all schedulers share.
@@ -101,6 +104,14 @@ func StateKey(cluster, host string, port int, name string) string {
 // CatalogKey is `<cluster>.<host>.<port>.<backup id>` in BucketCatalog.
 func CatalogKey(cluster, host string, port int, id string) string {
 	return slot(cluster, host, port) + "." + id
+}
+
+// ControlKey is `<cluster>.<name>` in BucketControl, or the name alone for the whole fleet (empty cluster).
+func ControlKey(cluster, name string) string {
+	if cluster == "" {
+		return name
+	}
+	return token(cluster, clusterSafe) + "." + name
 }
 
 func slot(cluster, host string, port int) string {

@@ -34,7 +34,10 @@ func DefaultLimits() Limits {
 	}
 }
 
-const bucketBytes = 512 << 20 // room for 10,000 servers' state, twice
+const (
+	bucketBytes  = 512 << 20 // room for 10,000 servers' state, twice
+	controlBytes = 16 << 20
+)
 
 func streams(l Limits) []jetstream.StreamConfig {
 	base := func(name, subject, about string, b Bound) jetstream.StreamConfig {
@@ -58,6 +61,8 @@ func streams(l Limits) []jetstream.StreamConfig {
 		"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES." + StreamTasks + ".>",
 		"$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED." + StreamTasks + ".>",
 	}
+	control := bucket(BucketControl, "holds, blackouts, and the places of running backups", l)
+	control.MaxBytes = controlBytes
 	state := bucket(BucketState, "last and recent jobs per server and task (projection of DRYDOCK_JOBS)", l)
 	if l.Replicas <= 1 {
 		// It is rebuilt from the log, so it need not pay for a sync per write. Only unreplicated streams can do this.
@@ -67,6 +72,7 @@ func streams(l Limits) []jetstream.StreamConfig {
 		tasks, jobs, logs, alerts, dead, state,
 		bucket(BucketCatalog, "one manifest per backup", l),
 		bucket(BucketKeys, "what gateways share: token signing key", l),
+		control,
 	}
 }
 

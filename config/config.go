@@ -12,6 +12,8 @@ import (
 	"net/netip"
 	"strconv"
 	"time"
+
+	"drydock/window"
 )
 
 // Config is one complete, checked configuration.
@@ -148,6 +150,11 @@ type Cluster struct {
 	Timezone    *time.Location // scheduler-timezone
 	CatchUp     string         // scheduler-catch-up: "none", "last" or "all"
 	MaxLateness time.Duration  // scheduler-max-lateness
+
+	Windows      window.Weekly // maintenance-windows, zero = always open
+	WindowPolicy string        // maintenance-window-policy: "skip" or "wait"
+	MaxBackups   int           // scheduler-max-concurrent-backups, 0 = no limit
+	Splay        time.Duration // scheduler-splay, 0 = none
 
 	Logs           Schedule // scheduler-db-servers-logs and -cron
 	LogsTasks      []string // scheduler-db-servers-logs-tasks, task names of wire.md section 3

@@ -162,6 +162,14 @@ func scheduleKeys(t *table, c *Cluster) {
 		"Which of the ticks that fell due while drydock was down are run afterwards.")
 	t.duration("scheduler-max-lateness", &c.MaxLateness, time.Hour, bounds[time.Duration]{min: time.Second},
 		"A tick later than this counts as missed.")
+	t.windows("maintenance-windows", &c.Windows,
+		"When scheduled jobs may begin, in scheduler-timezone. Empty: at any time. A run by hand is not bound to it.")
+	t.enum("maintenance-window-policy", &c.WindowPolicy, "skip", []string{"skip", "wait"},
+		"What becomes of a tick outside the windows, in a blackout or during a hold: recorded as skipped, or queued until the cluster opens.")
+	t.number("scheduler-max-concurrent-backups", &c.MaxBackups, 0, bounds[int]{min: 0, max: 10_000}, "a number, 0 = no limit",
+		"How many backups of the cluster may run at a time; the others wait in the queue.")
+	t.duration("scheduler-splay", &c.Splay, 0, bounds[time.Duration]{min: time.Second, zero: "all at once"},
+		"Spreads the jobs of a tick: each server begins after a delay of its own, always the same, below this.")
 	t.schedule("scheduler-db-servers-logs", &c.Logs, "0 0 */6 * * *", "Fetch the log files of every server.")
 	t.choices("scheduler-db-servers-logs-tasks", &c.LogsTasks, []string{"errorlog", "slowquery"},
 		[]string{"errorlog", "slowquery", "auditlog", "sqlerrorlog"}, "Which logs scheduler-db-servers-logs fetches.")

@@ -51,6 +51,23 @@ func hasNote(notes []Note, pos, key string) bool {
 	return slices.ContainsFunc(notes, func(n Note) bool { return n.Pos == pos && n.Key == key })
 }
 
+func TestMaintenanceWindowsAreReadAsTextAndAsList(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{`"mon-fri 22:00-05:00, sat,sun 00:00-24:00"`, `["mon-fri 22:00-05:00", "sat,sun 00:00-24:00"]`} {
+		c := mustParse(t, good+"maintenance-windows = "+text+"\nmaintenance-window-policy = \"wait\"\nscheduler-max-concurrent-backups = 2\nscheduler-splay = \"10m\"\n").Clusters[0]
+		if c.Windows.String() != "mon-fri 22:00-05:00,sat,sun 00:00-24:00" || c.WindowPolicy != "wait" || c.MaxBackups != 2 || c.Splay != 10*time.Minute {
+			t.Errorf("%s: %+v", text, c)
+		}
+	}
+	if c := mustParse(t, good).Clusters[0]; !c.Windows.IsZero() || c.WindowPolicy != "skip" || c.MaxBackups != 0 || c.Splay != 0 {
+		t.Errorf("defaults are %+v", c)
+	}
+	_, err := parse(good + `maintenance-windows = "mon-fri 22:00-26:00"`)
+	if err == nil || !strings.Contains(err.Error(), `x.toml:4: key "maintenance-windows": "22:00-26:00" is no range of times`) {
+		t.Errorf("error is %v", err)
+	}
+}
+
 func TestEveryKeyReachesItsField(t *testing.T) {
 	t.Parallel()
 	cfg := mustParse(t, `

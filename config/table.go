@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"drydock/window"
 )
 
 // key is a row of the table bound to the variable it fills.
@@ -193,6 +195,11 @@ func (t *table) timezone(name string, p **time.Location, def *time.Location, doc
 		*p = loc
 		return nil
 	})
+}
+
+func (t *table) windows(name string, p *window.Weekly, doc string) {
+	k := Key{Name: name, Values: "days and times, as in mon-fri 22:00-05:00, sat,sun 00:00-24:00", Doc: doc}
+	t.add(k, func(v value, _ resolver) error { return store(p)(window.Parse(strings.Join(v.split(), ","))) })
 }
 
 func (t *table) ports(name string, p *[]int, def []int, doc string) {

@@ -90,6 +90,7 @@ var statuses = []struct {
 	{job.ErrUnknownTask, &problem{http.StatusNotFound, "unknown_task", "unknown task"}},
 	{job.ErrID, &problem{http.StatusNotFound, "unknown_job", "unknown job"}},
 	{store.ErrNone, &problem{http.StatusNotFound, "unknown_job", "unknown job"}},
+	{store.ErrNoClosure, &problem{http.StatusNotFound, "unknown_closure", "no such hold or blackout"}},
 	{store.ErrLive, errConflict},
 	{store.ErrStale, errConflict},
 	{job.ErrTransition, errConflict},
@@ -112,6 +113,9 @@ func problemOf(err error) *problem {
 	var p *problem
 	if errors.As(err, &p) {
 		return p
+	}
+	if errors.Is(err, store.ErrBlackout) {
+		return errBadRequest.withMessage("%v", err) // it says what is wrong with it
 	}
 	for _, s := range statuses {
 		if errors.Is(err, s.err) {

@@ -232,7 +232,7 @@ func (t *target) explain(ctx context.Context, j job.Job, reason string) {
 	}
 	t.log.Info("job waits", "job", j, "reason", reason)
 	t.apply(ctx, j, store.Change{Event: job.Note, Reason: reason, Edit: func(j *job.Job) {
-		if j.State == job.Queued {
+		if j.State == job.Queued && !j.Gated() {
 			j.Reason = reason
 		}
 	}})

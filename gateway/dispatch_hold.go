@@ -22,13 +22,14 @@ const heldFor = 5 * time.Second
 // The view may lag, and another gateway may be about to offer another job. So before a heavy job goes out the server's
 // slots are read from the log itself, and of several queued ones every gateway lets the same one through: the oldest.
 func (t *target) hold(ctx context.Context, jobs []job.Job) (free []job.Job, held bool) {
+	jobs = slices.DeleteFunc(slices.Clone(jobs), job.Job.Gated) // a scheduler lets them go, and that wakes us
 	if !slices.ContainsFunc(jobs, queuedHeavy) {
 		return jobs, false
 	}
 	slots, err := t.heavySlots(ctx)
 	if err != nil {
 		t.log.Warn("look for other jobs of the server", "cluster", t.name.cluster, "server", t.name.server.String(), "err", err)
-		return slices.DeleteFunc(slices.Clone(jobs), queuedHeavy), true
+		return slices.DeleteFunc(jobs, queuedHeavy), true
 	}
 	first, busy := nextHeavy(slots)
 	for _, j := range jobs {
@@ -69,7 +70,7 @@ func (t *target) heavySlots(ctx context.Context) (live []job.Job, err error) {
 		case errors.Is(err, store.ErrNone):
 		case err != nil:
 			return nil, err
-		case j.State.Live():
+		case j.State.Live() && !j.Gated():
 			live = append(live, j)
 		}
 	}
@@ -102,7 +103,7 @@ func (t *target) release(ctx context.Context, j job.Job) (job.Job, bool) {
 		return j, true
 	}
 	return t.apply(ctx, j, store.Change{Event: job.Note, Reason: "the server is free", Edit: func(j *job.Job) {
-		if j.Held() {
+		if j.Held() && !j.Gated() {
 			j.Reason, j.Ready = "", time.Now().UTC()
 		}
 	}})

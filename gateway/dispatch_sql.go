@@ -114,6 +114,11 @@ func (k *rowKeeper) round(ctx context.Context, queued, running, ended []job.Job)
 	}
 	for _, j := range running {
 		row, there := rows[j.Task]
+		if back, err := k.takeCalledBack(ctx, j); err != nil {
+			return idle, err
+		} else if back {
+			continue
+		}
 		if err := k.follow(ctx, j, row, there && row.Run == jobtable.RunOf(j)); err != nil {
 			return idle, err
 		}
@@ -216,7 +221,7 @@ func (k *rowKeeper) current(ctx context.Context, j job.Job) (bool, error) {
 		k.log.Warn("look up a job", "job", j, "err", err)
 		return false, err
 	}
-	return last.Run() == j.Run() && last.State == job.Queued, nil
+	return last.Run() == j.Run() && last.State == job.Queued && !last.Gated(), nil
 }
 
 // ours reports whether a run in the slot of j, which is the slot's current job, was drydock's. If so it has ended: a slot
@@ -301,6 +306,8 @@ func (k *rowKeeper) insert(ctx context.Context, j job.Job, d job.Dispatch) (time
 			_, err = k.table.Insert(ctx, j, cmp.Or(now.Dispatch.Address, address), now.Dispatch.Port)
 		}
 		return 0, err
+	case now.Run() == j.Run() && now.Gated():
+		return againAfter, k.callBack(ctx, now)
 	case now.ID == "" || now.Run() == j.Run() && now.State == job.Queued:
 		return againAfter, nil // the bus took no change: the row is adopted later
 	case now.Run() == j.Run() && now.State.Live():
@@ -309,6 +316,34 @@ func (k *rowKeeper) insert(ctx context.Context, j job.Job, d job.Dispatch) (time
 	// The job ended while its row was being written: nobody may take it, and who has it must see.
 	_, err = k.table.Abandon(ctx, j.Task, jobtable.RunOf(j), "drydock: the job has ended: "+now.Reason)
 	return 0, err
+}
+
+// callBack takes away the row of a job whose gate was shut while the row was being written. When a script was quicker the
+// job runs, whatever the gate: it is opened, and the next look adopts the row.
+func (k *rowKeeper) callBack(ctx context.Context, j job.Job) error {
+	gone, err := k.table.Withdraw(ctx, j.Task, jobtable.RunOf(j))
+	if err != nil || gone {
+		return err
+	}
+	k.apply(ctx, j, store.Change{Event: job.Note, Reason: "the script was quicker than the gate " + string(j.Gate), Edit: func(j *job.Job) {
+		if j.Gated() {
+			j.Gate, j.Reason = "", ""
+		}
+	}})
+	return nil
+}
+
+// takeCalledBack takes away the row of an offered job whose gate was shut. It reports false when a script was quicker, or
+// nobody wants it back.
+func (k *rowKeeper) takeCalledBack(ctx context.Context, j job.Job) (bool, error) {
+	if !j.CalledBack() {
+		return false, nil
+	}
+	gone, err := k.table.Withdraw(ctx, j.Task, jobtable.RunOf(j))
+	if err == nil && gone {
+		k.apply(ctx, j, store.Change{Event: job.Withdraw, Reason: j.Reason})
+	}
+	return gone, err
 }
 
 // report logs a failure of the database once, and keeps it as the reason why jobs wait.

@@ -521,6 +521,72 @@ func TestAJobThatEndsWhileItIsOfferedLeavesNoRowToTake(t *testing.T) {
 	y.awaitRow("errorlog", "5|0")
 }
 
+// shut puts a job that has not begun behind a gate, or opens it.
+func (y *yard) shut(k job.Key, gate job.Gate) {
+	y.Helper()
+	_, err := y.jobs.Apply(context.Background(), store.Ref{Key: k}, store.Change{Event: job.Note, Edit: func(j *job.Job) {
+		if j.State == job.Queued || j.State == job.Available {
+			j.Gate = gate
+		}
+	}})
+	if err != nil {
+		y.Error(err)
+	}
+}
+
+func TestAnOfferThatIsCalledBackLosesItsRowUnlessAScriptIsQuicker(t *testing.T) {
+	y := newYard(t)
+	y.start(polling(y.cluster(job.SQL), often))
+	j := y.await(y.queue(y.addr(), "errorlog", 1), job.Available)
+	taken := y.await(y.queue(y.addr(), "slowquery", 1), job.Available)
+	if !y.claim("slowquery") {
+		t.Fatal("no row")
+	}
+	y.shut(taken.Key(), job.GateHold)
+	y.shut(j.Key(), job.GateHold)
+	y.awaitThat(j, "it is back in the queue", job.Job.Gated)
+	if row := y.row("errorlog"); row != "" {
+		t.Errorf("there is still a row: %s", row)
+	}
+	if j := y.await(taken, job.Processing); j.Gate != "" {
+		t.Errorf("what runs is behind a gate: %+v", j)
+	}
+}
+
+// TestAGateShutWhileAJobIsOfferedLeavesNoRowToTake: a hold comes between the reservation and the row.
+func TestAGateShutWhileAJobIsOfferedLeavesNoRowToTake(t *testing.T) {
+	y := newYard(t)
+	var once sync.Once
+	y.pool.asked = func(req bus.OpenRequest) { once.Do(func() { y.shut(req.Key, job.GateHold) }) }
+	y.start(y.cluster(job.SQL))
+	j := y.queue(y.addr(), "errorlog", 1)
+	y.awaitThat(j, "the gate is shut", job.Job.Gated)
+	y.awaitRow("errorlog", "")
+	y.shut(j.Key(), "")
+	y.await(j, job.Available)
+	y.awaitRow("errorlog", "0|0")
+}
+
+func TestAGatedJobIsLeftAloneAndKeepsNoOtherFromGoingFirst(t *testing.T) {
+	for _, mode := range []job.Mode{job.SQL, job.API} {
+		t.Run(string(mode), func(t *testing.T) {
+			y := newYard(t)
+			first, second := y.queue(y.addr(), "optimize", 1), job.Job{}
+			y.shut(first.Key(), job.GateWindow)
+			y.start(polling(y.cluster(mode), often))
+			second = y.await(y.queue(y.addr(), "mariabackup", 2), job.Available)
+			if now := y.last(first); !now.Gated() || now.Reason != "" {
+				t.Errorf("the gated job is %+v", now)
+			}
+			// Its gate opens: now it waits for the other heavy job.
+			y.shut(first.Key(), "")
+			y.awaitThat(first, "it says what it waits for", func(j job.Job) bool { return j.Held() && !j.Gated() })
+			y.apply(second, job.Cancel)
+			y.await(first, job.Available)
+		})
+	}
+}
+
 // TestAnOutdatedPictureOffersNothing: the dispatcher does not hear that a job was canceled.
 func TestAnOutdatedPictureOffersNothing(t *testing.T) {
 	y := newYard(t)

@@ -25,7 +25,8 @@ type Gateway struct {
 	auth     *auth.Auth
 	clusters map[string]*cluster
 	order    []*cluster // as configured
-	sum      string     // SHA-256 of the script, hex
+	control  *store.Control
+	sum      string // SHA-256 of the script, hex
 	answerBy time.Duration
 
 	servers []*http.Server // one per listener, same order
@@ -50,6 +51,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	g := &Gateway{
 		Deps: deps, cfg: cfg, log: cfg.Log, clusters: map[string]*cluster{}, sum: scripts.Checksum(cfg.Script),
 		logs: bus.NewBatcher(deps.Conn, bus.StreamLogs), stopping: make(chan struct{}), answerBy: shellLeaves,
+		control: store.NewControl(deps.Conn),
 	}
 	override := map[string]map[string][]string{}
 	for _, c := range cfg.Clusters {

@@ -75,7 +75,7 @@ const (
 // a job that cannot be done.
 func (g *Gateway) claim(c *gin.Context, j job.Job) (bool, error) {
 	begun, ctx := time.Now(), c.Request.Context()
-	if j.State != job.Available {
+	if j.State != job.Available || j.CalledBack() {
 		return false, nil
 	}
 	task, err := job.TaskByName(j.Task)

@@ -107,8 +107,12 @@ func grantOf(t job.Task) string {
 	}
 }
 
-// run records the request in the ledger, unless every slot is taken.
+// run records the request in the ledger, unless the cluster is closed or every slot is taken.
 func (g *Gateway) run(c *gin.Context, cl *cluster, task job.Task, servers []job.Server) {
+	force, ok := g.open(c, cl.Name)
+	if !ok {
+		return
+	}
 	out := runAnswer{Jobs: []started{}}
 	free := map[job.Server]bool{}
 	for _, s := range servers {
@@ -127,7 +131,11 @@ func (g *Gateway) run(c *gin.Context, cl *cluster, task job.Task, servers []job.
 		return
 	}
 	// The taken servers go into the tick too: the ledger then tells why they were left out.
-	tick, err := g.Ledger.RunNow(c.Request.Context(), cl.Name, task.Name, servers, callOf(c).who.Name)
+	run := g.Ledger.RunNow
+	if force {
+		run = g.Ledger.RunForced
+	}
+	tick, err := run(c.Request.Context(), cl.Name, task.Name, servers, callOf(c).who.Name)
 	if err != nil {
 		g.fail(c, err)
 		return

@@ -62,6 +62,13 @@ func (g *Gateway) routes() http.Handler {
 	user.GET("/ticks", g.listTicks)
 	user.GET("/backups", g.listBackups)
 	user.GET("/alerts", g.listAlerts)
+	user.GET("/closures", g.listClosures)
+	user.DELETE("/blackouts/:id", g.removeBlackout)
+	for _, scope := range []string{"", "/clusters/:cluster"} { // the fleet, one cluster
+		user.POST(scope+"/hold", g.readBody, g.mayHold, g.setHold)
+		user.DELETE(scope+"/hold", g.mayHold, g.liftHold)
+		user.POST(scope+"/blackouts", g.readBody, g.mayHold, g.addBlackout)
+	}
 	return r
 }
 

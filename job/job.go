@@ -58,6 +58,8 @@ func (k Key) String() string { return k.Cluster + "/" + k.Server.String() + "/" 
 type Trigger struct {
 	Kind TriggerKind `json:"kind"`
 	By   string      `json:"by,omitempty"` // user name for manual runs
+	// Force lets a run by hand begin although its cluster is on hold or blacked out.
+	Force bool `json:"force,omitempty"`
 }
 
 // TriggerKind is one of the four ways a job starts (architecture.md section 3).
@@ -69,6 +71,21 @@ const (
 	Manual  TriggerKind = "manual"
 	CatchUp TriggerKind = "catch-up"
 	Drill   TriggerKind = "drill"
+)
+
+// Scheduled reports whether a schedule asked for the job, and not a person.
+func (t Trigger) Scheduled() bool { return t.Kind == Cron || t.Kind == CatchUp }
+
+// Gate says what keeps a queued job from being offered. The schedulers shut and open it.
+type Gate string
+
+// The gates, in the order in which a job meets them.
+const (
+	GateHold     Gate = "hold"     // an operator holds the cluster or the fleet
+	GateBlackout Gate = "blackout" // it falls into a blackout
+	GateWindow   Gate = "window"   // outside maintenance-windows
+	GateSplay    Gate = "splay"    // its delay of scheduler-splay is not over
+	GateLimit    Gate = "limit"    // scheduler-max-concurrent-backups run already
 )
 
 // Mode is how a job reaches the script (scheduler-jobs-mode).
@@ -162,8 +179,14 @@ type Job struct {
 	Proven time.Time `json:"proven,omitzero"`
 	Backup string    `json:"backup,omitempty"` // id in the catalogue, once published
 	Steps  []Step    `json:"steps,omitempty"`
-	// Ready is when the job last stopped waiting for another job of its server; the time to pick it up counts from here.
+	// Ready is when the job last stopped waiting for another job of its server, or its gate opened; the time to pick it up
+	// counts from here.
 	Ready time.Time `json:"ready,omitzero"`
+	// Gate, when not empty, keeps a queued job from being offered, and has an offer called back; Reason says the same for
+	// people.
+	Gate Gate `json:"gate,omitempty"`
+	// NotBefore is the earliest time at which a queued job may be offered (scheduler-splay).
+	NotBefore time.Time `json:"not_before,omitzero"`
 	// Seen is the stream sequence of the last tick decided for this slot: a tick that is delivered again finds it and
 	// starts nothing.
 	Seen uint64 `json:"seen,omitempty"`
@@ -174,6 +197,13 @@ const HeldReason = "WARN0110: "
 
 // Held reports whether the job waits for another heavy job of its server. Such a wait may last as long as that job.
 func (j Job) Held() bool { return j.State == Queued && strings.HasPrefix(j.Reason, HeldReason) }
+
+// Gated reports whether the job waits behind a gate. Such a wait may last as long as the gate is shut.
+func (j Job) Gated() bool { return j.State == Queued && j.Gate != "" }
+
+// CalledBack reports whether the job is offered and its gate was shut since: the dispatcher takes the offer back unless a
+// script is quicker.
+func (j Job) CalledBack() bool { return j.State == Available && j.Gate != "" }
 
 // Key is the slot the job holds.
 func (j Job) Key() Key { return Key{j.Cluster, j.Server, j.Task} }
@@ -259,6 +289,9 @@ func (j Job) Advance(e Event, reason, actor string, now time.Time) (next Job, ch
 	if !j.Proven.IsZero() && j.State == Finished && (e == Error || e == Cut || e == Cancel) {
 		return j, false, fmt.Errorf("%w: %s while the proven stream is published", ErrTransition, e)
 	}
+	if (e == Offer || e == Claim) && j.Gate != "" {
+		return j, false, fmt.Errorf("%w: %s of a job that waits (%s)", ErrTransition, e, j.Gate)
+	}
 	next = j
 	next.Updated = now
 	if to == j.State {
@@ -268,6 +301,9 @@ func (j Job) Advance(e Event, reason, actor string, now time.Time) (next Job, ch
 	next.Steps = append(append([]Step(nil), j.Steps...), Step{to, e, now, reason, actor})
 	if len(next.Steps) > MaxSteps {
 		next.Steps = next.Steps[len(next.Steps)-MaxSteps:]
+	}
+	if e != Withdraw {
+		next.Gate, next.NotBefore = "", time.Time{} // it left the queue, or enters it anew
 	}
 	if e == Retry {
 		next.Attempt++

@@ -155,6 +155,24 @@ func TestAnOfferTakenBackForgetsWhatItsTakerSent(t *testing.T) {
 	}
 }
 
+func TestAJobBehindAGateIsNotOfferedWhateverADispatcherBelieves(t *testing.T) {
+	t.Parallel()
+	now := time.Now().UTC()
+	j := Job{State: Queued, Attempt: 1, Gate: GateHold, NotBefore: now}
+	if next, _, err := j.Advance(Offer, "", "x", now); !errors.Is(err, ErrTransition) {
+		t.Errorf("it was offered: %+v", next)
+	}
+	for e, want := range map[Event]State{Cancel: Canceled, Expire: Expired, Skip: Skipped} {
+		if next, _, err := j.Advance(e, "", "x", now); err != nil || next.State != want || next.Gate != "" || !next.NotBefore.IsZero() {
+			t.Errorf("%s gives %+v, %v", e, next, err)
+		}
+	}
+	j.Gate = ""
+	if next, _, err := j.Advance(Offer, "", "x", now); err != nil || next.State != Available {
+		t.Errorf("behind an open gate: %+v, %v", next, err)
+	}
+}
+
 func TestServersAreReadAsPeopleWriteThem(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]Server{

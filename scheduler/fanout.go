@@ -49,6 +49,9 @@ func (s *Scheduler) fanout(ctx context.Context, m bus.Meta, t bus.Tick) error {
 	if err != nil {
 		return err
 	}
+	if slices.Contains(recorded, job.Server{}) {
+		servers = nil // the whole tick was skipped
+	}
 	for _, srv := range recorded { // decided, but perhaps the slot was not told
 		servers = slices.DeleteFunc(servers, func(x job.Server) bool { return x == srv })
 		skips = slices.DeleteFunc(skips, func(x skip) bool { return x.server == srv })
@@ -60,8 +63,17 @@ func (s *Scheduler) fanout(ctx context.Context, m bus.Meta, t bus.Tick) error {
 		// Another scheduler on this bus may know better, such as one that was reloaded with a new server.
 		err, skips = fmt.Errorf("leave tick %s to another scheduler: %s", t.ID, skips[0].reason), nil
 	}
-	refused, e := s.startAll(ctx, m, t, c, servers)
-	err = errors.Join(err, e)
+	closures, e := s.control.Closures(ctx)
+	if e != nil {
+		return errors.Join(err, e)
+	}
+	var refused []skip
+	if reason := c.refuses(closures, t, s.now()); reason != "" && len(servers) > 0 {
+		refused = s.turnAway(t, servers, reason)
+	} else {
+		refused, e = s.startAll(ctx, m, t, c, closures, servers)
+		err = errors.Join(err, e)
+	}
 	for _, sk := range append(skips, refused...) {
 		err = errors.Join(err, s.recordSkip(ctx, m, t, sk))
 	}
@@ -94,7 +106,7 @@ func (s *Scheduler) resolve(c Cluster, known bool, t bus.Tick) (servers []job.Se
 }
 
 // startAll creates the job of every server, several at a time. refused are those that get none, with the reason.
-func (s *Scheduler) startAll(ctx context.Context, m bus.Meta, t bus.Tick, c Cluster, servers []job.Server) (refused []skip, err error) {
+func (s *Scheduler) startAll(ctx context.Context, m bus.Meta, t bus.Tick, c Cluster, closures store.Closures, servers []job.Server) (refused []skip, err error) {
 	var (
 		mu   sync.Mutex
 		wg   sync.WaitGroup
@@ -104,7 +116,7 @@ func (s *Scheduler) startAll(ctx context.Context, m bus.Meta, t bus.Tick, c Clus
 		room <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-room }()
-			reason, e := s.start(ctx, m, t, c, srv)
+			reason, e := s.start(ctx, m, t, c, closures, srv)
 			mu.Lock()
 			defer mu.Unlock()
 			if reason != "" {
@@ -120,7 +132,7 @@ func (s *Scheduler) startAll(ctx context.Context, m bus.Meta, t bus.Tick, c Clus
 }
 
 // start creates the job of one server, unless that was done before. A reason comes back when there must not be one.
-func (s *Scheduler) start(ctx context.Context, m bus.Meta, t bus.Tick, c Cluster, srv job.Server) (refusal string, err error) {
+func (s *Scheduler) start(ctx context.Context, m bus.Meta, t bus.Tick, c Cluster, closures store.Closures, srv job.Server) (refusal string, err error) {
 	key := job.Key{Cluster: t.Cluster, Server: srv, Task: t.Task}
 	if age := s.now().Sub(t.Time); age > max(c.MaxLateness, fanoutPatience) {
 		// Decided in time, but then nobody was there to start it. Also the way in which the whole ledger of last year
@@ -135,10 +147,11 @@ func (s *Scheduler) start(ctx context.Context, m bus.Meta, t bus.Tick, c Cluster
 		return fmt.Sprintf("decided %s ago and not started since: no scheduler ran, and that is more than scheduler-max-lateness = %s",
 			span(age), span(c.MaxLateness)), nil
 	}
-	j, err := s.jobs.Create(ctx, job.Job{
+	fresh, reason := c.enqueue(job.Job{
 		State: job.Queued, ID: job.NewID(t.Due, t.ID, key), Cluster: t.Cluster, Server: srv, Task: t.Task, Mode: c.Mode,
 		Trigger: t.Trigger, Due: t.Due, Tick: t.ID, Seen: m.Seq,
-	}, startReason(t, c))
+	}, t, closures, s.now())
+	j, err := s.jobs.Create(ctx, fresh, reason)
 	switch {
 	case errors.Is(err, store.ErrSeen) && j.Seen > m.Seq && j.Tick != t.ID:
 		return s.overtaken(ctx, m, key, t)
@@ -197,7 +210,7 @@ func (s *Scheduler) recordedSkips(ctx context.Context, m bus.Meta, t bus.Tick) (
 		if e.Outcome != bus.Skipped || !strings.HasPrefix(e.ID, "skip-"+t.ID+"-") {
 			return nil
 		}
-		if len(e.Servers) == 0 {
+		if e.ID == skipID(t, job.Server{}) {
 			out = append(out, job.Server{})
 		}
 		out = append(out, e.Servers...)
@@ -218,6 +231,7 @@ func (s *Scheduler) recordSkip(ctx context.Context, m bus.Meta, t bus.Tick, sk s
 		Outcome: bus.Skipped, ID: skipID(t, sk.server), Due: t.Due, Reason: sk.reason, Trigger: t.Trigger,
 		Lateness: s.now().Sub(t.Due).Seconds(),
 	}
+	entry.Servers = t.Servers // for all of them
 	if sk.server != (job.Server{}) {
 		entry.Servers = []job.Server{sk.server}
 	}

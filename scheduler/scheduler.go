@@ -14,6 +14,7 @@ import (
 	"drydock/bus"
 	"drydock/job"
 	"drydock/store"
+	"drydock/window"
 )
 
 // Config is what a scheduler works from.
@@ -40,6 +41,11 @@ type Cluster struct {
 	ClaimTimeout  time.Duration // a claim without a sign of life is released (scheduler-jobs-claim-timeout)
 	CheckTimeout  time.Duration // how long what is missing after done may still come (scheduler-jobs-check-timeout)
 	Retry         int           // further attempts after the first (scheduler-jobs-retry)
+
+	Windows      window.Weekly // when scheduled jobs may begin, in Zone (maintenance-windows)
+	WindowPolicy string        // what becomes of the others: [WindowSkip], also when empty, or [WindowWait]
+	MaxBackups   int           // backups that may run at a time, 0 = any (scheduler-max-concurrent-backups)
+	Splay        time.Duration // scheduled jobs begin spread over so long (scheduler-splay)
 }
 
 // Schedule is the schedule of one task.
@@ -57,21 +63,29 @@ const (
 	CatchUpAll  = "all"
 )
 
+// The values of [Cluster.WindowPolicy]: what becomes of a tick for which its cluster is closed.
+const (
+	WindowSkip = "skip" // it is recorded as skipped
+	WindowWait = "wait" // its jobs wait in the queue until the cluster opens
+)
+
 // Scheduler runs the schedules of some clusters. Make one with [New]; safe for concurrent use.
 type Scheduler struct {
-	actor  string
-	log    *slog.Logger
-	conn   *bus.Conn
-	jobs   *store.Jobs
-	ledger *store.Ledger
-	view   *store.View
-	now    func() time.Time
+	actor   string
+	log     *slog.Logger
+	conn    *bus.Conn
+	jobs    *store.Jobs
+	ledger  *store.Ledger
+	view    *store.View
+	control *store.Control
+	now     func() time.Time
 
 	setup    atomic.Pointer[setup]
 	reloaded chan struct{} // Reload sends, the clock receives; one waiting signal is enough
 	due      *inbox[slot]  // schedules with a tick to decide: the cron waker puts, the clock takes
 	signs    *signs        // of life, per attempt of a job
 	finished *inbox[job.Key]
+	queued   chan struct{} // observe sends, the gate receives: somebody waits or has made room; one in store is enough
 	closing  *closing
 	up       time.Time // when Run took up work; set before its goroutines start
 }
@@ -99,6 +113,7 @@ func New(cfg Config, conn *bus.Conn, jobs *store.Jobs, ledger *store.Ledger, vie
 	}
 	s := &Scheduler{
 		actor: cfg.Actor, log: cfg.Log, conn: conn, jobs: jobs, ledger: ledger, view: view, now: time.Now,
+		control: store.NewControl(conn), queued: make(chan struct{}, 1),
 		reloaded: make(chan struct{}, 1), due: newInbox[slot](), finished: newInbox[job.Key](),
 		signs: newSigns(), closing: newClosing(),
 	}
@@ -137,6 +152,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	defer cancel()
 	loops := map[string]func(context.Context) error{
 		"clock": s.runClock, "fan-out": s.runFanout, "sweeper": s.runSweeper, "closer": s.runCloser, "service": s.runService,
+		"gate": s.runGate,
 	}
 	failed := make(chan error, len(loops)) // one slot per loop: none waits to report
 	var wg sync.WaitGroup
@@ -162,6 +178,12 @@ func (s *Scheduler) observe(ev bus.JobEvent) {
 	s.signs.change(ev, s.now())
 	if ev.Job.State == job.Finished {
 		s.finished.put(ev.Job.Key())
+	}
+	if ev.Job.Gated() || !ev.State.Live() {
+		select {
+		case s.queued <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -234,6 +256,10 @@ func (c Cluster) check() error {
 		return errors.New("max-lateness, lease and the timeouts must be positive")
 	case c.Retry < 0:
 		return fmt.Errorf("retry %d: must not be negative", c.Retry)
+	case c.WindowPolicy != "" && c.WindowPolicy != WindowSkip && c.WindowPolicy != WindowWait:
+		return fmt.Errorf("window policy %q: want %q or %q", c.WindowPolicy, WindowSkip, WindowWait)
+	case c.MaxBackups < 0 || c.Splay < 0:
+		return errors.New("the number of backups at a time and the splay must not be negative")
 	}
 	for _, srv := range c.BackupServers {
 		if !slices.Contains(c.Servers, srv) {

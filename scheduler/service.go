@@ -83,6 +83,10 @@ func (s *Scheduler) refuse(r micro.Request, message string) {
 // next lists every schedule of the configuration, by cluster and task.
 func (s *Scheduler) next(ctx context.Context) (bus.NextReply, error) {
 	rep := bus.NextReply{Schedules: []bus.ScheduleInfo{}}
+	closures, err := s.control.Closures(ctx)
+	if err != nil {
+		return rep, err
+	}
 	for _, p := range s.setup.Load().plans {
 		if p.parted {
 			continue
@@ -91,7 +95,11 @@ func (s *Scheduler) next(ctx context.Context) (bus.NextReply, error) {
 		if err != nil && !errors.Is(err, bus.ErrNotFound) {
 			return rep, fmt.Errorf("read the ledger of %s/%s: %w", p.cluster, p.task, err)
 		}
-		rep.Schedules = append(rep.Schedules, p.info(last.Cursor, s.now()))
+		info := p.info(last.Cursor, s.now())
+		if c, ok := s.cluster(p.cluster); ok {
+			c.tellClosed(&info, closures, s.now())
+		}
+		rep.Schedules = append(rep.Schedules, info)
 	}
 	slices.SortFunc(rep.Schedules, func(a, b bus.ScheduleInfo) int {
 		return strings.Compare(a.Cluster+"\x00"+a.Task, b.Cluster+"\x00"+b.Task)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"drydock/bus"
@@ -61,6 +62,7 @@ func (s *Scheduler) runSweeper(ctx context.Context) error {
 func (s *Scheduler) sweep(ctx context.Context, now time.Time) error {
 	var errs []error
 	live := map[string]bool{}
+	closures := sync.OnceValues(func() (store.Closures, error) { return s.control.Closures(ctx) })
 	for _, j := range s.view.Select(func(j job.Job) bool { return j.State.Live() || retriable(j.State) }) {
 		if j.State.Live() {
 			live[j.Run()] = true
@@ -72,6 +74,13 @@ func (s *Scheduler) sweep(ctx context.Context, now time.Time) error {
 		ch, due := retry(j, c, now)
 		if j.State.Live() {
 			ch, due = overdue(j, c, s.signs.of(j, now), now)
+		} else if due {
+			var shut store.Closures
+			var err error
+			if shut, err = closures(); err != nil {
+				return errors.Join(append(errs, err)...)
+			}
+			ch, due = c.regate(j, ch, shut, now)
 		}
 		if due {
 			errs = append(errs, s.changeUnlessMoved(ctx, j, ch))
@@ -97,8 +106,8 @@ func (s *Scheduler) changeUnlessMoved(ctx context.Context, j job.Job, ch store.C
 func overdue(j job.Job, c Cluster, g sign, now time.Time) (store.Change, bool) {
 	silent := now.Sub(g.last)
 	switch {
-	case j.Held():
-		// It waits for a job that has a lease of its own.
+	case j.Held(), j.Gated():
+		// It waits for a job that has a lease of its own, or for a gate that opens by itself or by a person's word.
 	case j.State == job.Queued || j.State == job.Available:
 		// From the start of the attempt: what is offered, claimed and released in turn is not being run either.
 		since := g.first

@@ -56,12 +56,21 @@ func (l *Ledger) Update(ctx context.Context, cluster, task string, decide func(l
 // RunNow records a request by hand; the schedulers start its jobs. The ids of those jobs are [job.NewID] of the
 // returned tick's Due and ID.
 func (l *Ledger) RunNow(ctx context.Context, cluster, task string, servers []job.Server, by string) (bus.Tick, error) {
+	return l.run(ctx, cluster, task, servers, job.Trigger{Kind: job.Manual, By: by}, "asked for by "+by)
+}
+
+// RunForced is [Ledger.RunNow] for somebody who knows of the hold or the blackout.
+func (l *Ledger) RunForced(ctx context.Context, cluster, task string, servers []job.Server, by string) (bus.Tick, error) {
+	return l.run(ctx, cluster, task, servers, job.Trigger{Kind: job.Manual, By: by, Force: true}, "forced by "+by)
+}
+
+func (l *Ledger) run(ctx context.Context, cluster, task string, servers []job.Server, by job.Trigger, reason string) (bus.Tick, error) {
 	now := time.Now().UTC().Truncate(time.Millisecond)
 	id := bus.NewMessageID() // one for all tries: should an earlier one have been written after all, the stream knows it
 	t, _, _, err := l.Update(ctx, cluster, task, func(bus.Tick) (bus.Tick, bool) {
 		return bus.Tick{
 			Outcome: bus.Fired, ID: id, Due: now, Servers: servers,
-			Trigger: job.Trigger{Kind: job.Manual, By: by}, Reason: "asked for by " + by,
+			Trigger: by, Reason: reason,
 		}, true
 	})
 	return t, err

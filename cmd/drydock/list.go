@@ -126,7 +126,7 @@ func (c *cli) nextCmd() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return c.print(cmd.OutOrStdout(), reply.Schedules, []string{"CLUSTER", "TASK", "NEXT", "IN", "SPEC", "ZONE", "SERVERS"}, scheduleRows(reply.Schedules))
+				return c.print(cmd.OutOrStdout(), reply.Schedules, []string{"CLUSTER", "TASK", "NEXT", "IN", "SPEC", "ZONE", "SERVERS", "WINDOW"}, scheduleRows(reply.Schedules))
 			})
 		},
 	}
@@ -140,7 +140,7 @@ func scheduleRows(list []bus.ScheduleInfo) (rows [][]string) {
 		if s.Enabled && len(s.Next) > 0 {
 			next, in = clock(s.Next[0]), time.Until(s.Next[0]).Round(time.Second).String()
 		}
-		rows = append(rows, []string{s.Cluster, s.Task, next, in, s.Spec, s.Zone, fmt.Sprint(len(s.Servers))})
+		rows = append(rows, []string{s.Cluster, s.Task, next, in, s.Spec, s.Zone, fmt.Sprint(len(s.Servers)), windowState(s)})
 	}
 	return rows
 }

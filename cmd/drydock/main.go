@@ -73,7 +73,8 @@ func newRoot() *cobra.Command {
 		}
 	}
 	add("server", c.serveCmd(), c.checkCmd(), c.scriptCmd(), demoCmd())
-	add("operate", c.jobsCmd(), c.runCmd(), c.tailCmd(), c.cancelCmd(), c.nextCmd(), c.ticksCmd(), c.backupsCmd(), c.alertsCmd(), c.replayCmd(), c.natsCmd())
+	add("operate", c.jobsCmd(), c.runCmd(), c.tailCmd(), c.cancelCmd(), c.nextCmd(), c.ticksCmd(), c.holdCmd(), c.unholdCmd(), c.blackoutCmd(),
+		c.backupsCmd(), c.alertsCmd(), c.replayCmd(), c.natsCmd())
 	root.AddCommand(&cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), "drydock", version) },

@@ -22,7 +22,7 @@ import (
 
 func (c *cli) runCmd() *cobra.Command {
 	var server string
-	var wait bool
+	var wait, force bool
 	cmd := &cobra.Command{
 		Use:   "run CLUSTER TASK",
 		Short: "Run a task now, on one server or on all that its schedule targets",
@@ -33,17 +33,18 @@ func (c *cli) runCmd() *cobra.Command {
 				return err
 			}
 			defer conn.NC.Close()
-			return c.runNow(cmd.Context(), cmd.OutOrStdout(), cfg, conn, runRequest{args[0], args[1], server, wait})
+			return c.runNow(cmd.Context(), cmd.OutOrStdout(), cfg, conn, runRequest{args[0], args[1], server, wait, force})
 		},
 	}
 	cmd.Flags().StringVar(&server, "server", "", "only on this server, HOST:PORT")
+	cmd.Flags().BoolVar(&force, "force", false, "although the cluster is on hold or blacked out")
 	cmd.Flags().BoolVarP(&wait, "wait", "w", false, "wait for the end; exit status 0 only if every job reached success")
 	return cmd
 }
 
 type runRequest struct {
 	cluster, task, server string
-	wait                  bool
+	wait, force           bool
 }
 
 func (c *cli) runNow(ctx context.Context, w io.Writer, cfg *config.Config, conn *bus.Conn, r runRequest) error {
@@ -51,7 +52,13 @@ func (c *cli) runNow(ctx context.Context, w io.Writer, cfg *config.Config, conn 
 	if err != nil {
 		return err
 	}
-	tick, err := store.NewLedger(conn, cliActor()).RunNow(ctx, r.cluster, r.task, servers, strings.TrimPrefix(cliActor(), "cli:"))
+	run := store.NewLedger(conn, cliActor()).RunNow
+	if r.force {
+		run = store.NewLedger(conn, cliActor()).RunForced
+	} else if err := refuseClosed(ctx, conn, r.cluster); err != nil {
+		return err
+	}
+	tick, err := run(ctx, r.cluster, r.task, servers, operator())
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ const (
 	Restore     = "db-restore"     // start and cancel reseeds and flashbacks
 	Logs        = "db-logs"        // start and cancel the collection of logs
 	Maintenance = "db-maintenance" // start and cancel work on tables, stop and start servers
+	Hold        = "cluster-hold"   // set and lift holds and blackouts, and run a task in spite of one
 )
 
 // SystemUser is the user that secret-login provisions (maintenance.txt section 6.1.7.1).

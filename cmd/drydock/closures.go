@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"drydock/bus"
+	"drydock/config"
+	"drydock/store"
+)
+
+// operator is the name of who calls, as holds and ticks show it.
+func operator() string { return strings.TrimPrefix(cliActor(), "cli:") }
+
+// scope is the cluster that a command names, "" for the whole fleet.
+func scope(cfg *config.Config, args []string) (string, error) {
+	if len(args) == 0 {
+		return "", nil
+	}
+	if _, ok := cfg.Cluster(args[0]); !ok {
+		return "", fmt.Errorf("no cluster %q in %s", args[0], cfg.File)
+	}
+	return args[0], nil
+}
+
+// withControl runs f with the holds and blackouts of the running drydock and the cluster that args name.
+func (c *cli) withControl(ctx context.Context, args []string, f func(ctx context.Context, control *store.Control, cluster string) error) error {
+	cfg, conn, err := c.dial()
+	if err != nil {
+		return err
+	}
+	defer conn.NC.Close()
+	cluster, err := scope(cfg, args)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	return f(ctx, store.NewControl(conn), cluster)
+}
+
+func (c *cli) holdCmd() *cobra.Command {
+	var reason string
+	cmd := &cobra.Command{
+		Use:   "hold [CLUSTER]",
+		Short: "Let no job begin on a cluster, or on the whole fleet, until unhold; what runs goes on",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.withControl(cmd.Context(), args, func(ctx context.Context, control *store.Control, cluster string) error {
+				h, err := control.SetHold(ctx, store.Hold{Cluster: cluster, Reason: reason, By: operator()})
+				if err == nil {
+					fmt.Fprintln(cmd.OutOrStdout(), h)
+				}
+				return err
+			})
+		},
+	}
+	cmd.Flags().StringVarP(&reason, "reason", "r", "", "why, for everybody who wonders")
+	return cmd
+}
+
+func (c *cli) unholdCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "unhold [CLUSTER]",
+		Short: "Lift the hold of a cluster, or of the whole fleet",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.withControl(cmd.Context(), args, func(ctx context.Context, control *store.Control, cluster string) error {
+				h, err := control.LiftHold(ctx, cluster)
+				if err == nil {
+					fmt.Fprintln(cmd.OutOrStdout(), "lifted:", h)
+				}
+				return err
+			})
+		},
+	}
+}
+
+func (c *cli) blackoutCmd() *cobra.Command {
+	cmd := &cobra.Command{Use: "blackout", Short: "Times in which no job may begin, and what is on hold"}
+	cmd.AddCommand(c.blackoutAddCmd(), c.blackoutListCmd(), c.blackoutRemoveCmd())
+	return cmd
+}
+
+func (c *cli) blackoutAddCmd() *cobra.Command {
+	var from, to, reason string
+	var lasts time.Duration
+	cmd := &cobra.Command{
+		Use:   "add [CLUSTER]",
+		Short: "Add one, for a cluster or the whole fleet",
+		Example: `  drydock blackout add prod --from "2026-12-24 18:00" --to "2026-12-27 06:00" --reason "Christmas freeze"` + "\n" +
+			`  drydock blackout add --for 2h --reason "network change"`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			b := store.Blackout{From: time.Now(), Reason: reason, By: operator()}
+			var err error
+			if from != "" {
+				if b.From, err = parseTime(from); err != nil {
+					return err
+				}
+			}
+			switch {
+			case (to == "") == (lasts == 0):
+				return fmt.Errorf("give either --to or --for")
+			case to == "":
+				b.To = b.From.Add(lasts)
+			default:
+				if b.To, err = parseTime(to); err != nil {
+					return err
+				}
+			}
+			return c.withControl(cmd.Context(), args, func(ctx context.Context, control *store.Control, cluster string) error {
+				b.Cluster = cluster
+				added, err := control.AddBlackout(ctx, b)
+				if err == nil {
+					fmt.Fprintf(cmd.OutOrStdout(), "%s  %s\n", added.ID, added)
+				}
+				return err
+			})
+		},
+	}
+	cmd.Flags().StringVar(&from, "from", "", "`TIME` of its beginning, as in 2026-12-24T18:00:00Z or, in local time, \"2026-12-24 18:00\" (now)")
+	cmd.Flags().StringVar(&to, "to", "", "`TIME` of its end")
+	cmd.Flags().DurationVar(&lasts, "for", 0, "how long it lasts, instead of --to")
+	cmd.Flags().StringVarP(&reason, "reason", "r", "", "why, for everybody who wonders")
+	return cmd
+}
+
+// parseTime reads a time with its zone, or one of this machine's zone.
+func parseTime(text string) (time.Time, error) {
+	if t, err := time.Parse(time.RFC3339, text); err == nil {
+		return t, nil
+	}
+	for _, layout := range []string{"2006-01-02 15:04:05", "2006-01-02 15:04", "2006-01-02"} {
+		if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf(`%q is no time; write it as in 2026-12-24T18:00:00Z or "2026-12-24 18:00"`, text)
+}
+
+func (c *cli) blackoutListCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "ls",
+		Short: "List holds and blackouts, those that ended in the last week included",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.withControl(cmd.Context(), nil, func(ctx context.Context, control *store.Control, _ string) error {
+				all, err := control.Closures(ctx)
+				if err != nil {
+					return err
+				}
+				return c.print(cmd.OutOrStdout(), all, []string{"WHAT", "CLUSTER", "FROM", "TO", "NOW", "BY", "REASON", "ID"}, closureRows(all, time.Now()))
+			})
+		},
+	}
+	c.outputFlag(cmd)
+	return cmd
+}
+
+func closureRows(all store.Closures, now time.Time) (rows [][]string) {
+	of := func(cluster string) string {
+		if cluster == "" {
+			return "(all)"
+		}
+		return cluster
+	}
+	for _, h := range all.Holds {
+		rows = append(rows, []string{"hold", of(h.Cluster), clock(h.Since), "unhold", "closed", h.By, h.Reason, "-"})
+	}
+	for _, b := range all.Blackouts {
+		state := "closed"
+		switch {
+		case now.Before(b.From):
+			state = "to come"
+		case !now.Before(b.To):
+			state = "over"
+		}
+		rows = append(rows, []string{"blackout", of(b.Cluster), clock(b.From), clock(b.To), state, b.By, b.Reason, b.ID})
+	}
+	return rows
+}
+
+func (c *cli) blackoutRemoveCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "rm ID",
+		Short: "End or call off a blackout",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.withControl(cmd.Context(), nil, func(ctx context.Context, control *store.Control, _ string) error {
+				b, err := control.RemoveBlackout(ctx, args[0])
+				if err == nil {
+					fmt.Fprintln(cmd.OutOrStdout(), "removed:", b)
+				}
+				return err
+			})
+		},
+	}
+}
+
+// refuseClosed says that a cluster is on hold or blacked out.
+func refuseClosed(ctx context.Context, conn *bus.Conn, cluster string) error {
+	all, err := store.NewControl(conn).Closures(ctx)
+	if err != nil {
+		return err
+	}
+	if why, shut := all.Shut(cluster, time.Now()); shut {
+		return fmt.Errorf("%s; --force runs it anyway", why)
+	}
+	return nil
+}
+
+// windowState says for `drydock next` whether the schedule's cluster is open, and what becomes of the next tick.
+func windowState(s bus.ScheduleInfo) string {
+	switch {
+	case !s.Enabled:
+		return "-"
+	case s.Closed != "" && len(s.Outside) > 0 && s.Outside[0].Equal(s.Next[0]):
+		return "next tick outside: " + s.Policy + "; " + short(s.Closed, 70)
+	case s.Closed != "":
+		return "closed now: " + short(s.Closed, 80)
+	case len(s.Outside) > 0 && s.Outside[0].Equal(s.Next[0]):
+		return "open, next tick outside: " + s.Policy
+	case s.Windows != "":
+		return "open"
+	}
+	return "always"
+}
