@@ -15,6 +15,7 @@ import (
 	"drydock/job"
 	"drydock/receiver"
 	"drydock/scheduler"
+	"drydock/scheduler/local"
 	"drydock/store"
 )
 
@@ -35,6 +36,9 @@ func schedules(c config.Cluster) []scheduler.Schedule {
 	}
 	out := []scheduler.Schedule{
 		entry("optimize", "scheduler-db-servers-optimize", c.Optimize),
+		entry("analyze", "scheduler-db-servers-analyze", c.Analyze),
+		entry("logstablerotate", "scheduler-db-servers-logs-table-rotate", c.LogsTableRotate),
+		entry("schemamonitor", "scheduler-db-servers-schema-monitor", c.SchemaMonitor),
 	}
 	for _, tool := range []string{"mariabackup", "xtrabackup"} {
 		e := entry(tool, "scheduler-db-servers-physical-backup", c.PhysicalBackup)
@@ -63,7 +67,7 @@ func schedulerConfig(cfg *config.Config, name string, log *slog.Logger) schedule
 			Name: c.Name, Servers: Servers(c.Servers), BackupServers: backupServers(c), Mode: job.Mode(c.JobsMode),
 			Zone: c.Timezone, CatchUp: c.CatchUp, MaxLateness: c.MaxLateness, Schedules: schedules(c),
 			Lease: c.Lease, PickupTimeout: c.PickupTimeout, ClaimTimeout: c.ClaimTimeout, CheckTimeout: c.CheckTimeout,
-			Retry: c.Retry,
+			Retry: c.Retry, ExecRemote: c.ExecRemote,
 		})
 	}
 	return out
@@ -78,7 +82,33 @@ func (p *process) newScheduler(context.Context) (func(context.Context) error, er
 	}
 	p.scheduler = s
 	p.life.start("projection", store.NewProjector(p.conn, p.Log.With("component", "projection")).Run)
-	return s.Run, nil
+	docs := store.NewDocs(p.conn)
+	facts := local.NewFacts(factsConfig(p.Config, p.Log), docs)
+	runner := local.New(localConfig(p.Config, cfg.Actor, p.Log), p.conn, jobs, p.view, docs, facts)
+	return func(ctx context.Context) error {
+		return together(ctx, s.Run, func(ctx context.Context) error { return together(ctx, runner.Run, facts.Run) })
+	}, nil
+}
+
+func factsConfig(cfg *config.Config, log *slog.Logger) local.FactsConfig {
+	out := local.FactsConfig{Ticker: cfg.Global.Ticker, Log: log.With("component", "facts")}
+	for _, c := range cfg.Clusters {
+		for _, s := range Servers(c.Servers) {
+			out.Servers = append(out.Servers, local.Login{Cluster: c.Name, Server: s, User: c.User, Password: c.Password.Reveal()})
+		}
+	}
+	return out
+}
+
+func localConfig(cfg *config.Config, actor string, log *slog.Logger) local.Config {
+	out := local.Config{Actor: actor, Ticker: cfg.Global.Ticker, Log: log.With("component", "local")}
+	for _, c := range cfg.Clusters {
+		out.Clusters = append(out.Clusters, local.Cluster{
+			Name: c.Name, Servers: Servers(c.Servers), User: c.User, Password: c.Password.Reveal(), Lease: c.Lease,
+			MaxLag: c.MaxLag, MaxLoad: c.MaxLoad, LockTimeout: c.LockTimeout, LogsTableKeep: c.LogsTableKeep,
+		})
+	}
+	return out
 }
 
 // graphitePort belongs to Graphite in this ecosystem (wire.md section 6).
@@ -210,10 +240,11 @@ func needRestart(old, fresh *config.Config) (changed []string) {
 			continue
 		}
 		serves := func(c config.Cluster) any {
-			return []any{c.Servers, c.User, c.Password, c.AcceptSecret, c.JobsMode, c.JobsLogLevel, c.LogBatchSize, c.ReceiverPorts, c.Compress, c.BackupHash}
+			return []any{c.Servers, c.User, c.Password, c.AcceptSecret, c.JobsMode, c.JobsLogLevel, c.LogBatchSize, c.ReceiverPorts, c.Compress, c.BackupHash,
+				c.MaxLag, c.MaxLoad, c.LockTimeout, c.LogsTableKeep}
 		}
 		if !reflect.DeepEqual(serves(was), serves(c)) {
-			changed = append(changed, "servers, credentials, mode or backup form of cluster "+c.Name)
+			changed = append(changed, "servers, credentials, mode, backup form or maintenance limits of cluster "+c.Name)
 		}
 	}
 	return changed

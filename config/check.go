@@ -136,6 +136,9 @@ func (l *loader) checkSchedules(c Cluster, s *section) {
 		{"scheduler-db-servers-logs", c.Logs},
 		{"scheduler-db-servers-physical-backup", c.PhysicalBackup},
 		{"scheduler-db-servers-optimize", c.Optimize},
+		{"scheduler-db-servers-analyze", c.Analyze},
+		{"scheduler-db-servers-logs-table-rotate", c.LogsTableRotate},
+		{"scheduler-db-servers-schema-monitor", c.SchemaMonitor},
 	} {
 		if !t.Enabled {
 			continue

@@ -136,7 +136,7 @@ func (s *Scheduler) start(ctx context.Context, m bus.Meta, t bus.Tick, c Cluster
 			span(age), span(c.MaxLateness)), nil
 	}
 	j, err := s.jobs.Create(ctx, job.Job{
-		State: job.Queued, ID: job.NewID(t.Due, t.ID, key), Cluster: t.Cluster, Server: srv, Task: t.Task, Mode: c.Mode,
+		State: job.Queued, ID: job.NewID(t.Due, t.ID, key), Cluster: t.Cluster, Server: srv, Task: t.Task, Mode: c.mode(t.Task),
 		Trigger: t.Trigger, Due: t.Due, Tick: t.ID, Seen: m.Seq,
 	}, startReason(t, c))
 	switch {
