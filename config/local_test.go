@@ -9,9 +9,9 @@ import (
 func TestUnsetExecRemoteIsNotTheSameAsNamingNone(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string][]string{
-		"": nil,
-		`scheduler-jobs-exec-remote = ""`:                   nil, // as replication-manager writes its own default
-		`scheduler-jobs-exec-remote = "none"`:               {},
+		"":                                    nil,
+		`scheduler-jobs-exec-remote = ""`:     nil, // as replication-manager writes its own default
+		`scheduler-jobs-exec-remote = "none"`: {},
 		`scheduler-jobs-exec-remote = "mysqldump,optimize"`: {"mysqldump", "optimize"},
 		`scheduler-jobs-exec-remote = ["mariabackup"]`:      {"mariabackup"},
 	} {
