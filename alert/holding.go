@@ -173,9 +173,9 @@ func (h *holding) port(j *job.Job, about bus.Alert) {
 	reason := waitsFor(j, h.Now)
 	about.Server, about.Text = job.Server{}, fmt.Sprintf("%s of %s waits: %s", j.Task, j.Server, reason)
 	switch {
-	case strings.HasPrefix(reason, job.NoPortReason):
+	case strings.HasPrefix(reason, job.ReasonNoPort):
 		h.hold(poolExhausted, about)
-	case strings.HasPrefix(reason, job.NoReceiverReason):
+	case strings.HasPrefix(reason, job.ReasonNoReceiver):
 		h.hold(noReceiver, about)
 	}
 }

@@ -37,7 +37,7 @@ func slotOf(task string, s job.State, reason string) Slot {
 func offeredAgain(ago time.Duration) func(*Slot) {
 	return func(s *Slot) {
 		s.Job.Steps = []job.Step{
-			{State: job.Queued, Event: job.Withdraw, Time: noon.Add(-ago), Reason: job.NoPortReason}, {State: job.Available, Event: job.Offer},
+			{State: job.Queued, Event: job.Withdraw, Time: noon.Add(-ago), Reason: job.ReasonNoPort}, {State: job.Available, Event: job.Offer},
 		}
 	}
 }
@@ -81,13 +81,13 @@ func TestWhatHoldsFollowsFromTheSnapshotAlone(t *testing.T) {
 		"a cancel makes none good":     {[]Slot{slotOf("errorlog", job.Canceled, "").with(func(s *Slot) { s.Last = bad })}, nil, server + "DOCK0101-errorlog"},
 		"nor does the next run":        {[]Slot{slotOf("errorlog", job.Processing, "").with(func(s *Slot) { s.Last = bad })}, nil, server + "DOCK0101-errorlog"},
 		"drydock's disk is full":       {[]Slot{slotOf("errorlog", job.Halted, "write backup: no space left on device")}, nil, server + "DOCK0101-errorlog " + server + "WARN0100"},
-		"no port":                      {[]Slot{slotOf("errorlog", job.Queued, job.NoPortReason)}, nil, "_.DOCK0301"},
-		"no port once":                 {[]Slot{slotOf("errorlog", job.Queued, job.NoPortReason), slotOf("slowquery", job.Queued, job.NoPortReason)}, nil, "_.DOCK0301"},
+		"no port":                      {[]Slot{slotOf("errorlog", job.Queued, job.ReasonNoPort)}, nil, "_.DOCK0301"},
+		"no port once":                 {[]Slot{slotOf("errorlog", job.Queued, job.ReasonNoPort), slotOf("slowquery", job.Queued, job.ReasonNoPort)}, nil, "_.DOCK0301"},
 		"no port, offered again":       {[]Slot{slotOf("errorlog", job.Available, "").with(offeredAgain(time.Minute))}, nil, "_.DOCK0301"},
 		"offered long ago":             {[]Slot{slotOf("errorlog", job.Available, "").with(offeredAgain(3 * time.Minute))}, nil, ""},
 		"taken at last":                {[]Slot{slotOf("errorlog", job.Claimed, "").with(offeredAgain(time.Minute))}, nil, ""},
-		"a port came":                  {[]Slot{slotOf("errorlog", job.Available, job.NoPortReason)}, nil, ""},
-		"no receiver":                  {[]Slot{slotOf("errorlog", job.Queued, job.NoReceiverReason)}, nil, "_.DOCK0302"},
+		"a port came":                  {[]Slot{slotOf("errorlog", job.Available, job.ReasonNoPort)}, nil, ""},
+		"no receiver":                  {[]Slot{slotOf("errorlog", job.Queued, job.ReasonNoReceiver)}, nil, "_.DOCK0302"},
 		"silence":                      {[]Slot{slotOf("errorlog", job.Processing, "").with(func(s *Slot) { s.Sign = noon.Add(-6 * time.Minute) })}, nil, server + "DOCK0102-errorlog"},
 		"a pause":                      {[]Slot{slotOf("errorlog", job.Processing, "").with(func(s *Slot) { s.Sign = noon.Add(-5 * time.Minute) })}, nil, ""},
 		"silence before it began":      {[]Slot{slotOf("errorlog", job.Available, "").with(func(s *Slot) { s.Sign = noon.Add(-6 * time.Minute) })}, nil, ""},

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"sync"
 
 	"drydock/alert"
 	"drydock/config"
@@ -16,6 +17,7 @@ import (
 	"drydock/job"
 	"drydock/receiver"
 	"drydock/scheduler"
+	"drydock/scheduler/local"
 	"drydock/store"
 )
 
@@ -36,6 +38,9 @@ func schedules(c config.Cluster) []scheduler.Schedule {
 	}
 	out := []scheduler.Schedule{
 		entry("optimize", "scheduler-db-servers-optimize", c.Optimize),
+		entry("analyze", "scheduler-db-servers-analyze", c.Analyze),
+		entry("logstablerotate", "scheduler-db-servers-logs-table-rotate", c.LogsTableRotate),
+		entry("schemamonitor", "scheduler-db-servers-schema-monitor", c.SchemaMonitor),
 	}
 	for _, tool := range []string{"mariabackup", "xtrabackup"} {
 		e := entry(tool, "scheduler-db-servers-physical-backup", c.PhysicalBackup)
@@ -65,6 +70,7 @@ func schedulerConfig(cfg *config.Config, name string, log *slog.Logger) schedule
 			Zone: c.Timezone, CatchUp: c.CatchUp, MaxLateness: c.MaxLateness, Schedules: schedules(c),
 			Lease: c.Lease, PickupTimeout: c.PickupTimeout, ClaimTimeout: c.ClaimTimeout, CheckTimeout: c.CheckTimeout,
 			Retry: c.Retry, Windows: c.Windows, WindowPolicy: c.WindowPolicy, MaxBackups: c.MaxBackups, Splay: c.Splay,
+			ExecRemote: c.ExecRemote,
 		})
 	}
 	return out
@@ -82,7 +88,33 @@ func (p *process) newScheduler(context.Context) (func(context.Context) error, er
 		return nil, err
 	}
 	p.life.start("projection", store.NewProjector(p.conn, p.Log.With("component", "projection")).Run)
-	return func(ctx context.Context) error { return together(ctx, s.Run, p.ssh.Run) }, nil
+	docs := store.NewDocs(p.conn)
+	facts := local.NewFacts(factsConfig(p.Config, p.Log), docs)
+	runner := local.New(localConfig(p.Config, cfg.Actor, p.Log), p.conn, jobs, p.view, docs, facts)
+	return func(ctx context.Context) error {
+		return together(ctx, s.Run, p.ssh.Run, runner.Run, facts.Run)
+	}, nil
+}
+
+func factsConfig(cfg *config.Config, log *slog.Logger) local.FactsConfig {
+	out := local.FactsConfig{Ticker: cfg.Global.Ticker, Log: log.With("component", "facts")}
+	for _, c := range cfg.Clusters {
+		for _, s := range Servers(c.Servers) {
+			out.Servers = append(out.Servers, local.Login{Cluster: c.Name, Server: s, User: c.User, Password: c.Password.Reveal()})
+		}
+	}
+	return out
+}
+
+func localConfig(cfg *config.Config, actor string, log *slog.Logger) local.Config {
+	out := local.Config{Actor: actor, Ticker: cfg.Global.Ticker, Log: log.With("component", "local")}
+	for _, c := range cfg.Clusters {
+		out.Clusters = append(out.Clusters, local.Cluster{
+			Name: c.Name, Servers: Servers(c.Servers), User: c.User, Password: c.Password.Reveal(), Lease: c.Lease,
+			MaxLag: c.MaxLag, MaxLoad: c.MaxLoad, LockTimeout: c.LockTimeout, LogsTableKeep: c.LogsTableKeep,
+		})
+	}
+	return out
 }
 
 // graphitePort belongs to Graphite in this ecosystem (wire.md section 6).
@@ -208,18 +240,20 @@ func (p *process) newAlert(context.Context) (func(context.Context) error, error)
 	return e.Run, nil
 }
 
-// together runs both until ctx ends or one of them fails, and waits for both.
-func together(ctx context.Context, a, b func(context.Context) error) error {
+// together runs all of them until ctx ends or one fails, and waits for every one.
+func together(ctx context.Context, runs ...func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	ended := make(chan error, 1)
-	go func() {
-		defer cancel()
-		ended <- a(ctx)
-	}()
-	err := b(ctx)
-	cancel()
-	return errors.Join(err, <-ended)
+	errs := make([]error, len(runs))
+	var wg sync.WaitGroup
+	for i, run := range runs {
+		wg.Go(func() {
+			defer cancel()
+			errs[i] = run(ctx)
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // needRestart names what changed between two configurations beside the schedules.
@@ -234,10 +268,11 @@ func needRestart(old, fresh *config.Config) (changed []string) {
 			continue
 		}
 		serves := func(c config.Cluster) any {
-			return []any{c.Servers, c.User, c.Password, c.AcceptSecret, c.JobsMode, c.JobsLogLevel, c.LogBatchSize, c.ReceiverPorts, c.Compress, c.BackupHash}
+			return []any{c.Servers, c.User, c.Password, c.AcceptSecret, c.JobsMode, c.JobsLogLevel, c.LogBatchSize, c.ReceiverPorts, c.Compress, c.BackupHash,
+				c.MaxLag, c.MaxLoad, c.LockTimeout, c.LogsTableKeep}
 		}
 		if !reflect.DeepEqual(serves(was), serves(c)) {
-			changed = append(changed, "servers, credentials, mode or backup form of cluster "+c.Name)
+			changed = append(changed, "servers, credentials, mode, backup form or maintenance limits of cluster "+c.Name)
 		}
 	}
 	return changed

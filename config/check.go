@@ -138,6 +138,9 @@ func (l *loader) checkSchedules(c Cluster, s *section) {
 		{"scheduler-db-servers-physical-backup", c.PhysicalBackup},
 		{"scheduler-db-servers-optimize", c.Optimize},
 		{"scheduler-jobs-ssh", c.SSH.Schedule},
+		{"scheduler-db-servers-analyze", c.Analyze},
+		{"scheduler-db-servers-logs-table-rotate", c.LogsTableRotate},
+		{"scheduler-db-servers-schema-monitor", c.SchemaMonitor},
 	} {
 		if !t.Enabled {
 			continue

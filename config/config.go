@@ -161,6 +161,16 @@ type Cluster struct {
 	PhysicalBackup Schedule // scheduler-db-servers-physical-backup and -cron
 	Optimize       Schedule // scheduler-db-servers-optimize and -cron
 
+	Analyze         Schedule // scheduler-db-servers-analyze and -cron
+	LogsTableRotate Schedule // scheduler-db-servers-logs-table-rotate and -cron
+	SchemaMonitor   Schedule // scheduler-db-servers-schema-monitor and -cron
+
+	ExecRemote    []string      // scheduler-jobs-exec-remote, nil = unset; empty and not nil = none
+	LogsTableKeep int           // scheduler-db-servers-logs-table-keep, 0 = truncate
+	MaxLag        time.Duration // maintenance-max-lag, 0 = no limit
+	MaxLoad       int           // maintenance-max-load, threads; 0 = no limit
+	LockTimeout   time.Duration // maintenance-lock-timeout
+
 	JobsMode      string        // scheduler-jobs-mode: "sql" or "api"
 	Lease         time.Duration // scheduler-jobs-lease
 	PickupTimeout time.Duration // scheduler-jobs-pickup-timeout

@@ -8,21 +8,17 @@ import (
 // later are the switches of maintenance.txt that a later version will have. Off they do no harm; on they are an
 // error, because a schedule that never runs without a word is worse than a refused start.
 var later = map[string]string{
-	"scheduler-db-servers-logical-backup":    "logical backups",
-	"scheduler-db-servers-analyze":           "the scheduled ANALYZE TABLE",
-	"scheduler-db-servers-logs-table-rotate": "the rotation of log tables",
-	"scheduler-rolling-restart":              "the rolling restart",
-	"scheduler-rolling-reprov":               "the rolling reprovisioning",
-	"scheduler-db-servers-receiver-use-ssl":  "TLS on the stream ports",
-	"backup-restic":                          "the restic archive",
+	"scheduler-db-servers-logical-backup":   "logical backups",
+	"scheduler-rolling-restart":             "the rolling restart",
+	"scheduler-rolling-reprov":              "the rolling reprovisioning",
+	"scheduler-db-servers-receiver-use-ssl": "TLS on the stream ports",
+	"backup-restic":                         "the restic archive",
 }
 
 // laterSettings belong to those switches and mean nothing without them: names, or prefixes ending in "-".
 var laterSettings = []string{
-	"scheduler-db-servers-logical-backup-cron", "scheduler-db-servers-analyze-cron",
-	"scheduler-db-servers-logs-table-rotate-cron", "scheduler-db-servers-logs-table-keep",
-	"scheduler-rolling-restart-cron", "scheduler-rolling-reprov-cron",
-	"scheduler-jobs-exec-remote", "backup-restic-", "onpremise-ssh-start-",
+	"scheduler-db-servers-logical-backup-cron", "scheduler-rolling-restart-cron", "scheduler-rolling-reprov-cron",
+	"backup-restic-", "onpremise-ssh-start-",
 }
 
 // foreign are keys of replication-manager that drydock has no use for: names, or prefixes ending in "-". They are

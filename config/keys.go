@@ -143,6 +143,9 @@ func clusterKeys(c *Cluster) []key {
 	t.group = "SSH"
 	sshKeys(t, &c.SSH)
 
+	t.group = "Tasks over SQL"
+	localKeys(t, c)
+
 	t.group = "Backups"
 	t.enum("backup-physical-type", &c.BackupType, "mariabackup", []string{"mariabackup", "xtrabackup"}, "Tool of the physical backup.")
 	t.enum("compress-backups", &c.Compress, "none", []string{"none", "gzip", "zstd"},
@@ -175,6 +178,26 @@ func scheduleKeys(t *table, c *Cluster) {
 		[]string{"errorlog", "slowquery", "auditlog", "sqlerrorlog"}, "Which logs scheduler-db-servers-logs fetches.")
 	t.schedule("scheduler-db-servers-physical-backup", &c.PhysicalBackup, "0 0 1 * * *", "Take a physical backup.")
 	t.schedule("scheduler-db-servers-optimize", &c.Optimize, "0 0 3 * * 0", "Optimize the tables of every server.")
+	t.schedule("scheduler-db-servers-analyze", &c.Analyze, "0 0 4 * * 0", "Analyze the tables of every server.")
+	t.schedule("scheduler-db-servers-logs-table-rotate", &c.LogsTableRotate, "0 0 */6 * * *",
+		"Rotate mysql.general_log and mysql.slow_log of every server.")
+	t.schedule("scheduler-db-servers-schema-monitor", &c.SchemaMonitor, "0 0 5 * * *",
+		"Read which tables every server has, and report what changed.")
+}
+
+// localKeys adds what concerns the tasks that drydock does itself.
+func localKeys(t *table, c *Cluster) {
+	t.execRemote("scheduler-jobs-exec-remote", &c.ExecRemote,
+		"Tasks that the script runs, out of those that either it or drydock can do; drydock does the others. "+
+			"Empty: each where it runs by default (optimize: script). Tasks that only one of them can do stay there, named or not.")
+	t.number("scheduler-db-servers-logs-table-keep", &c.LogsTableKeep, 12, bounds[int]{min: 0, max: 999}, "0 to 999, 0 = truncate",
+		"Rotated copies of each log table that are kept.")
+	t.duration("maintenance-max-lag", &c.MaxLag, 30*time.Second, bounds[time.Duration]{min: time.Second, zero: "no limit"},
+		"Work on tables pauses while a running replica of the cluster lags more than this.")
+	t.number("maintenance-max-load", &c.MaxLoad, 50, bounds[int]{min: 0, max: 1_000_000}, "threads, 0 = no limit",
+		"Work on tables pauses while Threads_running of the server exceeds this.")
+	t.duration("maintenance-lock-timeout", &c.LockTimeout, 5*time.Second, bounds[time.Duration]{min: time.Second},
+		"How long a statement on a table may wait for its metadata lock, with everybody else queued behind it.")
 }
 
 // jobKeys adds how jobs reach the database hosts and how long they may take.

@@ -156,6 +156,36 @@ func (t *table) choices(name string, p *[]string, def, values []string, doc stri
 	})
 }
 
+// execTasks are the tasks that scheduler-jobs-exec-remote may name: those of the table in maintenance.txt 6.1.8.5.
+var execTasks = []string{
+	"optimize", "mysqldump", "mydumper", "stop", "start", "restart",
+	"mariabackup", "xtrabackup", "errorlog", "slowquery", "auditlog", "sqlerrorlog", "zfssnapback",
+	"reseedmariabackup", "reseedxtrabackup", "flashbackmariabackup", "flashbackxtrabackup",
+}
+
+// execRemote adds a list of tasks that is nil when it is empty, which means something else than naming none.
+func (t *table) execRemote(name string, p *[]string, doc string) {
+	*p = nil
+	t.add(Key{Name: name, Values: "list of tasks, or none", Doc: doc}, func(v value, _ resolver) error {
+		var out []string
+		for _, item := range v.split() {
+			one, err := oneOf(item, append([]string{"none"}, execTasks...))
+			if err != nil {
+				return err
+			}
+			out = append(out, one)
+		}
+		if slices.Contains(out, "none") {
+			if len(out) > 1 {
+				return fmt.Errorf("names none and tasks; write one or the other")
+			}
+			out = []string{}
+		}
+		*p = out
+		return nil
+	})
+}
+
 func (t *table) logLevel(name string, p *slog.Level, def slog.Level, doc string) {
 	*p = def
 	levels := []string{"debug", "info", "warn", "error"}

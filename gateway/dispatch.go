@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -186,7 +187,9 @@ func pause(ctx context.Context, d time.Duration) {
 
 // runOnce does what can be done now and says when to look again.
 func (t *target) runOnce(ctx context.Context) time.Duration {
-	jobs, held := t.hold(ctx, t.view.OfServer(t.name.cluster, t.name.server))
+	// What drydock does itself is brought to nobody; its jobs only keep the server busy, and hold asks the log about that.
+	all := slices.DeleteFunc(t.view.OfServer(t.name.cluster, t.name.server), func(j job.Job) bool { return j.Mode == job.Local })
+	jobs, held := t.hold(ctx, all)
 	next := time.Duration(idle)
 	if held {
 		next = heldFor // the end of the other job wakes us too; this is for what the view did not see
@@ -240,10 +243,8 @@ func (t *target) explain(ctx context.Context, j job.Job, reason string) {
 
 // The reasons of waiting that others look for.
 const (
-	reasonNoPort     = job.NoPortReason
-	reasonNoReceiver = job.NoReceiverReason
-	reasonNowAPI     = "the dispatch mode is api now"
-	reasonNowSQL     = "the dispatch mode is sql now"
+	reasonNowAPI = "the dispatch mode is api now"
+	reasonNowSQL = "the dispatch mode is sql now"
 )
 
 // againAfter is how long a job waits for a port before it is tried again.

@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"strings"
 	"time"
 
 	"drydock/gateway/jobtable"
@@ -38,15 +37,10 @@ func (t *target) offerAll(ctx context.Context, jobs []job.Job) time.Duration {
 
 // withdrawnFor is how long ago a job was withdrawn because no port could be had; very long for any other.
 func withdrawnFor(j job.Job) time.Duration {
-	if len(j.Steps) == 0 || j.Steps[len(j.Steps)-1].Event != job.Withdraw || !waitsForPort(j.Steps[len(j.Steps)-1].Reason) {
+	if len(j.Steps) == 0 || j.Steps[len(j.Steps)-1].Event != job.Withdraw || !job.WaitsForPort(j.Steps[len(j.Steps)-1].Reason) {
 		return time.Hour
 	}
 	return time.Since(j.Since)
-}
-
-// waitsForPort tells the reasons of a job that can go on as soon as a receiver has a port for it.
-func waitsForPort(reason string) bool {
-	return strings.HasPrefix(reason, reasonNoPort) || strings.HasPrefix(reason, reasonNoReceiver)
 }
 
 // leaveSQL clears what sql mode left on a server that is in api mode now: jobs offered as rows are taken back, jobs that

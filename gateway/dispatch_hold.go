@@ -2,10 +2,8 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"drydock/job"
@@ -26,12 +24,12 @@ func (t *target) hold(ctx context.Context, jobs []job.Job) (free []job.Job, held
 	if !slices.ContainsFunc(jobs, queuedHeavy) {
 		return jobs, false
 	}
-	slots, err := t.heavySlots(ctx)
+	slots, err := t.liveHeavy(ctx)
 	if err != nil {
 		t.log.Warn("look for other jobs of the server", "cluster", t.name.cluster, "server", t.name.server.String(), "err", err)
 		return slices.DeleteFunc(jobs, queuedHeavy), true
 	}
-	first, busy := nextHeavy(slots)
+	first, busy := job.NextHeavy(slots)
 	for _, j := range jobs {
 		switch {
 		case !queuedHeavy(j) || !busy && j.ID == first.ID:
@@ -57,44 +55,10 @@ func heavy(j job.Job) bool {
 	return err == nil && task.Heavy()
 }
 
-// heavySlots reads the live heavy jobs of the server from the log.
-func (t *target) heavySlots(ctx context.Context) (live []job.Job, err error) {
+func (t *target) liveHeavy(ctx context.Context) ([]job.Job, error) {
 	ctx, cancel := context.WithTimeout(ctx, busTimeout)
 	defer cancel()
-	for _, task := range job.Tasks() {
-		if !task.Heavy() {
-			continue
-		}
-		j, _, err := t.jobs.Last(ctx, job.Key{Cluster: t.name.cluster, Server: t.name.server, Task: task.Name})
-		switch {
-		case errors.Is(err, store.ErrNone):
-		case err != nil:
-			return nil, err
-		case j.State.Live() && !j.Gated():
-			live = append(live, j)
-		}
-	}
-	return live, nil
-}
-
-// nextHeavy picks the job that has the server: the one that was offered (busy), or else the queued one that goes first.
-// It is pure. A job that waits for something else, such as a port, does not keep the others from going first.
-func nextHeavy(live []job.Job) (first job.Job, busy bool) {
-	slices.SortFunc(live, func(a, b job.Job) int { return strings.Compare(a.ID, b.ID) })
-	for _, j := range live {
-		if j.State != job.Queued {
-			return j, true
-		}
-	}
-	for _, j := range live {
-		if !waitsForPort(j.Reason) {
-			return j, false
-		}
-	}
-	if len(live) > 0 {
-		return live[0], false
-	}
-	return job.Job{}, false
+	return t.jobs.LiveHeavy(ctx, t.name.cluster, t.name.server)
 }
 
 // release ends the wait of a job that was held, so that its time to be picked up begins now.

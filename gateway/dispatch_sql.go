@@ -263,12 +263,12 @@ func (k *rowKeeper) reserve(ctx context.Context, j job.Job) (d job.Dispatch, rea
 	case err == nil:
 		return job.Dispatch{Receiver: r.Receiver, Address: r.Address, Port: r.Port}, ""
 	case errors.As(err, &refused) && refused.Code == bus.CodeExhausted:
-		return d, reasonNoPort
+		return d, job.ReasonNoPort
 	case errors.As(err, &refused):
 		return d, "the receiver refuses: " + refused.Message
 	}
 	k.log.Warn("reserve a port", "job", j, "err", err)
-	return d, reasonNoReceiver
+	return d, job.ReasonNoReceiver
 }
 
 // insert writes the row and then says so in the log. A crash in between is made good by the next round: it finds the row

@@ -75,14 +75,12 @@ func plainRestore(body []byte) json.RawMessage {
 }
 
 // errNoClaim is the late report of a client that names no job: the job that stands in its slot was not taken by anybody,
-// so what is reported was about an earlier one.
+// or is one that drydock does itself, so what is reported was about an earlier one.
 var errNoClaim = fmt.Errorf("%w: the job was not taken by anybody", store.ErrStale)
 
 func (g *Gateway) report(ctx context.Context, k *call, key job.Key, event job.Event) (job.Job, error) {
-	if k.id.Job == "" {
-		if j, ok := g.View.Get(key); ok && !mayBeAbout(j, event) {
-			return j, errNoClaim
-		}
+	if j, ok := g.View.Get(key); ok && (j.Mode == job.Local || k.id.Job == "" && !mayBeAbout(j, event)) {
+		return j, errNoClaim
 	}
 	id := k.id
 	// The end line is proof wherever it stands: a script that only pushes warnings still reports its last lines.

@@ -41,6 +41,8 @@ func (g *Gateway) needs(c *gin.Context) {
 	switch {
 	case !ok:
 		yesNo(c, false)
+	case j.Mode == job.Local: // drydock's own work
+		yesNo(c, false)
 	case j.Mode == job.API:
 		yes, err := g.claim(c, j)
 		if err != nil {
@@ -132,9 +134,9 @@ func (g *Gateway) noPort(ctx context.Context, j job.Job, cause error) error {
 	var change store.Change
 	switch {
 	case errors.As(cause, &se) && se.Code == bus.CodeExhausted:
-		change = store.Change{Event: job.Withdraw, Reason: reasonNoPort}
+		change = store.Change{Event: job.Withdraw, Reason: job.ReasonNoPort}
 	case errors.Is(cause, bus.ErrNobody):
-		change = store.Change{Event: job.Withdraw, Reason: reasonNoReceiver}
+		change = store.Change{Event: job.Withdraw, Reason: job.ReasonNoReceiver}
 	default:
 		reason := "no port could be reserved: " + cause.Error()
 		if errors.Is(cause, context.DeadlineExceeded) {

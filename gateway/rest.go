@@ -56,6 +56,7 @@ type serverInfo struct {
 	Host    string           `json:"host"`
 	Port    int              `json:"port"`
 	Script  *store.ScriptDoc `json:"script,omitempty"`
+	Facts   *store.Facts     `json:"facts,omitempty"`
 	Jobs    []job.Job        `json:"jobs"`
 }
 
@@ -75,6 +76,14 @@ func (g *Gateway) listServers(c *gin.Context) {
 		}
 		if ok {
 			info.Script = &doc
+		}
+		var facts store.Facts
+		if ok, err = g.Docs.Get(c.Request.Context(), cl.Name, s, store.DocFacts, &facts); err != nil {
+			g.fail(c, err)
+			return
+		}
+		if ok {
+			info.Facts = &facts
 		}
 		out = append(out, info)
 	}

@@ -95,6 +95,8 @@ type Mode string
 const (
 	SQL Mode = "sql"
 	API Mode = "api"
+	// Local is no way to the script: drydock does the work itself, over SQL (section 6.1.8.5).
+	Local Mode = "local"
 )
 
 // Step is one transition in a job's history.

@@ -1,6 +1,9 @@
 package job
 
-import "errors"
+import (
+	"errors"
+	"slices"
+)
 
 // ErrUnknownTask is returned for a task name that is not in the table.
 var ErrUnknownTask = errors.New("unknown task")
@@ -18,6 +21,7 @@ const (
 	KindMaintenance Kind = "maintenance" // works on tables
 	KindRestore     Kind = "restore"     // reseed, flashback
 	KindService     Kind = "service"     // stop, start, restart
+	KindMonitor     Kind = "monitor"     // only reads
 )
 
 // Flow says which way the bytes of a task go.
@@ -30,6 +34,16 @@ const (
 	FlowOut  Flow = "out" // drydock streams to the database host
 )
 
+// Place says who can do a task (maintenance.txt section 6.1.8.5).
+type Place string
+
+// The places.
+const (
+	OnHost Place = ""       // the script: it needs the database host's files or processes
+	Here   Place = "here"   // drydock, over SQL
+	Either Place = "either" // the script, or drydock where scheduler-jobs-exec-remote is set and does not name the task
+)
+
 // Task is one kind of work on one server.
 type Task struct {
 	Name    string // as in the jobs table and the routes
@@ -38,9 +52,10 @@ type Task struct {
 	LogFile string // file the stream is appended to, for KindLog (architecture.md section 4)
 	EndLine bool   // the tool's own end line ("completed OK!") is part of the proof
 	Built   bool   // false: named by the protocol, comes with a later version
+	Place   Place  // who can do it
 }
 
-// tasks is in the order in which a client asks for them (wire.md sections 3 and 4).
+// tasks is in the order in which a client asks for them (wire.md sections 3 and 4); those that no client does come last.
 var tasks = []Task{
 	{Name: "xtrabackup", Kind: KindBackup, Flow: FlowIn, EndLine: true, Built: true},
 	{Name: "mariabackup", Kind: KindBackup, Flow: FlowIn, EndLine: true, Built: true},
@@ -49,7 +64,7 @@ var tasks = []Task{
 	{Name: "auditlog", Kind: KindLog, Flow: FlowIn, LogFile: "log_audit.log", Built: true},
 	{Name: "sqlerrorlog", Kind: KindLog, Flow: FlowIn, LogFile: "log_sql_error.log", Built: true},
 	{Name: "zfssnapback", Kind: KindRestore},
-	{Name: "optimize", Kind: KindMaintenance, Built: true},
+	{Name: "optimize", Kind: KindMaintenance, Built: true, Place: Either},
 	{Name: "reseedxtrabackup", Kind: KindRestore, Flow: FlowOut},
 	{Name: "reseedmariabackup", Kind: KindRestore, Flow: FlowOut},
 	{Name: "flashbackxtrabackup", Kind: KindRestore, Flow: FlowOut},
@@ -59,6 +74,9 @@ var tasks = []Task{
 	{Name: "start", Kind: KindService},
 	{Name: "mysqldump", Kind: KindBackup, Flow: FlowIn},
 	{Name: "mydumper", Kind: KindBackup, Flow: FlowIn},
+	{Name: "analyze", Kind: KindMaintenance, Built: true, Place: Here},
+	{Name: "logstablerotate", Kind: KindMaintenance, Built: true, Place: Here},
+	{Name: "schemamonitor", Kind: KindMonitor, Built: true, Place: Here},
 }
 
 // Tasks returns the table of tasks in client order. The slice is the caller's.
@@ -76,7 +94,13 @@ func TaskByName(name string) (Task, error) {
 
 // Heavy reports whether the task must have the server for itself. A table rebuilt under a physical backup can make a
 // backup that ends well and does not restore: mariabackup then streams one file twice.
-func (t Task) Heavy() bool { return t.Kind != KindLog }
+func (t Task) Heavy() bool { return t.Kind != KindLog && t.Kind != KindMonitor }
+
+// Local reports whether drydock does the task itself. remote is scheduler-jobs-exec-remote, nil when it is unset: set,
+// the script does the tasks it names, and drydock the others that either can do (maintenance.txt section 6.1.8.5).
+func (t Task) Local(remote []string) bool {
+	return t.Place == Here || t.Place == Either && remote != nil && !slices.Contains(remote, t.Name)
+}
 
 // Channels are the names a client logs under without a job behind them (wire.md section 3).
 var Channels = []string{"main", "print-defaults", "jobs-check", "jobs-upgrade"}

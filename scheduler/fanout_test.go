@@ -254,3 +254,16 @@ func TestOvertakenTickIsRecordedAsSkipped(t *testing.T) {
 		t.Errorf("the tick that ran is recorded as skipped: %+v", got[3].Tick)
 	}
 }
+
+func TestWhatDrydockDoesItselfIsNotSentToTheScript(t *testing.T) {
+	t.Parallel()
+	c := testCluster()
+	c.ExecRemote = []string{"mysqldump"}
+	r := newRig(t, bustest.Start(t), c)
+	for task, want := range map[string]job.Mode{"optimize": job.Local, "analyze": job.Local, "errorlog": job.API} {
+		r.give(r.runNow(task, db1))
+		if j := r.last(db1, task); j.Mode != want {
+			t.Errorf("%s has mode %s, want %s", task, j.Mode, want)
+		}
+	}
+}

@@ -30,6 +30,7 @@ type Cluster struct {
 	Servers       []job.Server   // all servers, at least one
 	BackupServers []job.Server   // those that are backed up; empty for all
 	Mode          job.Mode       // how new jobs reach the script (scheduler-jobs-mode)
+	ExecRemote    []string       // scheduler-jobs-exec-remote, nil when it is unset; see [job.Task.Local]
 	Zone          *time.Location // of the cron specs (scheduler-timezone)
 	CatchUp       string         // [CatchUpNone], [CatchUpLast] or [CatchUpAll] (scheduler-catch-up)
 	MaxLateness   time.Duration  // a tick later than this is missed (scheduler-max-lateness)
@@ -267,6 +268,14 @@ func (c Cluster) check() error {
 		}
 	}
 	return nil
+}
+
+// mode is how a new job of the task gets done.
+func (c Cluster) mode(task string) job.Mode {
+	if t, err := job.TaskByName(task); err == nil && t.Local(c.ExecRemote) {
+		return job.Local
+	}
+	return c.Mode
 }
 
 // targets lists the servers that a task's schedule means.

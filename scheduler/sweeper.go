@@ -133,6 +133,8 @@ func untaken(j job.Job, c Cluster) string {
 		return "not offered " + within + ": " + j.Reason
 	case j.State == job.Queued:
 		return "not offered " + within
+	case j.Mode == job.Local:
+		return "no scheduler took it " + within
 	case j.Mode == job.API:
 		return "no script on " + j.Server.String() + " asked for it " + within
 	default:

@@ -111,6 +111,8 @@ func NewDocs(c *bus.Conn) *Docs { return &Docs{c} }
 const (
 	DocScript   = "_script"   // [ScriptDoc]
 	DocDispatch = "_dispatch" // [DispatchDoc]
+	DocFacts    = "_facts"    // [Facts]
+	DocTables   = "_tables"   // [Tables]; further parts are DocTables-2 and so on
 )
 
 // ScriptDoc is what drydock knows of the script on a database host.

@@ -78,6 +78,25 @@ func (s *Jobs) Last(ctx context.Context, k job.Key) (job.Job, uint64, error) {
 	return ev.Job, seq, err
 }
 
+// LiveHeavy reads the live heavy jobs of a server from the log: what [job.NextHeavy] decides on. A view may lag, and two
+// heavy jobs must never be let through together.
+func (s *Jobs) LiveHeavy(ctx context.Context, cluster string, server job.Server) (live []job.Job, err error) {
+	for _, task := range job.Tasks() {
+		if !task.Heavy() {
+			continue
+		}
+		j, _, err := s.Last(ctx, job.Key{Cluster: cluster, Server: server, Task: task.Name})
+		switch {
+		case errors.Is(err, ErrNone):
+		case err != nil:
+			return nil, err
+		case j.State.Live() && !j.Gated():
+			live = append(live, j)
+		}
+	}
+	return live, nil
+}
+
 // Create starts a job in its slot; j has ID, key, Due, Trigger, Mode and Seen (the sequence of its tick) set, and State
 // [job.Queued] or [job.Skipped]. On [ErrLive] and [ErrSeen] the slot's job is returned.
 func (s *Jobs) Create(ctx context.Context, j job.Job, reason string) (job.Job, error) {

@@ -1,0 +1,28 @@
+package job
+
+import "testing"
+
+func TestOneHeavyJobHasAServerForItself(t *testing.T) {
+	t.Parallel()
+	queued := func(id, reason string) Job { return Job{ID: id, State: Queued, Reason: reason} }
+	for name, c := range map[string]struct {
+		live  []Job
+		first string
+		busy  bool
+	}{
+		"nothing":                         {nil, "", false},
+		"the oldest goes first":           {[]Job{queued("B", "due"), queued("A", "due")}, "A", false},
+		"what was offered stays":          {[]Job{queued("A", ""), {ID: "B", State: Available}}, "B", true},
+		"also while it is checked":        {[]Job{queued("A", ""), {ID: "B", State: Finished}}, "B", true},
+		"a wait for a port lets pass":     {[]Job{queued("A", ReasonNoPort), queued("B", "")}, "B", false},
+		"unless it is alone":              {[]Job{queued("A", ReasonNoPort)}, "A", false},
+		"so does a database out of reach": {[]Job{queued("A", ReasonNoSQL+"dial"), queued("B", "")}, "B", false},
+		"held ones keep their order":      {[]Job{queued("B", HeldReason+"x"), queued("A", HeldReason+"x")}, "A", false},
+		"running beats older, waiting":    {[]Job{queued("A", HeldReason), {ID: "C", State: Processing}}, "C", true},
+		"claimed holds the server, too":   {[]Job{queued("A", ""), {ID: "C", State: Claimed}}, "C", true},
+	} {
+		if first, busy := NextHeavy(c.live); first.ID != c.first || busy != c.busy {
+			t.Errorf("%s: %q busy %v, want %q busy %v", name, first.ID, busy, c.first, c.busy)
+		}
+	}
+}

@@ -1,0 +1,162 @@
+package local
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"drydock/job"
+	"drydock/store"
+)
+
+// Login is one server and the account to ask it with.
+type Login struct {
+	Cluster        string
+	Server         job.Server
+	User, Password string
+}
+
+// FactsConfig is what [Facts] works from.
+type FactsConfig struct {
+	Servers []Login
+	Ticker  time.Duration // monitoring-ticker
+	Log     *slog.Logger
+}
+
+// Facts asks every server about itself from time to time, and whenever somebody needs to know, and keeps the answers in
+// drydock_serverstate. It never writes to a server. Safe for concurrent use.
+type Facts struct {
+	docs    *store.Docs
+	log     *slog.Logger
+	every   time.Duration
+	servers map[serverName]*watched
+}
+
+type serverName struct {
+	cluster string
+	server  job.Server
+}
+
+const (
+	factsEvery   = 10 * time.Second // while nobody needs them more often
+	factsWidth   = 32               // servers at a time
+	factsTimeout = 5 * time.Second
+)
+
+// watched is one server. Its fields below turn belong to who holds the turn.
+type watched struct {
+	Login
+	db    *sql.DB
+	turn  chan struct{} // one token: one question at a time
+	last  store.Facts
+	asked time.Time // by this process; zero when it never was
+}
+
+// NewFacts connects to nothing yet. The connections end with [Facts.Run].
+func NewFacts(cfg FactsConfig, docs *store.Docs) *Facts {
+	f := &Facts{docs: docs, log: cfg.Log, every: max(cfg.Ticker, factsEvery), servers: map[serverName]*watched{}}
+	for _, l := range cfg.Servers {
+		c := sqlConfig(l.Server, l.User, l.Password)
+		c.ReadTimeout = factsTimeout
+		db := sql.OpenDB(connector(c))
+		db.SetMaxOpenConns(1)
+		db.SetConnMaxIdleTime(time.Minute)
+		f.servers[serverName{l.Cluster, l.Server}] = &watched{Login: l, db: db, turn: make(chan struct{}, 1)}
+	}
+	return f
+}
+
+// Run asks every server every ten seconds, or every monitoring-ticker if that is longer, until ctx ends.
+func (f *Facts) Run(ctx context.Context) error {
+	tick := time.NewTicker(f.every)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		f.round(ctx)
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+	}
+	var errs []error
+	for _, w := range f.servers {
+		errs = append(errs, w.db.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (f *Facts) round(ctx context.Context) {
+	var wg sync.WaitGroup
+	room := make(chan struct{}, factsWidth) // a token per server being asked
+	for _, w := range f.servers {
+		room <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-room }()
+			f.renew(ctx, w)
+		})
+	}
+	wg.Wait()
+}
+
+// renew asks w unless another process did so just now.
+func (f *Facts) renew(ctx context.Context, w *watched) {
+	var known store.Facts
+	ok, err := f.docs.Get(ctx, w.Cluster, w.Server, store.DocFacts, &known)
+	if err == nil && ok && time.Since(known.Time).Abs() < f.every/2 {
+		f.adopt(ctx, w, known)
+		return
+	}
+	_, _ = f.Of(ctx, w.Cluster, w.Server, f.every/2) // only fails when ctx ends
+}
+
+// adopt takes over what another process was told just now.
+func (f *Facts) adopt(ctx context.Context, w *watched, known store.Facts) {
+	select {
+	case w.turn <- struct{}{}:
+		defer func() { <-w.turn }()
+	case <-ctx.Done():
+		return
+	}
+	if asked := time.Now().Add(-time.Since(known.Time).Abs()); asked.After(w.asked) {
+		w.last, w.asked = known, asked
+	}
+}
+
+// ErrUnknownServer is returned by [Facts.Of] for a server that is not configured.
+var ErrUnknownServer = errors.New("unknown server")
+
+// Of are the facts of a server, no older than age: it is asked again if need be. A server that does not answer has
+// Up false; it is asked again in the regular rounds only, so that it costs its neighbours no time.
+// Errors: [ErrUnknownServer], or the context's.
+func (f *Facts) Of(ctx context.Context, cluster string, s job.Server, age time.Duration) (store.Facts, error) {
+	w := f.servers[serverName{cluster, s}]
+	if w == nil {
+		return store.Facts{}, fmt.Errorf("%w %s in cluster %s", ErrUnknownServer, s, cluster)
+	}
+	select {
+	case w.turn <- struct{}{}:
+		defer func() { <-w.turn }()
+	case <-ctx.Done():
+		return store.Facts{}, ctx.Err()
+	}
+	if !w.asked.IsZero() && (time.Since(w.asked) < age || !w.last.Up && age < f.every/2) {
+		return w.last, nil
+	}
+	asking, cancel := context.WithTimeout(ctx, factsTimeout)
+	defer cancel()
+	now := ask(asking, w.db)
+	if ctx.Err() != nil {
+		return store.Facts{}, ctx.Err()
+	}
+	if first := w.asked.IsZero(); first || now.Up != w.last.Up || now.Role != w.last.Role {
+		f.log.Info("server facts", "cluster", cluster, "server", s.String(), "up", now.Up, "role", now.Role, "version", now.Version, "reason", now.Err)
+	}
+	w.last, w.asked = now, time.Now()
+	if err := f.docs.Put(asking, cluster, s, store.DocFacts, now); err != nil {
+		f.log.Warn("keep facts", "cluster", cluster, "server", s.String(), "err", err)
+	}
+	return now, nil
+}

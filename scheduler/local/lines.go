@@ -1,0 +1,73 @@
+package local
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"drydock/bus"
+	"drydock/job"
+)
+
+// The levels of log lines, as the stream DRYDOCK_LOGS spells them.
+const (
+	levelInfo  = "INFO"
+	levelWarn  = "WARN"
+	levelError = "ERROR"
+)
+
+const (
+	linesMax = 200
+	lineMax  = 2000 // bytes
+)
+
+// lines gathers the log lines of one attempt of a job and writes them to DRYDOCK_LOGS in runs of one level. Safe for
+// concurrent use.
+type lines struct {
+	out *bus.Batcher
+	log *slog.Logger
+	job job.Job
+
+	mu    sync.Mutex
+	level string
+	text  []string
+}
+
+func newLines(out *bus.Batcher, log *slog.Logger, j job.Job) *lines {
+	return &lines{out: out, log: log, job: j}
+}
+
+func (l *lines) add(level, text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if level != l.level || len(l.text) >= linesMax {
+		l.write()
+	}
+	l.level = level
+	l.text = append(l.text, text[:min(len(text), lineMax)])
+}
+
+func (l *lines) flush() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.write()
+}
+
+// write needs the mutex, so that lines stand in the log in their order. What cannot be written is lost, and said.
+func (l *lines) write() {
+	if len(l.text) == 0 {
+		return
+	}
+	j := l.job
+	m := bus.LogBatch{
+		Level: l.level, Lines: l.text, Cluster: j.Cluster, Server: j.Server, Task: j.Task, JobID: j.ID, Attempt: j.Attempt,
+		Type: bus.TypeLog, ID: bus.NewMessageID(), Time: time.Now().UTC(),
+	}
+	l.text = nil
+	ctx, cancel := context.WithTimeout(context.Background(), busTimeout) // also when the job was cut
+	defer cancel()
+	if err := l.out.Put(ctx, bus.LogSubject(j.Cluster, j.Server.Host, j.Server.Port, j.Task, m.Level), m.ID, m); err != nil {
+		l.log.Warn("keep log lines", "job", j, "lines", len(m.Lines), "err", err)
+	}
+}

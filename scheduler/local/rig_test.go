@@ -1,0 +1,193 @@
+package local
+
+import (
+	"context"
+	"database/sql"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"drydock/bus"
+	"drydock/internal/bustest"
+	"drydock/internal/mariadbd"
+	"drydock/internal/mariadbdtest"
+	"drydock/job"
+	"drydock/store"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/nats-io/nats.go.(*Conn).Close.func1"))
+}
+
+const password = `p'a"s s$w\o%r&d é#`
+
+// rig is a bus, some real servers and what a test adds to them.
+type rig struct {
+	t       *testing.T
+	conn    *bus.Conn
+	jobs    *store.Jobs // as somebody else
+	docs    *store.Docs
+	cluster Cluster
+	dbs     []*sql.DB
+	ticks   int
+}
+
+func newRig(t *testing.T, servers ...*mariadbd.Server) *rig {
+	t.Helper()
+	conn := bustest.Start(t)
+	r := &rig{t: t, conn: conn, jobs: store.NewJobs(conn, "test", nil), docs: store.NewDocs(conn)}
+	r.cluster = Cluster{Name: "lab", User: "drydock", Password: password, Lease: time.Minute, LockTimeout: time.Second}
+	for _, s := range servers {
+		r.cluster.Servers = append(r.cluster.Servers, job.Server{Host: "127.0.0.1", Port: s.Port()})
+		db, err := s.DB()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.dbs = append(r.dbs, db)
+		t.Cleanup(func() { _ = db.Close() })
+	}
+	return r
+}
+
+func server(t *testing.T, extra ...string) *mariadbd.Server {
+	t.Helper()
+	return mariadbdtest.Start(t, mariadbd.Options{Password: password, LogBin: true, Extra: extra})
+}
+
+// start runs a runner and its facts until stop is called or the test ends.
+func (r *rig) start(actor string) (stop func()) {
+	r.t.Helper()
+	view := store.NewView(r.conn)
+	var logins []Login
+	for _, s := range r.cluster.Servers {
+		logins = append(logins, Login{Cluster: "lab", Server: s, User: "drydock", Password: password})
+	}
+	log := bustest.Log(r.t)
+	facts := NewFacts(FactsConfig{Servers: logins, Ticker: 200 * time.Millisecond, Log: log}, r.docs)
+	runner := New(Config{Actor: actor, Ticker: 200 * time.Millisecond, Log: log, Clusters: []Cluster{r.cluster}},
+		r.conn, store.NewJobs(r.conn, actor, view), view, r.docs, facts)
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	for _, run := range []func(context.Context) error{view.Run, facts.Run, runner.Run} {
+		wg.Go(func() {
+			if err := run(ctx); err != nil {
+				r.t.Error(err)
+			}
+		})
+	}
+	stop = sync.OnceFunc(func() {
+		cancel()
+		wg.Wait()
+	})
+	r.t.Cleanup(stop)
+	return stop
+}
+
+// queue creates a job on server i, as the fan-out does.
+func (r *rig) queue(i int, task string, mode job.Mode) job.Job {
+	r.t.Helper()
+	r.ticks++
+	due := time.Now().UTC().Add(time.Duration(r.ticks) * time.Millisecond)
+	k := job.Key{Cluster: "lab", Server: r.cluster.Servers[i], Task: task}
+	j, err := r.jobs.Create(bustest.Context(r.t), job.Job{
+		State: job.Queued, ID: job.NewID(due, "t", k), Cluster: k.Cluster, Server: k.Server, Task: task, Mode: mode, Due: due, Seen: uint64(r.ticks),
+	}, "due")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return j
+}
+
+func (r *rig) apply(j job.Job, events ...job.Event) {
+	r.t.Helper()
+	for _, e := range events {
+		if _, err := r.jobs.Apply(bustest.Context(r.t), store.RefOf(j), store.Change{Event: e, Reason: "test"}); err != nil {
+			r.t.Fatalf("%s: %v", e, err)
+		}
+	}
+}
+
+func (r *rig) last(j job.Job) job.Job {
+	r.t.Helper()
+	now, _, err := r.jobs.Last(bustest.Context(r.t), j.Key())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return now
+}
+
+// await waits until the job fits.
+func (r *rig) await(j job.Job, what string, fits func(job.Job) bool) (now job.Job) {
+	r.t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		if now = r.last(j); fits(now) {
+			return now
+		}
+		if time.Now().After(deadline) {
+			r.t.Fatalf("%s: not %s; it is %s (%s), evidence %+v", j.Task, what, now.State, now.Reason, now.Evidence)
+		}
+		pause(r.t.Context(), 10*time.Millisecond)
+	}
+}
+
+func (r *rig) awaitState(j job.Job, s job.State) job.Job {
+	r.t.Helper()
+	return r.await(j, string(s), func(j job.Job) bool { return j.State == s })
+}
+
+// do runs a task to its end on server i and closes the job, as the closer would.
+func (r *rig) do(i int, task string) job.Job {
+	r.t.Helper()
+	j := r.queue(i, task, job.Local)
+	j = r.awaitState(j, job.Finished)
+	r.apply(j, job.Pass)
+	return j
+}
+
+// logged are the lines of a job, with their levels.
+func (r *rig) logged(j job.Job) string {
+	r.t.Helper()
+	var out []string
+	err := bus.Read(bustest.Context(r.t), r.conn, bus.StreamLogs, bus.AllLogs, bus.From{}, func(_ bus.Meta, b bus.LogBatch) error {
+		for _, l := range b.Lines {
+			if b.JobID == j.ID {
+				out = append(out, b.Level+" "+l)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return strings.Join(out, "\n")
+}
+
+// sql gives statements to server i over one connection, which lives until the test ends.
+func (r *rig) sql(i int, statements ...string) *sql.Conn {
+	r.t.Helper()
+	conn, err := r.dbs[i].Conn(bustest.Context(r.t))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { _ = conn.Close() })
+	for _, s := range statements {
+		if _, err := conn.ExecContext(bustest.Context(r.t), s); err != nil {
+			r.t.Fatalf("%s: %v", s, err)
+		}
+	}
+	return conn
+}
+
+// value is the first column of the only row.
+func (r *rig) value(i int, query string) string {
+	r.t.Helper()
+	var v sql.NullString
+	if err := r.dbs[i].QueryRowContext(bustest.Context(r.t), query).Scan(&v); err != nil {
+		r.t.Fatalf("%s: %v", query, err)
+	}
+	return v.String
+}

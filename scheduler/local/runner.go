@@ -1,0 +1,350 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"drydock/bus"
+	"drydock/job"
+	"drydock/store"
+)
+
+// Config is what a [Runner] works from.
+type Config struct {
+	Actor    string        // as whom it writes, "scheduler@NAME"
+	Ticker   time.Duration // monitoring-ticker: how often a paused job looks whether it may go on
+	Log      *slog.Logger
+	Clusters []Cluster
+}
+
+// Cluster is one cluster of a [Config].
+type Cluster struct {
+	Name           string
+	Servers        []job.Server
+	User, Password string        // db-servers-credential
+	Lease          time.Duration // scheduler-jobs-lease: signs of life come several times as often
+	MaxLag         time.Duration // maintenance-max-lag, 0 = no limit
+	MaxLoad        int           // maintenance-max-load, 0 = no limit
+	LockTimeout    time.Duration // maintenance-lock-timeout
+	LogsTableKeep  int           // scheduler-db-servers-logs-table-keep
+}
+
+// Runner does the jobs of mode [job.Local]. Make one with [New].
+type Runner struct {
+	actor    string
+	ticker   time.Duration
+	log      *slog.Logger
+	clusters map[string]Cluster
+	conn     *bus.Conn
+	jobs     *store.Jobs
+	view     *store.View
+	docs     *store.Docs
+	facts    *Facts
+	logs     *bus.Batcher
+	kick     chan struct{} // from the view to Run; one is as good as many, never closed
+
+	mu   sync.Mutex
+	busy map[job.Key]bool                   // attended to now
+	runs map[string]context.CancelCauseFunc // by run: ends the work on a job that is ours
+	down map[serverName]outage
+}
+
+// outage is a server that could not be worked on.
+type outage struct {
+	failures int
+	until    time.Time // not tried before
+}
+
+// The bounds of how long a look at waiting jobs may be late, and of how long a server in trouble is left alone.
+const (
+	lookAgain = 2 * time.Second
+	lookIdle  = time.Minute
+	lookGap   = 20 * time.Millisecond // so that a burst of changes costs one look
+	downAgain = time.Second           // doubled with each failure
+	downMost  = 30 * time.Second
+)
+
+// New registers with the view, so it must be called before the view runs. jobs writes as cfg.Actor.
+func New(cfg Config, conn *bus.Conn, jobs *store.Jobs, view *store.View, docs *store.Docs, facts *Facts) *Runner {
+	r := &Runner{
+		actor: cfg.Actor, ticker: cfg.Ticker, log: cfg.Log, clusters: map[string]Cluster{},
+		conn: conn, jobs: jobs, view: view, docs: docs, facts: facts, logs: bus.NewBatcher(conn, bus.StreamLogs),
+		kick: make(chan struct{}, 1),
+		busy: map[job.Key]bool{}, runs: map[string]context.CancelCauseFunc{}, down: map[serverName]outage{},
+	}
+	for _, c := range cfg.Clusters {
+		r.clusters[c.Name] = c
+	}
+	view.OnChange(r.observe)
+	return r
+}
+
+// observe is told of every change of a job: one of ours may have been ended by somebody else, and the end of another may
+// be what one of ours waits for.
+func (r *Runner) observe(ev bus.JobEvent) {
+	if !ev.Job.State.Running() {
+		r.mu.Lock()
+		if end := r.runs[ev.Job.Run()]; end != nil && ev.Job.State != job.Queued && ev.Job.State != job.Available {
+			end(errEnded)
+		}
+		r.mu.Unlock()
+	}
+	if ev.Job.Mode != job.Local && ev.Job.State.Live() {
+		return
+	}
+	select {
+	case r.kick <- struct{}{}:
+	default:
+	}
+}
+
+// errEnded is why work stops whose job is no longer live: it was canceled, or its lease ran out.
+var errEnded = errors.New("the job has ended")
+
+// Run does jobs until ctx ends, and returns when those in hand are ended too: halted, their statements killed.
+func (r *Runner) Run(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-r.view.Ready():
+	}
+	logging, stopLogging := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLogging()
+	var writer, hands sync.WaitGroup
+	writer.Go(func() { _ = r.logs.Run(logging) }) // never fails
+	for ctx.Err() == nil {
+		next := r.look(ctx, &hands)
+		select {
+		case <-ctx.Done():
+		case <-r.kick:
+			pause(ctx, lookGap)
+		case <-time.After(next):
+		}
+	}
+	hands.Wait()
+	stopLogging()
+	writer.Wait()
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// look gives every job that waits for us into a hand of its own, and says when to look again at the latest.
+func (r *Runner) look(ctx context.Context, hands *sync.WaitGroup) time.Duration {
+	waiting := r.view.Select(func(j job.Job) bool {
+		return j.Mode == job.Local && (j.State == job.Queued && !j.Gated() || j.State == job.Available)
+	})
+	next := lookIdle
+	for _, j := range waiting {
+		c, ok := r.clusters[j.Cluster]
+		if !ok || !slices.Contains(c.Servers, j.Server) {
+			continue // another scheduler's, or nobody's until it is configured again
+		}
+		next = lookAgain
+		if !r.begin(j) {
+			continue
+		}
+		hands.Go(func() {
+			defer r.end(j.Key())
+			r.attend(ctx, c, j)
+		})
+	}
+	return next
+}
+
+// begin is false while the job is in another hand, or its server in trouble.
+func (r *Runner) begin(j job.Job) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.busy[j.Key()] || time.Now().Before(r.down[serverName{j.Cluster, j.Server}].until) {
+		return false
+	}
+	r.busy[j.Key()] = true
+	return true
+}
+
+func (r *Runner) end(k job.Key) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.busy, k)
+}
+
+// attend does a job, if it is its turn.
+func (r *Runner) attend(ctx context.Context, c Cluster, j job.Job) {
+	// The connection comes first: a job whose server cannot be reached waits without keeping others from theirs.
+	s, err := openSession(ctx, c, j.Server)
+	r.reached(ctx, j, err)
+	if err != nil {
+		return
+	}
+	defer s.close()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	r.mine(j.Run(), cancel) // before it is taken: from then on anybody may end it
+	defer r.mine(j.Run(), nil)
+	if j, ok := r.take(ctx, j); ok {
+		r.log.Info("job started", "job", j)
+		r.work(ctx, c, j, s)
+	}
+}
+
+func (r *Runner) mine(run string, cancel context.CancelCauseFunc) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if cancel == nil {
+		delete(r.runs, run)
+		return
+	}
+	r.runs[run] = cancel
+}
+
+// reached keeps how it went to connect to the server of j, and says so in the job.
+func (r *Runner) reached(ctx context.Context, j job.Job, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	name := serverName{j.Cluster, j.Server}
+	r.mu.Lock()
+	was := r.down[name]
+	if err == nil {
+		delete(r.down, name)
+	} else {
+		wait := min(downAgain<<min(was.failures, 10), downMost)
+		r.down[name] = outage{was.failures + 1, time.Now().Add(wait)}
+	}
+	r.mu.Unlock()
+	if err != nil {
+		r.explain(ctx, j, job.ReasonNoSQL+sqlReason(err))
+	}
+}
+
+// take makes the job ours: offered, claimed and started. ok is false when it is not its turn, or somebody else was first.
+func (r *Runner) take(ctx context.Context, j job.Job) (job.Job, bool) {
+	// A stop must not leave it halfway.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), busTimeout)
+	defer cancel()
+	last, _, err := r.jobs.Last(ctx, j.Key())
+	if err != nil || last.Run() != j.Run() || last.Gated() || last.State != job.Queued && last.State != job.Available {
+		return j, false
+	}
+	j = last
+	if other, err := r.rival(ctx, j); err != nil || other.ID != "" {
+		r.stepBack(ctx, j, other)
+		return j, false
+	}
+	var ok bool
+	if j.State == job.Queued {
+		if j, ok = r.offer(ctx, j); !ok {
+			return j, false
+		}
+	}
+	if j, ok = r.apply(ctx, j, store.Change{Event: job.Claim, Reason: "done by drydock itself"}); !ok {
+		return j, false
+	}
+	return r.apply(ctx, j, store.Change{Event: job.Start, Reason: "done by drydock itself", Edit: func(j *job.Job) { j.Reason = "" }})
+}
+
+const busTimeout = 5 * time.Second
+
+// offer takes a queued job out of the queue. Another dispatcher may have let another heavy job go in the same moment, so
+// the server's slots are read again: one of the two, or both, step back.
+func (r *Runner) offer(ctx context.Context, j job.Job) (job.Job, bool) {
+	j, ok := r.apply(ctx, j, store.Change{Event: job.Offer, Edit: func(j *job.Job) {
+		j.Dispatch, j.Ready = job.Dispatch{}, time.Now().UTC()
+	}})
+	if !ok {
+		return j, false
+	}
+	if other, err := r.rival(ctx, j); err != nil || other.ID != "" {
+		r.stepBack(ctx, j, other)
+		return j, false
+	}
+	return j, true
+}
+
+// rival is the heavy job that has the server before j may; the zero Job when there is none.
+func (r *Runner) rival(ctx context.Context, j job.Job) (job.Job, error) {
+	task, err := job.TaskByName(j.Task)
+	if err != nil || !task.Heavy() {
+		return job.Job{}, err
+	}
+	live, err := r.jobs.LiveHeavy(ctx, j.Cluster, j.Server)
+	if err != nil {
+		r.log.Warn("look for other jobs of the server", "job", j, "err", err)
+		return job.Job{}, err
+	}
+	for i := range live {
+		if live[i].ID == j.ID {
+			live[i].Reason = "" // whatever it waited for before, it is ready now
+		}
+	}
+	if j.State == job.Available {
+		// Offered already, by us or by one that crashed: only what was offered, too, is in its way.
+		live = slices.DeleteFunc(live, func(x job.Job) bool { return x.State == job.Queued || x.ID == j.ID })
+	}
+	first, _ := job.NextHeavy(live)
+	if first.ID == j.ID {
+		return job.Job{}, nil
+	}
+	return first, nil
+}
+
+// stepBack makes j wait for other. Without one, which is when the bus did not answer, it only waits.
+func (r *Runner) stepBack(ctx context.Context, j, other job.Job) {
+	if other.ID == "" {
+		return
+	}
+	reason := fmt.Sprintf("%s%s %s has the server for itself", job.HeldReason, other.Task, other.ID)
+	if j.State == job.Available {
+		r.apply(ctx, j, store.Change{Event: job.Withdraw, Reason: reason})
+		return
+	}
+	r.explain(ctx, j, reason)
+}
+
+// explain records why a queued job is not begun yet, when that is news.
+func (r *Runner) explain(ctx context.Context, j job.Job, reason string) {
+	if j.Reason == reason {
+		return
+	}
+	r.log.Info("job waits", "job", j, "reason", reason)
+	r.apply(ctx, j, store.Change{Event: job.Note, Reason: reason, Edit: func(j *job.Job) {
+		if j.State != job.Queued {
+			return
+		}
+		if j.Held() && !strings.HasPrefix(reason, job.HeldReason) {
+			j.Ready = time.Now().UTC() // its turn came: the time to be picked up counts from here
+		}
+		j.Reason = reason
+	}})
+}
+
+// apply gives an event to exactly this attempt of a job; ok says that it was taken in.
+func (r *Runner) apply(ctx context.Context, j job.Job, ch store.Change) (now job.Job, ok bool) {
+	now, err := r.jobs.Apply(ctx, store.RefOf(j), ch)
+	switch {
+	case err == nil:
+		return now, true
+	case isLate(err):
+		r.log.Info("too late for the job", "job", j, "event", ch.Event, "err", err)
+	default:
+		r.log.Warn("record a change of a job", "job", j, "event", ch.Event, "err", err)
+	}
+	return j, false
+}
+
+// isLate tells what a change meets whose job has moved on.
+func isLate(err error) bool {
+	return errors.Is(err, job.ErrTransition) || errors.Is(err, store.ErrStale)
+}

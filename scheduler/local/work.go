@@ -1,0 +1,224 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"drydock/bus"
+	"drydock/job"
+	"drydock/store"
+)
+
+// work is one attempt of a job that is ours.
+type work struct {
+	*Runner
+	cluster Cluster
+	job     job.Job
+	session *session
+	lines   *lines
+	paused  string // the factor that holds the work up, empty while it goes on
+}
+
+// outcome is what came of a job, for people. It stands in the job whether the work succeeded or not.
+type outcome struct {
+	result string
+	errors []string // the first few
+}
+
+// deeds are the tasks that this package does. An error fails the job; the outcome counts all the same.
+var deeds = map[string]func(*work, context.Context) (outcome, error){
+	"analyze":         func(w *work, ctx context.Context) (outcome, error) { return w.eachTable(ctx, "ANALYZE") },
+	"optimize":        func(w *work, ctx context.Context) (outcome, error) { return w.eachTable(ctx, "OPTIMIZE") },
+	"logstablerotate": (*work).rotateLogTables,
+	"schemamonitor":   (*work).readSchema,
+}
+
+// errUndone is the end of a job whose task this version has no deed for.
+var errUndone = errors.New("this version cannot do the task over SQL")
+
+// work does a started job to its end.
+func (r *Runner) work(ctx context.Context, c Cluster, j job.Job, s *session) {
+	w := &work{Runner: r, cluster: c, job: j, session: s, lines: newLines(r.logs, r.log, j)}
+	stop := r.pulse(ctx, w)
+	out, err := outcome{}, errUndone
+	if deed := deeds[j.Task]; deed != nil {
+		out, err = deed(w, ctx)
+	}
+	stop()
+	cut := ctx.Err() != nil && err != nil
+	if cut {
+		if err := s.kill(ctx); err != nil {
+			r.log.Warn("end the statement of a job", "job", j, "err", err)
+		}
+		err = context.Cause(ctx)
+	}
+	switch {
+	case err != nil:
+		w.lines.add(levelError, "ended: "+err.Error())
+	default:
+		w.lines.add(levelInfo, out.result)
+	}
+	w.lines.flush()
+	if !errors.Is(err, errEnded) {
+		w.report(ctx, out, err, cut)
+	}
+}
+
+// report records the end. It tries for as long as the job would live without a sign: work that is done and not
+// recorded would be done again.
+func (w *work) report(ctx context.Context, out outcome, err error, cut bool) {
+	ch := store.Change{Event: job.Done, Edit: func(j *job.Job) {
+		j.Evidence.Tool, j.Evidence.Result, j.Evidence.Errors = "drydock over SQL", out.result, out.errors
+		j.Evidence.Completed = err == nil
+	}}
+	patience := w.cluster.Lease
+	switch {
+	case cut:
+		ch.Event, ch.Reason = job.Cut, "drydock was stopped while it worked"
+		patience = busTimeout
+	case err != nil:
+		ch.Event, ch.Reason = job.Error, err.Error()
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	for {
+		j, err := w.jobs.Apply(ctx, store.RefOf(w.job), ch)
+		if err == nil {
+			w.log.Info("job done", "job", j, "event", ch.Event, "reason", ch.Reason)
+			return
+		}
+		w.log.Warn("record the end of a job", "job", w.job, "event", ch.Event, "err", err)
+		if isLate(err) || ctx.Err() != nil {
+			return
+		}
+		pause(ctx, time.Second)
+	}
+}
+
+// pulse gives signs of life while the server answers, and writes the log lines that have gathered. stop ends it.
+func (r *Runner) pulse(ctx context.Context, w *work) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	every := min(max(w.cluster.Lease/4, 250*time.Millisecond), 5*time.Second)
+	done := make(chan struct{}) // closed when the pulse has ended
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			w.lines.flush()
+			// Without an answer there is no sign: nobody can tell then whether the statement still runs.
+			if f, err := r.facts.Of(ctx, w.job.Cluster, w.job.Server, every/2); err == nil && f.Up {
+				r.sign(w.job)
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+func (r *Runner) sign(j job.Job) {
+	err := r.conn.Publish(bus.ProgressSubject(j.Cluster, j.Server.Host, j.Server.Port, j.Task), bus.Progress{
+		Sign: bus.SignHeartbeat, Cluster: j.Cluster, Server: j.Server, Task: j.Task, JobID: j.ID, Attempt: j.Attempt,
+		Type: bus.TypeProgress, Time: time.Now().UTC(),
+	})
+	if err != nil {
+		r.log.Warn("tell of a sign of life", "job", j, "err", err)
+	}
+}
+
+// yield waits while the cluster's limits say that work on tables must pause. The reason stands in the job meanwhile.
+func (w *work) yield(ctx context.Context) error {
+	for {
+		factor, reason := w.held(ctx)
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if factor != w.paused { // a number that moves is no news
+			w.paused = factor
+			w.note(ctx, reason)
+		}
+		if factor == "" {
+			return nil
+		}
+		pause(ctx, max(w.ticker, minPause))
+	}
+}
+
+const minPause = 200 * time.Millisecond
+
+// note sets the reason of the job while it works.
+func (w *work) note(ctx context.Context, reason string) {
+	ctx, cancel := context.WithTimeout(ctx, busTimeout)
+	defer cancel()
+	text := reason
+	if text == "" {
+		text = "goes on"
+	}
+	w.lines.add(levelInfo, text)
+	w.apply(ctx, w.job, store.Change{Event: job.Note, Reason: text, Edit: func(j *job.Job) {
+		if j.State == job.Processing {
+			j.Reason = reason
+		}
+	}})
+}
+
+// held asks every server of the cluster for what counts, and says what holds the work up.
+func (w *work) held(ctx context.Context) (factor, reason string) {
+	all := map[job.Server]store.Facts{}
+	servers := []job.Server{w.job.Server}
+	if w.cluster.MaxLag > 0 {
+		servers = w.cluster.Servers
+	} else if w.cluster.MaxLoad == 0 {
+		return "", ""
+	}
+	type answer struct {
+		server job.Server
+		facts  store.Facts
+		err    error
+	}
+	answers := make(chan answer, len(servers)) // one send each, nobody waits
+	for _, s := range servers {
+		go func() {
+			f, err := w.facts.Of(ctx, w.job.Cluster, s, w.ticker)
+			answers <- answer{s, f, err}
+		}()
+	}
+	for range servers {
+		if a := <-answers; a.err == nil {
+			all[a.server] = a.facts
+		}
+	}
+	return holdup(w.cluster, w.job.Server, all)
+}
+
+// holdup says why work on the tables of a server must pause: any one factor is enough. It is pure. factor names what
+// holds, without its present value. A replica that is down, or whose threads do not run, holds nothing up: it would hold
+// up the maintenance of the whole cluster until somebody mends it, and the statements are not in its binary log anyway.
+func holdup(c Cluster, s job.Server, all map[job.Server]store.Facts) (factor, reason string) {
+	if n := all[s].Running; c.MaxLoad > 0 && n > c.MaxLoad {
+		return "load", fmt.Sprintf("paused: Threads_running is %d (maintenance-max-load = %d)", n, c.MaxLoad)
+	}
+	if c.MaxLag == 0 {
+		return "", ""
+	}
+	for _, replica := range c.Servers {
+		for _, source := range all[replica].Sources {
+			if source.IO != "Yes" || source.SQL != "Yes" || source.Lag == nil {
+				continue
+			}
+			if lag := time.Duration(*source.Lag) * time.Second; lag > c.MaxLag {
+				return "lag of " + replica.String(), fmt.Sprintf("paused: replica %s lags %s (maintenance-max-lag = %s)", replica, lag, c.MaxLag)
+			}
+		}
+	}
+	return "", ""
+}

@@ -1,0 +1,119 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"drydock/job"
+)
+
+// Role is what a database server is in its replication topology, as its own replication state tells.
+type Role string
+
+// The roles. Empty is unknown: the server is down, or the account may not see.
+const (
+	RolePrimary Role = "primary" // replicates from nobody
+	RoleReplica Role = "replica"
+)
+
+// Facts is the document [DocFacts]: what a server said about itself when it was asked last.
+type Facts struct {
+	Up       bool      `json:"up"`
+	Err      string    `json:"err,omitempty"` // why it is not up, or what it would not tell
+	Role     Role      `json:"role,omitempty"`
+	ReadOnly bool      `json:"read_only"`
+	Version  string    `json:"version,omitempty"`
+	Sources  []Source  `json:"sources,omitempty"` // what it replicates from
+	Replicas int       `json:"replicas"`          // connected to it now
+	Running  int       `json:"threads_running"`
+	Threads  int       `json:"threads_connected"`
+	Uptime   int64     `json:"uptime_s"`
+	Time     time.Time `json:"time"` // when it was asked
+	// Variables are a few global variables by name, as SHOW GLOBAL VARIABLES spells them.
+	Variables map[string]string `json:"variables,omitempty"`
+}
+
+// Source is one replication channel of a replica.
+type Source struct {
+	Name string `json:"name,omitempty"`
+	From string `json:"from"` // host:port
+	IO   string `json:"io"`   // Yes, No, Connecting, Preparing
+	SQL  string `json:"sql"`
+	Lag  *int64 `json:"lag_s"` // seconds; null while it cannot be told
+	Err  string `json:"err,omitempty"`
+}
+
+// Tables is the document [DocTables]: the tables of a server when they were read last (the table dictionary of
+// maintenance.txt section 6.1.8.6). A long list goes on in DocTables-2 and so on, Parts in all.
+type Tables struct {
+	Taken  time.Time        `json:"taken"`
+	Count  int              `json:"count"`
+	Bytes  int64            `json:"bytes"` // data and indexes of all
+	Parts  int              `json:"parts"`
+	Tables map[string]Table `json:"tables"` // by `schema.table`
+}
+
+// Table is one entry of [Tables].
+type Table struct {
+	Engine    string `json:"engine,omitempty"`
+	Type      string `json:"type,omitempty"` // when it is no plain table: VIEW, SEQUENCE, SYSTEM VERSIONED
+	Format    string `json:"format,omitempty"`
+	Collation string `json:"collation,omitempty"`
+	Options   string `json:"options,omitempty"`
+	Columns   string `json:"columns,omitempty"` // fingerprint of names, types, defaults and order
+	Rows      int64  `json:"rows"`              // estimate
+	Data      int64  `json:"data"`              // bytes
+	Index     int64  `json:"index"`             // bytes
+}
+
+// maxPart bounds the JSON of the tables of one part; the bus takes 1 MiB in all.
+const maxPart = 600 << 10
+
+// PutTables writes the table dictionary of a server. The first part is written last: until then the old one stands.
+func (d *Docs) PutTables(ctx context.Context, cluster string, s job.Server, t Tables) error {
+	parts, size := []map[string]Table{{}}, 0
+	for name, table := range t.Tables {
+		text, err := json.Marshal(map[string]Table{name: table})
+		if err != nil {
+			return fmt.Errorf("encode table %s: %w", name, err)
+		}
+		if size += len(text); size > maxPart {
+			parts, size = append(parts, map[string]Table{}), len(text)
+		}
+		parts[len(parts)-1][name] = table
+	}
+	t.Parts = len(parts)
+	for i := len(parts) - 1; i >= 0; i-- {
+		t.Tables = parts[i]
+		if err := d.Put(ctx, cluster, s, tablesPart(i), t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Tables reads the table dictionary of a server; ok is false when there is none, or not all of it.
+func (d *Docs) Tables(ctx context.Context, cluster string, s job.Server) (t Tables, ok bool, err error) {
+	if ok, err = d.Get(ctx, cluster, s, DocTables, &t); err != nil || !ok {
+		return t, false, err
+	}
+	for i := 1; i < t.Parts; i++ {
+		var part Tables
+		if ok, err = d.Get(ctx, cluster, s, tablesPart(i), &part); err != nil || !ok || !part.Taken.Equal(t.Taken) {
+			return t, false, err
+		}
+		for name, table := range part.Tables {
+			t.Tables[name] = table
+		}
+	}
+	return t, true, nil
+}
+
+func tablesPart(i int) string {
+	if i == 0 {
+		return DocTables
+	}
+	return fmt.Sprintf("%s-%d", DocTables, i+1)
+}
