@@ -61,8 +61,9 @@ func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + 
 // the script that reads its standard input would swallow the rest of the script; and half a script, after a cut
 // connection, would be run. It is one compound command because the shell reads its input line by line, and all that
 // follows its line belongs to the script. %[1]s is the mark that ends the input. The shell says its process id first, by
-// which it can be stopped.
-const load = `{ echo "` + pidMark + `$$"; _drydock_script=$(cat); [[ $_drydock_script == *%[1]s ]] || ` +
+// which it can be stopped; and when drydock is gone it must not die of a line that nobody reads any more (a trap, unlike
+// an ignored signal, is not inherited by the commands it runs).
+const load = `{ trap : PIPE; echo "` + pidMark + `$$"; _drydock_script=$(cat); [[ $_drydock_script == *%[1]s ]] || ` +
 	`{ echo 'the script did not arrive whole' >&2; exit %[2]d; }; eval "$_drydock_script" </dev/null; exit $?; }` + "\n"
 
 // feed is the whole standard input of the remote shell: environment block, loader, script, mark.
