@@ -58,6 +58,7 @@ type site struct {
 	toml    string
 	api     int // HTTPS port, fixed so that scripts find a restarted drydock
 	servers []*mariadbd.Server
+	secret  string // the database password
 
 	proc *process
 }
@@ -76,6 +77,7 @@ type options struct {
 	keys    string // further lines of [Default] or the cluster
 	global  string
 	servers []*mariadbd.Server
+	secret  string // password of the server that is started when there are no others; empty: password
 }
 
 func newSite(t *testing.T, o options) *site {
@@ -83,15 +85,18 @@ func newSite(t *testing.T, o options) *site {
 	if o.mode == "" {
 		o.mode = "sql"
 	}
-	if o.servers == nil {
-		o.servers = []*mariadbd.Server{mariadbdtest.Start(t, mariadbd.Options{Password: password, LogBin: true})}
+	if o.secret == "" {
+		o.secret = password
 	}
-	s := &site{t: t, dir: t.TempDir(), api: freePort(t), servers: o.servers}
+	if o.servers == nil {
+		o.servers = []*mariadbd.Server{mariadbdtest.Start(t, mariadbd.Options{Password: o.secret, LogBin: true})}
+	}
+	s := &site{t: t, dir: t.TempDir(), api: freePort(t), servers: o.servers, secret: o.secret}
 	var hosts []string
 	for _, m := range o.servers {
 		hosts = append(hosts, m.Addr())
 	}
-	quoted, _ := json.Marshal("drydock:" + password) // a TOML basic string reads like a JSON one here
+	quoted, _ := json.Marshal("drydock:" + o.secret) // a TOML basic string reads like a JSON one here
 	s.toml = filepath.Join(s.dir, "drydock.toml")
 	text := fmt.Sprintf(`
 [Default]
@@ -343,7 +348,7 @@ func (h *host) command(args ...string) *exec.Cmd {
 		"REPLICATION_MANAGER_HOST_NAME=127.0.0.1",
 		"REPLICATION_MANAGER_HOST_PORT="+strconv.Itoa(h.server.Port()),
 		"REPLICATION_MANAGER_HOST_USER=drydock",
-		"REPLICATION_MANAGER_HOST_PASSWORD="+password,
+		"REPLICATION_MANAGER_HOST_PASSWORD="+h.s.secret,
 		"DRYDOCK_STATE_DIR="+h.state,
 	)
 	cmd.Env = append(cmd.Env, h.env...)

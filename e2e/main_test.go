@@ -133,7 +133,7 @@ func (s *site) backups() []string {
 // checkNoSecret looks for the password in everything that was written.
 func (s *site) checkNoSecret(h *host) {
 	s.t.Helper()
-	if strings.Contains(s.proc.log.text(), password) {
+	if strings.Contains(s.proc.log.text(), s.secret) {
 		s.t.Error("the password is in drydock's log")
 	}
 	for _, dir := range []string{filepath.Join(s.dir, "data"), h.state} {
@@ -141,7 +141,7 @@ func (s *site) checkNoSecret(h *host) {
 			if err != nil || !info.Mode().IsRegular() {
 				return nil
 			}
-			if b, err := os.ReadFile(path); err == nil && strings.Contains(string(b), password) && !strings.Contains(path, "/Backups/") {
+			if b, err := os.ReadFile(path); err == nil && strings.Contains(string(b), s.secret) && !strings.Contains(path, "/Backups/") {
 				s.t.Errorf("the password is in %s", path)
 			}
 			return nil

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"crypto/rand"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -35,9 +36,10 @@ func TestScriptRunsOverSSHWithNothingInstalledOnTheHost(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			state := t.TempDir()
+			secret := password + rand.Text() // nobody else's on this machine
 			sshd := sshdtest.Start(t, map[string]string{"DRYDOCK_STATE_DIR": state})
-			s := newSite(t, options{mode: mode, keys: sshKeys(sshd, sshd.KnownHosts)}).start()
-			seen := watchArguments(t)
+			s := newSite(t, options{mode: mode, keys: sshKeys(sshd, sshd.KnownHosts), secret: secret}).start()
+			seen := watchArguments(t, secret)
 			for _, task := range []string{"errorlog", "mariabackup"} {
 				if j := s.awaitEnd(s.run(task), task); j.State != job.Success {
 					t.Errorf("%s is %s (%s); evidence %+v", task, j.State, j.Reason, j.Evidence)
@@ -63,8 +65,8 @@ func TestScriptRunsOverSSHWithNothingInstalledOnTheHost(t *testing.T) {
 }
 
 // watchArguments looks at the argument lists of all processes until the function it returns is called, which says
-// whether a remote shell was seen. The password in any of them is an error.
-func watchArguments(t *testing.T) (seen func() bool) {
+// whether a remote shell was seen. The secret in any of them is an error.
+func watchArguments(t *testing.T, secret string) (seen func() bool) {
 	t.Helper()
 	stop, ended, found := make(chan struct{}), make(chan struct{}), false
 	go func() {
@@ -74,7 +76,7 @@ func watchArguments(t *testing.T) (seen func() bool) {
 			for _, f := range files {
 				line, _ := os.ReadFile(f)
 				found = found || strings.Contains(string(line), "bash\x00-s\x00--\x00--once")
-				if strings.Contains(string(line), password) {
+				if strings.Contains(string(line), secret) {
 					t.Errorf("the password is an argument: %q", line)
 				}
 			}

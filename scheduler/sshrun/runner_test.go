@@ -2,6 +2,7 @@ package sshrun
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -35,11 +36,13 @@ type rig struct {
 	sshd *sshdtest.Server
 	cfg  Config
 	log  *logLines
+	// secret is the database password, nobody else's on this machine: the argument lists of all processes are searched.
+	secret string
 }
 
 func newRig(t *testing.T, script string, servers ...string) *rig {
 	t.Helper()
-	r := &rig{t: t, dir: t.TempDir(), log: &logLines{}}
+	r := &rig{t: t, dir: t.TempDir(), log: &logLines{}, secret: secret + rand.Text()}
 	r.sshd = sshdtest.Start(t, map[string]string{"DIR": r.dir})
 	file := filepath.Join(r.dir, "script")
 	if err := os.WriteFile(file, []byte("#!/bin/bash\n"+script+"\n"), 0o600); err != nil {
@@ -49,7 +52,7 @@ func newRig(t *testing.T, script string, servers ...string) *rig {
 		servers = []string{"127.0.0.1:3306"}
 	}
 	cl := Cluster{
-		Name: "lab", User: "drydock", Password: secret, ReceiverPorts: []int{4444}, Enabled: true, Spec: "* * * * * *",
+		Name: "lab", User: "drydock", Password: r.secret, ReceiverPorts: []int{4444}, Enabled: true, Spec: "* * * * * *",
 		Zone: time.UTC, Timeout: time.Minute, Script: file,
 		Login: Login{Port: r.sshd.Port, User: r.sshd.User, KeyFile: r.sshd.KeyFile, KnownHosts: r.sshd.KnownHosts},
 	}
@@ -61,7 +64,7 @@ func newRig(t *testing.T, script string, servers ...string) *rig {
 		cl.Servers = append(cl.Servers, server)
 	}
 	r.cfg = Config{
-		DataDir: t.TempDir(), APIHost: "127.0.0.1", APIPort: 10005, APIUser: "admin", APIPassword: "api-geheim",
+		DataDir: t.TempDir(), APIHost: "127.0.0.1", APIPort: 10005, APIUser: "admin", APIPassword: "api-" + rand.Text(),
 		Concurrency: 10, Clusters: []Cluster{cl},
 		Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
@@ -123,7 +126,7 @@ exit 3`)
 	if res.output != "so far [secret]" {
 		t.Errorf("printed %q", res.output)
 	}
-	if got := r.read("password"); got != secret {
+	if got := r.read("password"); got != r.secret {
 		t.Errorf("the password came as %q", got)
 	}
 	if got := r.read("argument"); got != "--once" {
@@ -133,7 +136,7 @@ exit 3`)
 	if !strings.Contains(processes, command) {
 		t.Errorf("the shell is not among the processes:\n%s", processes)
 	}
-	for _, s := range []string{secret, "api-geheim", "MYSQL_ROOT_PASSWORD"} {
+	for _, s := range []string{r.secret, r.cfg.APIPassword} {
 		if strings.Contains(processes, s) {
 			t.Errorf("%s stands in an argument list", s)
 		}
