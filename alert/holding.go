@@ -211,8 +211,8 @@ func (h *holding) sign(c Cluster, s *Slot, about bus.Alert) {
 // backups judges the newest proven backup of a cluster.
 func (h *holding) backups(c Cluster) {
 	about := bus.Alert{Cluster: c.Name}
-	newest, any := h.Backups[c.Name]
-	if !any {
+	newest, exists := h.Backups[c.Name]
+	if !exists {
 		about.Text = "the cluster does not have a backup"
 		h.hold(noBackup, about)
 	}
@@ -220,7 +220,7 @@ func (h *holding) backups(c Cluster) {
 	switch {
 	case limit == 0:
 		return
-	case !any:
+	case !exists:
 		about.Text = fmt.Sprintf("no proven backup within %s: there is none at all", limit)
 	default:
 		about.Since = newest.Add(limit)
