@@ -83,6 +83,9 @@ func (s *Scheduler) openCluster(ctx context.Context, c Cluster, jobs []job.Job, 
 	placed, err := s.place(ctx, c, want)
 	errs := []error{err}
 	for _, j := range jobs {
+		if ctx.Err() != nil {
+			break // the bus hardly answers, or we stop: the next look goes on
+		}
 		if j.State == job.Available {
 			errs = append(errs, s.callBack(ctx, c, j, closures, now))
 			continue
@@ -97,7 +100,7 @@ func (s *Scheduler) openCluster(ctx context.Context, c Cluster, jobs []job.Job, 
 			errs = append(errs, s.change(ctx, j, store.Change{Event: job.Note, Reason: v.told(), Edit: v.edit(j, now)}))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, ctx.Err())...)
 }
 
 // callBack takes the offer of a job back whose cluster was closed before anybody took it. A row in the jobs table is the

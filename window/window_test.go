@@ -93,7 +93,7 @@ func TestEveryMomentIsInsideOrOutsideAsTheClockOnTheWallSays(t *testing.T) {
 	}
 }
 
-// Over two years and every kind of change of the clock: what Opens and Closes say is what Open says, minute by minute.
+// Over two years and every kind of change of the clock: what Opens and Closes say is what Open says, sampled at every hour and minute of a day.
 func TestOpensAndClosesAgreeWithOpenOverClockChanges(t *testing.T) {
 	t.Parallel()
 	w, err := Parse("mon-fri 22:00-02:15, sun 02:30-03:30, sat 23:45-00:45")
@@ -102,7 +102,7 @@ func TestOpensAndClosesAgreeWithOpenOverClockChanges(t *testing.T) {
 	}
 	for _, name := range []string{"Europe/Paris", "Australia/Lord_Howe", "Asia/Beirut", "America/Havana"} {
 		z := zone(t, name)
-		for now := at(t, "2025-12-31T23:00:00Z"); now.Year() < 2027; now = now.Add(97 * time.Minute) {
+		for now := at(t, "2025-12-31T23:00:00Z"); now.Year() < 2027; now = now.Add(293 * time.Minute) {
 			opens := w.Opens(now, z)
 			if opens.IsZero() || !w.Open(opens, z) || opens.After(now) && (w.Open(now, z) || w.Open(opens.Add(-time.Second), z)) {
 				t.Fatalf("%s: from %s it opens %s", name, now, opens)
