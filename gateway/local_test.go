@@ -48,7 +48,7 @@ func TestDispatcherLeavesDrydocksOwnJobsAloneAndCountsThem(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			y.start(y.cluster(mode, y.addr()))
+			y.start(y.cluster(mode))
 			other := y.queue(y.addr(), "optimize", 2)
 			y.awaitThat(other, "held", func(j job.Job) bool { return j.Held() && strings.Contains(j.Reason, own.ID) })
 			y.apply(own, job.Offer)
