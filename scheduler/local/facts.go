@@ -47,13 +47,33 @@ const (
 	factsTimeout = 5 * time.Second
 )
 
-// watched is one server. Its fields below turn belong to who holds the turn.
+// watched is one server.
 type watched struct {
 	Login
-	db    *sql.DB
-	turn  chan struct{} // one token: one question at a time
+	db   *sql.DB
+	turn chan struct{} // one token: one question at a time
+
+	mu    sync.Mutex // guards what follows
 	last  store.Facts
-	asked time.Time // by this process; zero when it never was
+	asked time.Time // zero when it never was
+}
+
+// known is the last answer, when it was asked.
+func (w *watched) known() (store.Facts, time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.last, w.asked
+}
+
+// keep takes in an answer and gives the one before it.
+func (w *watched) keep(f store.Facts, asked time.Time) (before store.Facts, first bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	before, first = w.last, w.asked.IsZero()
+	if asked.After(w.asked) {
+		w.last, w.asked = f, asked
+	}
+	return before, first
 }
 
 // NewFacts connects to nothing yet. The connections end with [Facts.Run].
@@ -106,23 +126,10 @@ func (f *Facts) renew(ctx context.Context, w *watched) {
 	var known store.Facts
 	ok, err := f.docs.Get(ctx, w.Cluster, w.Server, store.DocFacts, &known)
 	if err == nil && ok && time.Since(known.Time).Abs() < f.every/2 {
-		f.adopt(ctx, w, known)
+		w.keep(known, time.Now().Add(-time.Since(known.Time).Abs()))
 		return
 	}
 	_, _ = f.Of(ctx, w.Cluster, w.Server, f.every/2) // only fails when ctx ends
-}
-
-// adopt takes over what another process was told just now.
-func (f *Facts) adopt(ctx context.Context, w *watched, known store.Facts) {
-	select {
-	case w.turn <- struct{}{}:
-		defer func() { <-w.turn }()
-	case <-ctx.Done():
-		return
-	}
-	if asked := time.Now().Add(-time.Since(known.Time).Abs()); asked.After(w.asked) {
-		w.last, w.asked = known, asked
-	}
 }
 
 // ErrUnknownServer is returned by [Facts.Of] for a server that is not configured.
@@ -136,14 +143,20 @@ func (f *Facts) Of(ctx context.Context, cluster string, s job.Server, age time.D
 	if w == nil {
 		return store.Facts{}, fmt.Errorf("%w %s in cluster %s", ErrUnknownServer, s, cluster)
 	}
+	good := func(last store.Facts, asked time.Time) bool {
+		return !asked.IsZero() && (time.Since(asked) < age || !last.Up && age < f.every/2)
+	}
+	if last, asked := w.known(); good(last, asked) {
+		return last, nil
+	}
 	select {
 	case w.turn <- struct{}{}:
 		defer func() { <-w.turn }()
 	case <-ctx.Done():
 		return store.Facts{}, ctx.Err()
 	}
-	if !w.asked.IsZero() && (time.Since(w.asked) < age || !w.last.Up && age < f.every/2) {
-		return w.last, nil
+	if last, asked := w.known(); good(last, asked) { // by whoever had the turn before
+		return last, nil
 	}
 	asking, cancel := context.WithTimeout(ctx, factsTimeout)
 	defer cancel()
@@ -151,10 +164,9 @@ func (f *Facts) Of(ctx context.Context, cluster string, s job.Server, age time.D
 	if ctx.Err() != nil {
 		return store.Facts{}, ctx.Err()
 	}
-	if first := w.asked.IsZero(); first || now.Up != w.last.Up || now.Role != w.last.Role {
+	if before, first := w.keep(now, time.Now()); first || now.Up != before.Up || now.Role != before.Role {
 		f.log.Info("server facts", "cluster", cluster, "server", s.String(), "up", now.Up, "role", now.Role, "version", now.Version, "reason", now.Err)
 	}
-	w.last, w.asked = now, time.Now()
 	if err := f.docs.Put(asking, cluster, s, store.DocFacts, now); err != nil {
 		f.log.Warn("keep facts", "cluster", cluster, "server", s.String(), "err", err)
 	}

@@ -3,6 +3,7 @@ package local
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"drydock/bus"
 	"drydock/internal/bustest"
@@ -92,13 +93,29 @@ func TestATableThatCannotBeLockedFailsTheJobAndNotTheOtherTables(t *testing.T) {
 func TestCanceledOrStoppedWorkLeavesNoStatementBehind(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, server(t))
-	r.cluster.LockTimeout = 60e9
+	r.cluster.LockTimeout, r.cluster.Lease = 60e9, 1e9
+	signs := make(chan bus.Progress, 100) // more than there can be
+	sub, err := bus.Listen(r.conn, bus.AllProgress, func(p bus.Progress) { signs <- p })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sub.Unsubscribe() }()
 	r.sql(0, shop, "CREATE TABLE shop.a (i INT)", "LOCK TABLES shop.a WRITE")
 	stop := r.start("scheduler@a")
 	waiting := "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE 'OPTIMIZE%'"
 
 	j := r.queue(0, "optimize", job.Local)
 	bustest.Until(t, 10e9, "the statement waits", func() bool { return r.value(0, waiting) == "1" })
+	for range 5 { // longer than the lease
+		select {
+		case p := <-signs:
+			if p.JobID != j.ID || p.Attempt != 1 || p.Sign != bus.SignHeartbeat {
+				t.Errorf("%+v", p)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("no sign of life while the statement waits")
+		}
+	}
 	r.apply(j, job.Cancel)
 	bustest.Until(t, 10e9, "the canceled statement is gone", func() bool { return r.value(0, waiting) == "0" })
 	if j = r.last(j); j.State != job.Canceled {

@@ -53,6 +53,7 @@ type Runner struct {
 	busy map[job.Key]bool                   // attended to now
 	runs map[string]context.CancelCauseFunc // by run: ends the work on a job that is ours
 	down map[serverName]outage
+	held map[serverName]map[string]time.Time // by task: not looked at before, unless something changes on the server
 }
 
 // outage is a server that could not be worked on.
@@ -64,6 +65,7 @@ type outage struct {
 // The bounds of how long a look at waiting jobs may be late, and of how long a server in trouble is left alone.
 const (
 	lookAgain = 2 * time.Second
+	heldFor   = 5 * time.Second
 	lookIdle  = time.Minute
 	lookGap   = 20 * time.Millisecond // so that a burst of changes costs one look
 	downAgain = time.Second           // doubled with each failure
@@ -77,6 +79,7 @@ func New(cfg Config, conn *bus.Conn, jobs *store.Jobs, view *store.View, docs *s
 		conn: conn, jobs: jobs, view: view, docs: docs, facts: facts, logs: bus.NewBatcher(conn, bus.StreamLogs),
 		kick: make(chan struct{}, 1),
 		busy: map[job.Key]bool{}, runs: map[string]context.CancelCauseFunc{}, down: map[serverName]outage{},
+		held: map[serverName]map[string]time.Time{},
 	}
 	for _, c := range cfg.Clusters {
 		r.clusters[c.Name] = c
@@ -88,13 +91,12 @@ func New(cfg Config, conn *bus.Conn, jobs *store.Jobs, view *store.View, docs *s
 // observe is told of every change of a job: one of ours may have been ended by somebody else, and the end of another may
 // be what one of ours waits for.
 func (r *Runner) observe(ev bus.JobEvent) {
-	if !ev.Job.State.Running() {
-		r.mu.Lock()
-		if end := r.runs[ev.Job.Run()]; end != nil && ev.Job.State != job.Queued && ev.Job.State != job.Available {
-			end(errEnded)
-		}
-		r.mu.Unlock()
+	r.mu.Lock()
+	delete(r.held, serverName{ev.Job.Cluster, ev.Job.Server})
+	if end := r.runs[ev.Job.Run()]; end != nil && (ev.Job.State == job.Finished || !ev.Job.State.Live()) {
+		end(errEnded)
 	}
+	r.mu.Unlock()
 	if ev.Job.Mode != job.Local && ev.Job.State.Live() {
 		return
 	}
@@ -167,7 +169,8 @@ func (r *Runner) look(ctx context.Context, hands *sync.WaitGroup) time.Duration 
 func (r *Runner) begin(j job.Job) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.busy[j.Key()] || time.Now().Before(r.down[serverName{j.Cluster, j.Server}].until) {
+	name, now := serverName{j.Cluster, j.Server}, time.Now()
+	if r.busy[j.Key()] || now.Before(r.down[name].until) || now.Before(r.held[name][j.Task]) {
 		return false
 	}
 	r.busy[j.Key()] = true
@@ -182,7 +185,10 @@ func (r *Runner) end(k job.Key) {
 
 // attend does a job, if it is its turn.
 func (r *Runner) attend(ctx context.Context, c Cluster, j job.Job) {
-	// The connection comes first: a job whose server cannot be reached waits without keeping others from theirs.
+	if j.Held() && !r.free(ctx, j) { // needs no connection to find out
+		return
+	}
+	// The connection comes before its turn: a job whose server cannot be reached waits without keeping others from theirs.
 	s, err := openSession(ctx, c, j.Server)
 	r.reached(ctx, j, err)
 	if err != nil {
@@ -239,8 +245,7 @@ func (r *Runner) take(ctx context.Context, j job.Job) (job.Job, bool) {
 		return j, false
 	}
 	j = last
-	if other, err := r.rival(ctx, j); err != nil || other.ID != "" {
-		r.stepBack(ctx, j, other)
+	if !r.free(ctx, j) {
 		return j, false
 	}
 	var ok bool
@@ -266,11 +271,24 @@ func (r *Runner) offer(ctx context.Context, j job.Job) (job.Job, bool) {
 	if !ok {
 		return j, false
 	}
-	if other, err := r.rival(ctx, j); err != nil || other.ID != "" {
-		r.stepBack(ctx, j, other)
-		return j, false
+	return j, r.free(ctx, j)
+}
+
+// free reports whether no other heavy job keeps j from its turn. Otherwise j waits, with that reason.
+func (r *Runner) free(ctx context.Context, j job.Job) bool {
+	other, err := r.rival(ctx, j)
+	if err == nil && other.ID == "" {
+		return true
 	}
-	return j, true
+	r.stepBack(ctx, j, other)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	name := serverName{j.Cluster, j.Server}
+	if r.held[name] == nil {
+		r.held[name] = map[string]time.Time{}
+	}
+	r.held[name][j.Task] = time.Now().Add(heldFor)
+	return false
 }
 
 // rival is the heavy job that has the server before j may; the zero Job when there is none.
