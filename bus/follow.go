@@ -91,6 +91,23 @@ func followOnce(ctx context.Context, c *Conn, stream string, cfg jetstream.Order
 	if err != nil {
 		return err
 	}
+	return each(ctx, it, func(m jetstream.Msg) error {
+		meta, err := m.Metadata()
+		if err != nil {
+			return err
+		}
+		if err := handle(m, meta); err != nil {
+			return err
+		}
+		if meta.NumPending == 0 {
+			caughtUp()
+		}
+		return nil
+	})
+}
+
+// each gives message after message to handle until ctx ends, the subscription breaks or handle returns an error.
+func each(ctx context.Context, it jetstream.MessagesContext, handle func(jetstream.Msg) error) error {
 	stop := context.AfterFunc(ctx, it.Stop)
 	defer func() {
 		stop()
@@ -101,15 +118,8 @@ func followOnce(ctx context.Context, c *Conn, stream string, cfg jetstream.Order
 		if err != nil {
 			return err
 		}
-		meta, err := m.Metadata()
-		if err != nil {
+		if err := handle(m); err != nil {
 			return err
-		}
-		if err := handle(m, meta); err != nil {
-			return err
-		}
-		if meta.NumPending == 0 {
-			caughtUp()
 		}
 	}
 }
@@ -164,18 +174,10 @@ func workOnce[T any](ctx context.Context, c *Conn, stream, durable, filter strin
 	if err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, it.Stop)
-	defer func() {
-		stop()
-		it.Stop()
-	}()
-	for {
-		m, err := it.Next()
-		if err != nil {
-			return err
-		}
+	return each(ctx, it, func(m jetstream.Msg) error {
 		work(ctx, c, m, handle)
-	}
+		return nil
+	})
 }
 
 func work[T any](ctx context.Context, c *Conn, m jetstream.Msg, handle func(context.Context, Meta, T) error) {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"drydock/internal/bustest"
 	"drydock/job"
 )
 
@@ -47,12 +48,10 @@ func touch(t *testing.T, path string) {
 
 func awaitFile(t *testing.T, path string) {
 	t.Helper()
-	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if _, err := os.Stat(path); err == nil {
-			return
-		}
-	}
-	t.Fatalf("%s did not appear", path)
+	bustest.Until(t, 60*time.Second, path+" is there", func() bool {
+		_, err := os.Stat(path)
+		return err == nil
+	})
 }
 
 // goodBackup makes one proven backup and returns its path and content.
