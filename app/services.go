@@ -111,7 +111,7 @@ func localConfig(cfg *config.Config, actor string, log *slog.Logger) local.Confi
 	for _, c := range cfg.Clusters {
 		out.Clusters = append(out.Clusters, local.Cluster{
 			Name: c.Name, Servers: Servers(c.Servers), User: c.User, Password: c.Password.Reveal(), Lease: c.Lease,
-			MaxLag: c.MaxLag, MaxLoad: c.MaxLoad, LockTimeout: c.LockTimeout, LogsTableKeep: c.LogsTableKeep,
+			MaxLag: c.MaxLag, MaxLoad: c.MaxLoad, LockTimeout: c.LockTimeout, MaxPause: c.MaxPause, LogsTableKeep: c.LogsTableKeep,
 		})
 	}
 	return out

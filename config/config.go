@@ -170,6 +170,7 @@ type Cluster struct {
 	MaxLag        time.Duration // maintenance-max-lag, 0 = no limit
 	MaxLoad       int           // maintenance-max-load, threads; 0 = no limit
 	LockTimeout   time.Duration // maintenance-lock-timeout
+	MaxPause      time.Duration // maintenance-max-pause
 
 	JobsMode      string        // scheduler-jobs-mode: "sql" or "api"
 	Lease         time.Duration // scheduler-jobs-lease

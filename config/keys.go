@@ -196,6 +196,8 @@ func localKeys(t *table, c *Cluster) {
 		"Work on tables pauses while a running replica of the cluster lags more than this.")
 	t.number("maintenance-max-load", &c.MaxLoad, 50, bounds[int]{min: 0, max: 1_000_000}, "threads, 0 = no limit",
 		"Work on tables pauses while Threads_running of the server exceeds this.")
+	t.duration("maintenance-max-pause", &c.MaxPause, 2*time.Hour, bounds[time.Duration]{min: time.Second},
+		"How long work on tables may pause at a stretch; then the job ends as an error, so that the next one gets the server.")
 	t.duration("maintenance-lock-timeout", &c.LockTimeout, 5*time.Second, bounds[time.Duration]{min: time.Second},
 		"How long a statement on a table may wait for its metadata lock, with everybody else queued behind it.")
 }

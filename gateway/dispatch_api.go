@@ -25,10 +25,13 @@ func (t *target) offerAll(ctx context.Context, jobs []job.Job) time.Duration {
 			next = sooner(next, againAfter-wait)
 			continue
 		}
-		_, ok := t.apply(ctx, j, store.Change{Event: job.Offer, Edit: func(j *job.Job) {
+		now, ok := t.apply(ctx, j, store.Change{Event: job.Offer, Edit: func(j *job.Job) {
 			j.Mode, j.Dispatch = job.API, job.Dispatch{}
 		}})
 		if !ok {
+			next = sooner(next, againAfter)
+		} else if other, crowded := t.crowded(ctx, now); crowded {
+			t.apply(ctx, now, store.Change{Event: job.Withdraw, From: job.Available, Reason: heldBy(other)})
 			next = sooner(next, againAfter)
 		}
 	}

@@ -42,10 +42,33 @@ func (t *target) hold(ctx context.Context, jobs []job.Job) (free []job.Job, held
 			// The log knows it as offered already; the view will.
 		default:
 			held = true
-			t.explain(ctx, j, fmt.Sprintf("%s%s %s has the server for itself", job.HeldReason, first.Task, first.ID))
+			t.explain(ctx, j, heldBy(first))
 		}
 	}
 	return free, held
+}
+
+func heldBy(other job.Job) string {
+	return fmt.Sprintf("%s%s %s has the server for itself", job.HeldReason, other.Task, other.ID)
+}
+
+// crowded looks once more after an offer: between the look in hold and the offer lie a reservation and a row, time
+// enough for another heavy job to begin. Of two that were offered at the same moment the younger steps back.
+func (t *target) crowded(ctx context.Context, j job.Job) (other job.Job, yes bool) {
+	if !heavy(j) {
+		return other, false
+	}
+	live, err := t.liveHeavy(ctx)
+	if err != nil {
+		t.log.Warn("look for other jobs of the server after an offer", "job", j, "err", err)
+		return other, false
+	}
+	for _, x := range live {
+		if x.ID != j.ID && x.State != job.Queued && (x.State != job.Available || x.ID < j.ID) {
+			return x, true
+		}
+	}
+	return other, false
 }
 
 func queuedHeavy(j job.Job) bool { return j.State == job.Queued && heavy(j) }

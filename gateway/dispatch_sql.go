@@ -84,7 +84,7 @@ func (k *rowKeeper) sort(ctx context.Context, jobs []job.Job) (queued, running, 
 	for _, j := range jobs {
 		switch {
 		case j.State == job.Available && j.Dispatch.Row == 0:
-			j, _ = k.apply(ctx, j, store.Change{Event: job.Withdraw, Reason: reasonNowSQL})
+			j, _ = k.apply(ctx, j, store.Change{Event: job.Withdraw, From: job.Available, Reason: reasonNowSQL})
 			if j.State == job.Queued {
 				queued = append(queued, j)
 			}
@@ -305,6 +305,9 @@ func (k *rowKeeper) insert(ctx context.Context, j job.Job, d job.Dispatch) (time
 			// The other dispatcher's receiver is the one that counts; a row that nobody took yet must name it.
 			_, err = k.table.Insert(ctx, j, cmp.Or(now.Dispatch.Address, address), now.Dispatch.Port)
 		}
+		if other, crowded := k.crowded(ctx, now); crowded && err == nil {
+			return k.stepBack(ctx, now, other)
+		}
 		return 0, err
 	case now.Run() == j.Run() && now.Gated():
 		return againAfter, k.callBack(ctx, now)
@@ -344,6 +347,16 @@ func (k *rowKeeper) takeCalledBack(ctx context.Context, j job.Job) (bool, error)
 		k.apply(ctx, j, store.Change{Event: job.Withdraw, Reason: j.Reason})
 	}
 	return gone, err
+}
+
+// stepBack takes an offer back for another heavy job of the server, its row first. A script that was quicker keeps it.
+func (k *rowKeeper) stepBack(ctx context.Context, j, other job.Job) (time.Duration, error) {
+	gone, err := k.table.Withdraw(ctx, j.Task, jobtable.RunOf(j))
+	if err != nil || !gone {
+		return 0, err
+	}
+	k.apply(ctx, j, store.Change{Event: job.Withdraw, From: job.Available, Reason: heldBy(other)})
+	return againAfter, nil
 }
 
 // report logs a failure of the database once, and keeps it as the reason why jobs wait.

@@ -111,7 +111,7 @@ func (s *Scheduler) callBack(ctx context.Context, c Cluster, j job.Job, closures
 	case gate == j.Gate:
 		return nil
 	case gate != "" && j.Dispatch.Row == 0:
-		return s.change(ctx, j, store.Change{Event: job.Withdraw, Reason: reason, Edit: func(f *job.Job) { f.Gate = gate }})
+		return s.change(ctx, j, store.Change{Event: job.Withdraw, From: job.Available, Reason: reason, Edit: func(f *job.Job) { f.Gate = gate }})
 	}
 	return s.change(ctx, j, store.Change{Event: job.Note, Reason: verdict{gate: gate, reason: reason}.told(), Edit: func(f *job.Job) {
 		if f.State == job.Available && f.Gate == j.Gate {
@@ -159,7 +159,7 @@ func (c Cluster) judge(j job.Job, closures store.Closures, placed bool, now time
 	waited := j.Gate == job.GateHold || j.Gate == job.GateBlackout || j.Gate == job.GateWindow
 	if waited && j.Trigger.Scheduled() && c.Splay > 0 {
 		// Everything that waited would begin at the moment of the opening otherwise.
-		v.notBefore = now.Add(c.delay(j.Key())).UTC()
+		v.notBefore = now.Add(c.delay(j.Key(), now)).UTC()
 	}
 	switch {
 	case now.Before(v.notBefore):
@@ -241,7 +241,7 @@ func (c Cluster) enqueue(j job.Job, t bus.Tick, closures store.Closures, now tim
 		if t.Trigger.Kind == job.CatchUp {
 			from = t.Time // all of them are late together
 		}
-		j.NotBefore = from.Add(c.delay(j.Key())).UTC()
+		j.NotBefore = from.Add(c.delay(j.Key(), from)).UTC()
 	}
 	if c.limits(j.Task) {
 		j.Gate = job.GateLimit // places are given one after the other
@@ -265,14 +265,19 @@ func (c Cluster) regate(j job.Job, ch store.Change, closures store.Closures, now
 	return ch, true
 }
 
-// delay is how long after its tick the job of a slot begins: the same on every scheduler and every day.
-func (c Cluster) delay(k job.Key) time.Duration {
+// delay is how long after from the job of a slot begins: the same on every scheduler and every day. A window that closes
+// sooner than scheduler-splay is shared out instead, or the servers at its end would never run.
+func (c Cluster) delay(k job.Key, from time.Time) time.Duration {
 	if c.Splay <= 0 {
 		return 0
 	}
+	splay := c.Splay
+	if closes := c.Windows.Closes(from, c.Zone); !closes.IsZero() && closes.After(from) {
+		splay = min(splay, closes.Sub(from))
+	}
 	sum := sha256.Sum256([]byte(strings.Join([]string{k.Cluster, k.Server.String(), k.Task}, "\x00")))
 	share := float64(binary.BigEndian.Uint64(sum[:8])>>11) / (1 << 53) // [0, 1)
-	return time.Duration(share * float64(c.Splay)).Truncate(time.Millisecond)
+	return time.Duration(share * float64(splay)).Truncate(time.Millisecond)
 }
 
 // limits reports whether scheduler-max-concurrent-backups counts the task.

@@ -416,6 +416,23 @@ func TestRetriedBackupQueuesForAPlaceAgainAndNotDuringAHold(t *testing.T) {
 	r.wantGate(db2, "mariabackup", job.GateLimit)
 }
 
+var someTime = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+
+// A splay longer than the window would keep the servers at its end from ever running.
+func TestSplayIsSharedOutOverAShorterWindow(t *testing.T) {
+	t.Parallel()
+	c, noon := night(t, WindowWait)
+	opens := c.Windows.Opens(noon, c.Zone)
+	span := c.Windows.Closes(opens, c.Zone).Sub(opens)
+	c.Splay = 10 * span
+	for i := range 200 {
+		k := job.Key{Cluster: "prod", Server: job.Server{Host: fmt.Sprintf("db%d", i), Port: 3306}, Task: "mariabackup"}
+		if d := c.delay(k, opens); d >= span {
+			t.Fatalf("%s begins %s after the opening of a window of %s", k, d, span)
+		}
+	}
+}
+
 func TestSplayIsTheSameEveryDayAndSpreadOverItsSpan(t *testing.T) {
 	t.Parallel()
 	c := testCluster()
@@ -423,8 +440,8 @@ func TestSplayIsTheSameEveryDayAndSpreadOverItsSpan(t *testing.T) {
 	buckets := make([]int, 10)
 	for i := range 1000 {
 		k := job.Key{Cluster: "prod", Server: job.Server{Host: fmt.Sprintf("db%d.example.com", i), Port: 3306}, Task: "mariabackup"}
-		d := c.delay(k)
-		if d != c.delay(k) || d < 0 || d >= c.Splay {
+		d := c.delay(k, someTime)
+		if d != c.delay(k, someTime) || d < 0 || d >= c.Splay {
 			t.Fatalf("delay of %s is %s", k, d)
 		}
 		buckets[d/time.Minute]++
@@ -434,7 +451,7 @@ func TestSplayIsTheSameEveryDayAndSpreadOverItsSpan(t *testing.T) {
 			t.Errorf("%d of 1000 begin in minute %d: %v", n, i, buckets)
 		}
 	}
-	if d := (Cluster{}).delay(job.Key{}); d != 0 {
+	if d := (Cluster{}).delay(job.Key{}, someTime); d != 0 {
 		t.Errorf("delay %s without a splay", d)
 	}
 }
@@ -446,7 +463,7 @@ func TestSplayedJobIsCreatedAtItsTickAndOfferedLater(t *testing.T) {
 	r := newRig(t, bustest.Start(t), c)
 	e := r.due("optimize")
 	r.give(e)
-	delay := c.delay(job.Key{Cluster: "prod", Server: db1, Task: "optimize"})
+	delay := c.delay(job.Key{Cluster: "prod", Server: db1, Task: "optimize"}, e.Due)
 	j := r.wantGate(db1, "optimize", job.GateSplay)
 	if !j.NotBefore.Equal(e.Due.Add(delay)) || !strings.Contains(j.Reason, "scheduler-splay = 1h") || !strings.Contains(j.Reason, stamp(j.NotBefore, time.UTC)) {
 		t.Fatalf("job is %+v, want a delay of %s", j, delay)
@@ -470,7 +487,7 @@ func TestWhatWaitedForAWindowIsSpreadWhenItOpens(t *testing.T) {
 	r.wantGate(db1, "optimize", job.GateWindow)
 	r.gates(10 * time.Hour)
 	j := r.wantGate(db1, "optimize", job.GateSplay)
-	if !j.NotBefore.Equal(r.now().Add(c.delay(j.Key()))) {
+	if !j.NotBefore.Equal(r.now().Add(c.delay(j.Key(), r.now()))) {
 		t.Errorf("not before %s", j.NotBefore)
 	}
 	r.gates(time.Second)

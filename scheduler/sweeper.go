@@ -106,7 +106,11 @@ func (s *Scheduler) changeUnlessMoved(ctx context.Context, j job.Job, ch store.C
 func overdue(j job.Job, c Cluster, g sign, now time.Time) (store.Change, bool) {
 	silent := now.Sub(g.last)
 	switch {
-	case j.Held(), j.Gated():
+	case (j.State == job.Queued || j.State == job.Available) && !slices.Contains(c.Servers, j.Server):
+		if now.Sub(g.first) > c.PickupTimeout {
+			return store.Change{Event: job.Expire, Reason: "the server is no longer in the configuration of the cluster"}, true
+		}
+	case j.Held(), j.Gated(), j.CalledBack():
 		// It waits for a job that has a lease of its own, or for a gate that opens by itself or by a person's word.
 	case j.State == job.Queued || j.State == job.Available:
 		// From the start of the attempt: what is offered, claimed and released in turn is not being run either.

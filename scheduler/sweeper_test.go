@@ -226,12 +226,21 @@ func TestNewJobOfTheSlotIsNotReplacedByARetry(t *testing.T) {
 
 func TestAJobThatWaitsForAnotherOfItsServerDoesNotExpire(t *testing.T) {
 	t.Parallel()
-	c := Cluster{PickupTimeout: time.Hour}
+	c := Cluster{PickupTimeout: time.Hour, Servers: []job.Server{{}}}
 	now := time.Now()
 	old := sign{first: now.Add(-5 * time.Hour), last: now.Add(-5 * time.Hour)}
 	held := job.Job{State: job.Queued, Reason: job.HeldReason + "mariabackup has the server"}
 	if ch, due := overdue(held, c, old, now); due {
 		t.Errorf("behind a backup of five hours it is %s: %s", ch.Event, ch.Reason)
+	}
+	gone := held
+	gone.Server = job.Server{Host: "gone", Port: 1}
+	if ch, due := overdue(gone, c, old, now); !due || ch.Event != job.Expire {
+		t.Error("a held job of a server that was taken out of the configuration lives for ever")
+	}
+	calledBack := job.Job{State: job.Available, Gate: job.GateHold}
+	if ch, due := overdue(calledBack, c, old, now); due {
+		t.Errorf("an offer called back by a hold is %s", ch.Event)
 	}
 	released := job.Job{State: job.Available, Ready: now.Add(-time.Minute)}
 	if ch, due := overdue(released, c, old, now); due {

@@ -59,6 +59,9 @@ type Change struct {
 	Event  job.Event
 	Reason string
 	Actor  string // who did it, when not this process itself
+	// From, if set, is the only state that the event is meant for: what has moved on meanwhile is left alone, with
+	// [job.ErrTransition], even where the table would allow the event.
+	From job.State
 	// Edit adds facts. It may run several times, on a fresh copy each time; it must not change ID, State or Attempt.
 	Edit func(*job.Job)
 }
@@ -136,6 +139,9 @@ func (s *Jobs) Apply(ctx context.Context, ref Ref, ch Change) (job.Job, error) {
 		}
 		if ref.ID != "" && now.ID != ref.ID || ref.Attempt != 0 && now.Attempt != ref.Attempt {
 			return now, fmt.Errorf("%w: %s holds %s, not %s", ErrStale, ref.Key, now.Run(), job.RunName(ref.ID, ref.Attempt))
+		}
+		if ch.From != "" && now.State != ch.From {
+			return now, fmt.Errorf("%w: %s is meant for a job that is %s, it is %s", job.ErrTransition, ch.Event, ch.From, now.State)
 		}
 		next, changed, err := now.Advance(ch.Event, ch.Reason, ch.Actor, time.Now().UTC())
 		if err != nil {

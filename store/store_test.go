@@ -359,3 +359,13 @@ func TestAChangeThatIsNotWrittenIsNotReturned(t *testing.T) {
 		t.Errorf("the caller is told that the job is %s, with error %v", got.State, err)
 	}
 }
+
+func TestAnEventMeantForAnotherStateLeavesTheJobAlone(t *testing.T) {
+	t.Parallel()
+	s := store.NewJobs(bustest.Start(t), "a", nil)
+	j := apply(t, s, create(t, s, 1), job.Offer, job.Claim)
+	got, err := s.Apply(bustest.Context(t), store.RefOf(j), store.Change{Event: job.Withdraw, From: job.Available})
+	if !errors.Is(err, job.ErrTransition) || got.State != job.Claimed {
+		t.Errorf("a job that a script has claimed was called back: %s, %v", got.State, err)
+	}
+}

@@ -1,7 +1,9 @@
 package local
 
 import (
+	"context"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -253,5 +255,25 @@ func TestSchemaChangesAreReportedOnce(t *testing.T) {
 	doc, ok, err := r.docs.Tables(t.Context(), "lab", r.cluster.Servers[0])
 	if err != nil || !ok || doc.Count != 3 || doc.Tables["shop.c"].Engine != "MyISAM" {
 		t.Errorf("%+v, %v, %v", doc, ok, err)
+	}
+}
+
+// A pause without an end would keep every backup of the server waiting behind a job that does nothing.
+func TestAPauseThatDoesNotEndFailsTheJob(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, mariadbdtest.Start(t, mariadbd.Options{Password: password}))
+	r.cluster.MaxLoad, r.cluster.MaxPause = 1, 300*time.Millisecond
+	r.sql(0, shop, "CREATE TABLE shop.a (i INT PRIMARY KEY)")
+	busy, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	t.Cleanup(wg.Wait)
+	t.Cleanup(stop)
+	for range 3 {
+		wg.Go(func() { _, _ = r.dbs[0].ExecContext(busy, "SELECT SLEEP(60)") })
+	}
+	r.start("scheduler@a")
+	j := r.awaitState(r.queue(0, "analyze", job.Local), job.Halted)
+	if !strings.Contains(j.Reason, "maintenance-max-pause") || !strings.Contains(j.Reason, "Threads_running") {
+		t.Errorf("the reason is %q", j.Reason)
 	}
 }

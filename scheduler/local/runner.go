@@ -32,6 +32,7 @@ type Cluster struct {
 	MaxLag         time.Duration // maintenance-max-lag, 0 = no limit
 	MaxLoad        int           // maintenance-max-load, 0 = no limit
 	LockTimeout    time.Duration // maintenance-lock-timeout
+	MaxPause       time.Duration // maintenance-max-pause, 0 = no limit
 	LogsTableKeep  int           // scheduler-db-servers-logs-table-keep
 }
 
@@ -325,7 +326,7 @@ func (r *Runner) stepBack(ctx context.Context, j, other job.Job) {
 	}
 	reason := fmt.Sprintf("%s%s %s has the server for itself", job.HeldReason, other.Task, other.ID)
 	if j.State == job.Available {
-		r.apply(ctx, j, store.Change{Event: job.Withdraw, Reason: reason})
+		r.apply(ctx, j, store.Change{Event: job.Withdraw, From: job.Available, Reason: reason})
 		return
 	}
 	r.explain(ctx, j, reason)

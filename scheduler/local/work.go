@@ -136,7 +136,9 @@ func (r *Runner) sign(j job.Job) {
 }
 
 // yield waits while the cluster's limits say that work on tables must pause. The reason stands in the job meanwhile.
+// A pause has an end: a replica that lags by design, or for good, would keep every other heavy job from the server.
 func (w *work) yield(ctx context.Context) error {
+	var since time.Time
 	for {
 		factor, reason := w.held(ctx)
 		if err := ctx.Err(); err != nil {
@@ -148,6 +150,12 @@ func (w *work) yield(ctx context.Context) error {
 		}
 		if factor == "" {
 			return nil
+		}
+		if since.IsZero() {
+			since = time.Now()
+		}
+		if limit := w.cluster.MaxPause; limit > 0 && time.Since(since) > limit {
+			return fmt.Errorf("%s for longer than maintenance-max-pause = %s", reason, limit)
 		}
 		pause(ctx, max(w.ticker, minPause))
 	}
