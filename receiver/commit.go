@@ -76,19 +76,19 @@ func (p *Pool) commit(ctx context.Context, req bus.CommitRequest) (bus.CommitRep
 		_, _, err := sink.AppendLog(spec)
 		return bus.CommitReply{Path: spec.Final()}, goneIfAbsent(err)
 	}
-	if _, err := os.Lstat(spec.Final()); errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Lstat(spec.Temp()); err != nil {
-			return bus.CommitReply{}, goneIfAbsent(err)
-		}
-	}
-	// The manifest first: it needs room on the disk, giving the backup its name does not.
+	// The manifest's bytes first: they need room on the disk, giving files their names does not. It gets its own name
+	// last: a manifest never stands there without its backup.
 	m := p.manifest(j, spec, req.Checks)
-	if err := writeManifest(m); err != nil {
+	draft, err := draftManifest(m)
+	if err != nil {
 		return bus.CommitReply{}, err
 	}
 	path, err := sink.Publish(spec)
 	if err != nil {
-		return bus.CommitReply{}, goneIfAbsent(err)
+		return bus.CommitReply{}, errors.Join(goneIfAbsent(err), os.Remove(draft))
+	}
+	if err := nameManifest(draft, m); err != nil {
+		return bus.CommitReply{}, err
 	}
 	if err := p.catalog.Put(ctx, m); err != nil {
 		return bus.CommitReply{}, err
@@ -190,22 +190,27 @@ func (p *Pool) manifest(j job.Job, spec sink.Spec, checks []job.Check) store.Man
 // manifestSuffix follows the name of the backup file.
 const manifestSuffix = ".manifest.json"
 
-// writeManifest puts the manifest beside its backup, in one step and durably.
-func writeManifest(m store.Manifest) (err error) {
+// draftManifest writes the manifest durably under a hidden name beside its backup. It may be repeated.
+func draftManifest(m store.Manifest) (draft string, err error) {
 	data, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
-		return fmt.Errorf("encode manifest of %s: %w", m.ID, err)
+		return "", fmt.Errorf("encode manifest of %s: %w", m.ID, err)
 	}
 	dir, name := filepath.Split(m.Path)
-	temp := filepath.Join(dir, "."+name+manifestSuffix+".tmp")
-	if err := writeSynced(temp, append(data, '\n')); err != nil {
-		return fmt.Errorf("write manifest of %s: %w", m.ID, err)
+	draft = filepath.Join(dir, "."+name+manifestSuffix+".tmp")
+	if err := writeSynced(draft, append(data, '\n')); err != nil {
+		return "", fmt.Errorf("write manifest of %s: %w", m.ID, errors.Join(err, os.Remove(draft)))
 	}
-	if err := os.Rename(temp, m.Path+manifestSuffix); err != nil {
-		return fmt.Errorf("write manifest of %s: %w", m.ID, err)
+	return draft, nil
+}
+
+// nameManifest gives a draft its name, durably.
+func nameManifest(draft string, m store.Manifest) error {
+	if err := os.Rename(draft, m.Path+manifestSuffix); err != nil {
+		return fmt.Errorf("name manifest of %s: %w", m.ID, err)
 	}
-	if err := syncFolder(dir); err != nil {
-		return fmt.Errorf("write manifest of %s: %w", m.ID, err)
+	if err := syncFolder(filepath.Dir(draft)); err != nil {
+		return fmt.Errorf("name manifest of %s: %w", m.ID, err)
 	}
 	return nil
 }

@@ -183,6 +183,16 @@ func TestWhatIsNotWhatWasReceivedIsNotPublished(t *testing.T) {
 			if _, err := g.commit(j); !errors.As(err, &se) || se.Code != c.code {
 				t.Errorf("%s, %s: %v, want %s", name, task, err, c.code)
 			}
+			// A manifest that stands alone would bring a backup into a rebuilt catalogue that does not exist.
+			entries, err := os.ReadDir(spec.Dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range entries {
+				if strings.Contains(e.Name(), "manifest") {
+					t.Errorf("%s, %s: %s is left", name, task, e.Name())
+				}
+			}
 			g.stop()
 		}
 	}
