@@ -45,6 +45,8 @@ needs_of_demo() {
 needs_of_test() {
 	need shellcheck shellcheck
 	need /usr/sbin/sshd openssh-server
+	need mydumper mydumper
+	need restic restic
 	need gcc gcc # the race detector is linked with cgo
 	need /usr/include/stdlib.h libc6-dev
 }

@@ -58,8 +58,10 @@ type Tick struct {
 	Cluster string       `json:"cluster"`
 	Task    string       `json:"task"`
 	Servers []job.Server `json:"servers,omitempty"` // the servers meant; empty for all that the task's schedule targets
-	Reason  string       `json:"reason,omitempty"`
-	Trigger job.Trigger  `json:"trigger"`
+	// Args go to every job that the tick starts ([job.Job.Args]).
+	Args    map[string]string `json:"args,omitempty"`
+	Reason  string            `json:"reason,omitempty"`
+	Trigger job.Trigger       `json:"trigger"`
 	// Lateness is how long after Due the decision was made, in seconds.
 	Lateness float64 `json:"lateness_s"`
 	// Count is how many ticks this entry stands for when a long absence is recorded as one entry (missed only);

@@ -76,7 +76,8 @@ func TaskSubject(cluster, task string) string {
 	return "drydock.task." + token(cluster, clusterSafe) + "." + task
 }
 
-// JobSubject is `drydock.job.<cluster>.<host>.<port>.<task>`: the slot of at most one live job.
+// JobSubject is `drydock.job.<cluster>.<host>.<port>.<task>`: the slot of at most one live job. Work on a whole cluster
+// (the zero [job.Server]) has `_.0` for host and port, as a server called `_` cannot ([ServerToken] makes `=5F` of it).
 func JobSubject(cluster, host string, port int, task string) string {
 	return "drydock.job." + slot(cluster, host, port) + "." + task
 }
@@ -115,6 +116,9 @@ func ControlKey(cluster, name string) string {
 }
 
 func slot(cluster, host string, port int) string {
+	if host == "" {
+		return token(cluster, clusterSafe) + "." + NoServer + ".0"
+	}
 	return token(cluster, clusterSafe) + "." + ServerToken(host, port)
 }
 

@@ -28,6 +28,9 @@ func TestServerTokenIsTheOneOthersRelyOn(t *testing.T) {
 	if got := JobSubject("prod", "10.0.1.5", 3306, "optimize"); got != "drydock.job.prod.10_0_1_5.3306.optimize" {
 		t.Error(got)
 	}
+	if got := JobSubject("prod", "", 0, "rollingrestart"); got != "drydock.job.prod._.0.rollingrestart" {
+		t.Error(got)
+	}
 	if got := AlertSubject("prod", "10.0.1.5", 3306, "DOCK0101-errorlog"); got != "drydock.alert.prod.10_0_1_5.3306.DOCK0101-errorlog" {
 		t.Error(got)
 	}

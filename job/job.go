@@ -159,23 +159,25 @@ type Evidence struct {
 
 // Job is one run of one task on one server. Every message on DRYDOCK_JOBS carries it whole.
 type Job struct {
-	State    State     `json:"state"`
-	ID       string    `json:"id"`
-	Cluster  string    `json:"cluster"`
-	Server   Server    `json:"server"`
-	Task     string    `json:"task"`
-	Attempt  int       `json:"attempt"` // from 1
-	Mode     Mode      `json:"mode"`
-	Reason   string    `json:"reason,omitempty"`
-	Trigger  Trigger   `json:"trigger"`
-	Due      time.Time `json:"due"`
-	Created  time.Time `json:"created"`
-	Since    time.Time `json:"since"` // entered State
-	Updated  time.Time `json:"updated"`
-	Tick     string    `json:"tick,omitempty"` // id of the tick in the ledger
-	Dispatch Dispatch  `json:"dispatch,omitzero"`
-	Stream   *Stream   `json:"stream,omitempty"`
-	Evidence Evidence  `json:"evidence,omitzero"`
+	State   State     `json:"state"`
+	ID      string    `json:"id"`
+	Cluster string    `json:"cluster"`
+	Server  Server    `json:"server"`
+	Task    string    `json:"task"`
+	Attempt int       `json:"attempt"` // from 1
+	Mode    Mode      `json:"mode"`
+	Reason  string    `json:"reason,omitempty"`
+	Trigger Trigger   `json:"trigger"`
+	Due     time.Time `json:"due"`
+	Created time.Time `json:"created"`
+	Since   time.Time `json:"since"` // entered State
+	Updated time.Time `json:"updated"`
+	Tick    string    `json:"tick,omitempty"` // id of the tick in the ledger
+	// Args are what the task was asked to do it with, such as the backup of a reseed. The tick brings them; names are the task's.
+	Args     map[string]string `json:"args,omitempty"`
+	Dispatch Dispatch          `json:"dispatch,omitzero"`
+	Stream   *Stream           `json:"stream,omitempty"`
+	Evidence Evidence          `json:"evidence,omitzero"`
 	// Proven is when every check held and publishing began. From here on the job is not ended by anything but that: a
 	// file that gets its name must not belong to a job that was canceled meanwhile.
 	Proven time.Time `json:"proven,omitzero"`

@@ -40,8 +40,10 @@ type Place string
 // The places.
 const (
 	OnHost Place = ""       // the script: it needs the database host's files or processes
-	Here   Place = "here"   // drydock, over SQL
+	Here   Place = "here"   // drydock: over SQL, or with client tools on its own host
 	Either Place = "either" // the script, or drydock where scheduler-jobs-exec-remote is set and does not name the task
+	// EitherHere is drydock, or the script where scheduler-jobs-exec-remote names the task.
+	EitherHere Place = "either-here"
 )
 
 // Task is one kind of work on one server.
@@ -69,14 +71,17 @@ var tasks = []Task{
 	{Name: "reseedmariabackup", Kind: KindRestore, Flow: FlowOut},
 	{Name: "flashbackxtrabackup", Kind: KindRestore, Flow: FlowOut},
 	{Name: "flashbackmariabackup", Kind: KindRestore, Flow: FlowOut},
-	{Name: "stop", Kind: KindService},
-	{Name: "restart", Kind: KindService},
-	{Name: "start", Kind: KindService},
-	{Name: "mysqldump", Kind: KindBackup, Flow: FlowIn},
-	{Name: "mydumper", Kind: KindBackup, Flow: FlowIn},
+	{Name: "stop", Kind: KindService, Place: Either},
+	{Name: "restart", Kind: KindService, Place: Either},
+	{Name: "start", Kind: KindService, Place: Either},
+	{Name: "mysqldump", Kind: KindBackup, Flow: FlowIn, Place: EitherHere},
+	{Name: "mydumper", Kind: KindBackup, Flow: FlowIn, Place: EitherHere},
 	{Name: "analyze", Kind: KindMaintenance, Built: true, Place: Here},
 	{Name: "logstablerotate", Kind: KindMaintenance, Built: true, Place: Here},
 	{Name: "schemamonitor", Kind: KindMonitor, Built: true, Place: Here},
+	{Name: "checksum", Kind: KindMaintenance, Place: Here},
+	{Name: "reseedlogical", Kind: KindRestore, Place: Here},
+	{Name: "reseedlogicalmaster", Kind: KindRestore, Place: Here},
 }
 
 // Tasks returns the table of tasks in client order. The slice is the caller's.
@@ -99,7 +104,16 @@ func (t Task) Heavy() bool { return t.Kind != KindLog && t.Kind != KindMonitor }
 // Local reports whether drydock does the task itself. remote is scheduler-jobs-exec-remote, nil when it is unset: set,
 // the script does the tasks it names, and drydock the others that either can do (maintenance.txt section 6.1.8.5).
 func (t Task) Local(remote []string) bool {
-	return t.Place == Here || t.Place == Either && remote != nil && !slices.Contains(remote, t.Name)
+	named := slices.Contains(remote, t.Name)
+	switch t.Place {
+	case Here:
+		return true
+	case Either:
+		return remote != nil && !named
+	case EitherHere:
+		return !named
+	}
+	return false
 }
 
 // Channels are the names a client logs under without a job behind them (wire.md section 3).

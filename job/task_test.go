@@ -19,6 +19,11 @@ func TestATaskRunsWhereItMustWhateverTheKeySays(t *testing.T) {
 		{"analyze", nil, true},
 		{"analyze", []string{"analyze"}, true},
 		{"schemamonitor", []string{}, true},
+		{"mysqldump", nil, true},
+		{"mysqldump", []string{"optimize"}, true},
+		{"mysqldump", []string{"mysqldump"}, false},
+		{"restart", nil, false},
+		{"restart", []string{}, true},
 	} {
 		task, err := TaskByName(c.task)
 		if err != nil || task.Local(c.remote) != c.local {

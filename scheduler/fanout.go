@@ -149,7 +149,7 @@ func (s *Scheduler) start(ctx context.Context, m bus.Meta, t bus.Tick, c Cluster
 	}
 	fresh, reason := c.enqueue(job.Job{
 		State: job.Queued, ID: job.NewID(t.Due, t.ID, key), Cluster: t.Cluster, Server: srv, Task: t.Task, Mode: c.mode(t.Task),
-		Trigger: t.Trigger, Due: t.Due, Tick: t.ID, Seen: m.Seq,
+		Trigger: t.Trigger, Due: t.Due, Tick: t.ID, Args: t.Args, Seen: m.Seq,
 	}, t, closures, s.now())
 	j, err := s.jobs.Create(ctx, fresh, reason)
 	switch {

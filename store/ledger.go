@@ -53,24 +53,38 @@ func (l *Ledger) Update(ctx context.Context, cluster, task string, decide func(l
 	return bus.Tick{}, 0, false, fmt.Errorf("extend ledger of %s/%s: %w", cluster, task, ErrBusy)
 }
 
+// Order is a request for jobs outside any schedule.
+type Order struct {
+	Cluster, Task string
+	Servers       []job.Server      // empty: all that the task's schedule targets
+	Args          map[string]string // for every job ([job.Job.Args])
+	Trigger       job.Trigger
+	Reason        string
+}
+
 // RunNow records a request by hand; the schedulers start its jobs. The ids of those jobs are [job.NewID] of the
 // returned tick's Due and ID.
 func (l *Ledger) RunNow(ctx context.Context, cluster, task string, servers []job.Server, by string) (bus.Tick, error) {
-	return l.run(ctx, cluster, task, servers, job.Trigger{Kind: job.Manual, By: by}, "asked for by "+by)
+	return l.Run(ctx, Order{
+		Cluster: cluster, Task: task, Servers: servers, Trigger: job.Trigger{Kind: job.Manual, By: by}, Reason: "asked for by " + by,
+	})
 }
 
 // RunForced is [Ledger.RunNow] for somebody who knows of the hold or the blackout.
 func (l *Ledger) RunForced(ctx context.Context, cluster, task string, servers []job.Server, by string) (bus.Tick, error) {
-	return l.run(ctx, cluster, task, servers, job.Trigger{Kind: job.Manual, By: by, Force: true}, "forced by "+by)
+	return l.Run(ctx, Order{
+		Cluster: cluster, Task: task, Servers: servers, Trigger: job.Trigger{Kind: job.Manual, By: by, Force: true}, Reason: "forced by " + by,
+	})
 }
 
-func (l *Ledger) run(ctx context.Context, cluster, task string, servers []job.Server, by job.Trigger, reason string) (bus.Tick, error) {
+// Run records an order. The ids of its jobs are as with [Ledger.RunNow].
+func (l *Ledger) Run(ctx context.Context, o Order) (bus.Tick, error) {
 	now := time.Now().UTC().Truncate(time.Millisecond)
 	id := bus.NewMessageID() // one for all tries: should an earlier one have been written after all, the stream knows it
-	t, _, _, err := l.Update(ctx, cluster, task, func(bus.Tick) (bus.Tick, bool) {
+	t, _, _, err := l.Update(ctx, o.Cluster, o.Task, func(bus.Tick) (bus.Tick, bool) {
 		return bus.Tick{
-			Outcome: bus.Fired, ID: id, Due: now, Servers: servers,
-			Trigger: by, Reason: reason,
+			Outcome: bus.Fired, ID: id, Due: now, Servers: o.Servers, Args: o.Args,
+			Trigger: o.Trigger, Reason: o.Reason,
 		}, true
 	})
 	return t, err
