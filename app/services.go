@@ -3,13 +3,17 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
+
+	"filippo.io/age"
 
 	"drydock/alert"
 	"drydock/config"
@@ -138,7 +142,25 @@ func receiverConfig(cfg *config.Config, name, version string, log *slog.Logger) 
 		}
 	}
 	for _, c := range cfg.Clusters {
-		out.Clusters[c.Name] = receiver.Cluster{Servers: Servers(c.Servers), Hash: c.BackupHash, Compress: c.Compress}
+		recipients, err := recipientsOf(c)
+		if err != nil {
+			return receiver.Config{}, err
+		}
+		out.Clusters[c.Name] = receiver.Cluster{
+			Servers: Servers(c.Servers), Hash: c.BackupHash, Compress: c.Compress, Recipients: recipients,
+		}
+	}
+	return out, nil
+}
+
+// recipientsOf are whom a cluster's backups are encrypted for.
+func recipientsOf(c config.Cluster) ([]age.Recipient, error) {
+	if len(c.EncryptRecipients) == 0 {
+		return nil, nil
+	}
+	out, err := age.ParseRecipients(strings.NewReader(strings.Join(c.EncryptRecipients, "\n")))
+	if err != nil {
+		return nil, fmt.Errorf("read backup-encrypt-recipients of cluster %s: %w; each is a line that age-keygen printed as public key", c.Name, err)
 	}
 	return out, nil
 }
@@ -268,7 +290,7 @@ func needRestart(old, fresh *config.Config) (changed []string) {
 			continue
 		}
 		serves := func(c config.Cluster) any {
-			return []any{c.Servers, c.User, c.Password, c.AcceptSecret, c.JobsMode, c.JobsLogLevel, c.LogBatchSize, c.ReceiverPorts, c.Compress, c.BackupHash,
+			return []any{c.Servers, c.User, c.Password, c.AcceptSecret, c.JobsMode, c.JobsLogLevel, c.LogBatchSize, c.ReceiverPorts, c.Compress, c.BackupHash, c.EncryptRecipients,
 				c.MaxLag, c.MaxLoad, c.LockTimeout, c.LogsTableKeep}
 		}
 		if !reflect.DeepEqual(serves(was), serves(c)) {

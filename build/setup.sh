@@ -47,6 +47,7 @@ needs_of_test() {
 	need /usr/sbin/sshd openssh-server
 	need mydumper mydumper
 	need restic restic
+	need age age
 	need gcc gcc # the race detector is linked with cgo
 	need /usr/include/stdlib.h libc6-dev
 }

@@ -187,6 +187,8 @@ type Cluster struct {
 	BackupType string // backup-physical-type: "mariabackup" or "xtrabackup"
 	Compress   string // compress-backups: "none", "gzip" or "zstd"
 	BackupHash string // backup-hash: "blake3" or "sha256"
+	// EncryptRecipients are the age public keys of backup-encrypt-recipients, none = not encrypted.
+	EncryptRecipients []string
 
 	BackupMaxAge time.Duration // backup-max-age, 0 = a backup is never overdue
 }

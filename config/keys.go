@@ -152,6 +152,8 @@ func clusterKeys(c *Cluster) []key {
 		"Compression of backup files while they arrive. true means gzip and false none, as in replication-manager.",
 		alias{"true", "gzip"}, alias{"false", "none"})
 	t.enum("backup-hash", &c.BackupHash, "blake3", []string{"blake3", "sha256"}, "Hash that goes into a backup's manifest.")
+	t.recipients("backup-encrypt-recipients", &c.EncryptRecipients,
+		"Public keys that backups are encrypted for with age, as in age1...; any one of their private keys reads them. Empty: not encrypted.")
 	t.duration("backup-max-age", &c.BackupMaxAge, 0, bounds[time.Duration]{min: time.Second, zero: "never overdue"},
 		"How old the cluster's newest proven backup may become before the condition DOCK0201 (backup overdue) opens.")
 	return t.keys

@@ -27,6 +27,8 @@ func TestEachMistakeNamesFileLineKeyAndWhatToDo(t *testing.T) {
 		{"[backups]\n", `would share the folder "Backups"`},
 		{"[Default]\nhttp-port = 1\nhttp-port = 2\n", `x.toml:3: key "http-port": stands there twice, first on line 2`},
 		// Names of keys.
+		{good + "backup-encrypt-recipients = \"AGE-SECRET-KEY-1XYZ\"\n", `x.toml:4: key "backup-encrypt-recipients": holds a private key; give the public one`},
+		{good + "backup-encrypt-recipients = \"ssh-ed25519\"\n", `"ssh-ed25519" is not a public key of age`},
 		{"[Default]\nmonitoring-schedular = true\n", `x.toml:2: key "monitoring-schedular": is unknown; the nearest known key is "monitoring-scheduler"`},
 		{"[Default]\nbackup-hahs = \"sha256\"\n", `the nearest known key is "backup-hash"`},
 		{"[prod]\nhttp-port = 1\n", `x.toml:2: key "http-port": concerns the whole process, not cluster "prod"; move it to [Default]`},

@@ -249,6 +249,24 @@ func (t *table) prefixes(name string, p *[]netip.Prefix, doc string) {
 	t.add(k, func(v value, _ resolver) error { return store(p)(parsePrefixes(v.split())) })
 }
 
+// recipients adds a list of age public keys. Whether they are valid is for whoever encrypts to say; a private key must
+// not get that far.
+func (t *table) recipients(name string, p *[]string, doc string) {
+	t.add(Key{Name: name, Values: "list of age public keys", Doc: doc}, func(v value, _ resolver) error {
+		out := v.split()
+		for _, item := range out {
+			if strings.HasPrefix(strings.ToUpper(item), "AGE-") {
+				return fmt.Errorf("holds a private key; give the public one, which begins with age1, and make a new pair")
+			}
+			if !strings.HasPrefix(item, "age1") {
+				return fmt.Errorf("%q is not a public key of age; it begins with age1", clip(item))
+			}
+		}
+		*p = out
+		return nil
+	})
+}
+
 func (t *table) servers(name string, p *[]Server, require bool, doc string) {
 	k := Key{Name: name, Values: "list of host:port", Doc: doc, Require: require}
 	t.add(k, func(v value, _ resolver) error {

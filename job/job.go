@@ -129,6 +129,8 @@ type Stream struct {
 	Algo       string    `json:"algo,omitempty"` // blake3 or sha256
 	Hash       string    `json:"hash,omitempty"` // of the received bytes, hex
 	StoredHash string    `json:"stored_hash,omitempty"`
+	Compress   string    `json:"compress,omitempty"`  // none, gzip or zstd: how it is on disk
+	Encrypted  bool      `json:"encrypted,omitempty"` // with age, after compression
 	Peer       string    `json:"peer,omitempty"`
 	// Format is what the check of the stream's format found: FormatGood, why only the beginning could be looked at, or the
 	// defect; empty when the task has no format that is checked.

@@ -1,12 +1,11 @@
 package receiver
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -68,7 +67,7 @@ func (p *Pool) commit(ctx context.Context, req bus.CommitRequest) (bus.CommitRep
 	if err != nil {
 		return bus.CommitReply{}, err
 	}
-	spec.Hash, spec.Compress = j.Stream.Algo, storedAs(spec, *j.Stream)
+	spec = storedAs(spec, *j.Stream)
 	if err := checkSize(spec, task, j.Stream.Stored); err != nil {
 		return bus.CommitReply{}, err
 	}
@@ -147,33 +146,10 @@ func checkSize(spec sink.Spec, task job.Task, stored int64) error {
 	return nil
 }
 
-// storedAs is the compression a stream was really stored with. The configured one may have changed since.
-func storedAs(spec sink.Spec, s job.Stream) string {
-	if s.Hash == s.StoredHash {
-		return sink.None
-	}
-	for _, c := range []string{sink.Gzip, sink.Zstd} {
-		as := spec
-		as.Compress = c
-		if begins(as.Temp(), magic[c]) || begins(as.Final(), magic[c]) {
-			return c
-		}
-	}
-	return spec.Compress
-}
-
-// magic is how a compressed file begins (RFC 1952 section 2.3.1, RFC 8878 section 3.1.1).
-var magic = map[string][]byte{sink.Gzip: {0x1f, 0x8b}, sink.Zstd: {0x28, 0xb5, 0x2f, 0xfd}}
-
-func begins(path string, with []byte) bool {
-	f, err := os.Open(path)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	head := make([]byte, len(with))
-	_, err = io.ReadFull(f, head)
-	return err == nil && bytes.Equal(head, with)
+// storedAs is the form a stream was really stored in. The configured one may have changed since.
+func storedAs(spec sink.Spec, s job.Stream) sink.Spec {
+	spec.Hash, spec.Compress, spec.Encrypted = s.Algo, cmp.Or(s.Compress, sink.None), s.Encrypted
+	return spec
 }
 
 // manifest describes a published backup by the job's facts alone, so that writing it again gives the same.
@@ -182,7 +158,7 @@ func (p *Pool) manifest(j job.Job, spec sink.Spec, checks []job.Check) store.Man
 	return store.Manifest{
 		Type: store.ManifestType, ID: j.ID, Cluster: j.Cluster, Server: j.Server, Task: j.Task, Attempt: j.Attempt,
 		Trigger: j.Trigger, Tool: ev.Tool, Started: j.Started(), Ended: s.Closed, Receiver: p.cfg.Name, Path: spec.Final(),
-		Compress: spec.Compress, Size: s.Bytes, Stored: s.Stored, Algo: s.Algo, Hash: s.Hash, StoredHash: s.StoredHash,
+		Compress: spec.Compress, Encrypted: spec.Encrypted, Size: s.Bytes, Stored: s.Stored, Algo: s.Algo, Hash: s.Hash, StoredHash: s.StoredHash,
 		BinlogFile: ev.BinlogFile, BinlogPos: ev.BinlogPos, GTID: ev.GTID, Checks: checks,
 	}
 }

@@ -7,10 +7,12 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"filippo.io/age"
 	"lukechampine.com/blake3"
 
 	"drydock/bus"
@@ -66,6 +68,38 @@ func TestManifestDescribesWhatARealToolUnpacks(t *testing.T) {
 			t.Errorf("catalogue: %+v, %v", list, err)
 		}
 		g.stop()
+	}
+}
+
+// A backup must be readable by its key's owner without drydock, also when the keys in force have changed since it came.
+func TestEncryptedBackupIsReadByTheRealTool(t *testing.T) {
+	t.Parallel()
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyFile := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(keyFile, []byte(id.String()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g := newRig(t, func(cfg *Config) {
+		cfg.Clusters = map[string]Cluster{"prod": {Servers: []job.Server{local}, Compress: "zstd", Recipients: []age.Recipient{id.Recipient()}}}
+	})
+	data := append(bytes.Repeat([]byte("secret "), 100_000), randomBytes(100_000)...)
+	j := g.event(g.streamed(g.processing("mariabackup"), data), job.Done)
+	g.stop()
+	g.start(func(cfg *Config) { cfg.Clusters = map[string]Cluster{"prod": {Servers: []job.Server{local}}} })
+	rep := g.published(j)
+	if !strings.HasSuffix(rep.Path, ".xbstream.zst.age") {
+		t.Errorf("published as %s", rep.Path)
+	}
+	var m store.Manifest
+	if err := json.Unmarshal(mustRead(t, rep.Path+".manifest.json"), &m); err != nil || !m.Encrypted || m.Compress != "zstd" || m.Hash != blake3Of(data) || m.StoredHash != blake3Of(mustRead(t, rep.Path)) {
+		t.Errorf("the manifest says %+v, %v", m, err)
+	}
+	plain, err := exec.CommandContext(bustest.Context(t), "sh", "-c", `age -d -i "$1" "$2" | zstd -dc`, "sh", keyFile, rep.Path).Output()
+	if err != nil || !bytes.Equal(plain, data) {
+		t.Errorf("%d bytes came back of %d, %v", len(plain), len(data), err)
 	}
 }
 

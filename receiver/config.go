@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"filippo.io/age"
+
 	"drydock/job"
 	"drydock/receiver/sink"
 )
@@ -41,6 +43,8 @@ type Cluster struct {
 	Servers  []job.Server
 	Hash     string // backup-hash: blake3 or sha256; empty means blake3
 	Compress string // compress-backups: none, gzip or zstd; logs are never compressed
+	// Recipients are whom backups are encrypted for (backup-encrypt-recipients); none leaves them as they are.
+	Recipients []age.Recipient
 }
 
 // portsKey is the configuration key of [Config.Ports], named in every error about them.
@@ -111,7 +115,7 @@ func (c Config) knows(cluster string, s job.Server) bool {
 }
 
 // place is where the stream of one attempt goes. It depends on the names alone, so that it is the same after a restart
-// (save Hash and Compress, which are the configuration's). Errors: [job.ErrUnknownTask], [job.ErrID], [ErrConfig].
+// (save Hash, Compress and Encrypted, which are the configuration's). Errors: [job.ErrUnknownTask], [job.ErrID], [ErrConfig].
 func (c Config) place(k job.Key, id string, attempt int) (sink.Spec, job.Task, error) {
 	if !c.knows(k.Cluster, k.Server) {
 		return sink.Spec{}, job.Task{}, fmt.Errorf("%w: no server %s in cluster %q", ErrConfig, k.Server, k.Cluster)
@@ -139,6 +143,7 @@ func (c Config) place(k job.Key, id string, attempt int) (sink.Spec, job.Task, e
 		}
 		spec.Name = name + ".xbstream"
 		spec.Compress = cmp.Or(cl.Compress, sink.None)
+		spec.Encrypted, spec.Recipients = len(cl.Recipients) > 0, cl.Recipients
 	}
 	return spec, task, nil
 }

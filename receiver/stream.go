@@ -38,6 +38,7 @@ func (r *reservation) receive(conn *net.TCPConn) bool {
 	}
 	facts.Format, facts.Broken = verdictOf(check)
 	facts.Complete, facts.Stored, facts.Algo, facts.Hash, facts.StoredHash = true, res.Stored, res.Algo, res.Hash, res.StoredHash
+	facts.Compress, facts.Encrypted = r.spec.Compress, r.spec.Encrypted
 	r.log.Info("stream complete", "bytes", facts.Bytes, "elapsed", facts.Closed.Sub(facts.Opened).String())
 	return r.complete(facts)
 }

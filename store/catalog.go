@@ -34,10 +34,12 @@ type Manifest struct {
 	Receiver string      `json:"receiver"`
 	Path     string      `json:"path"` // on the receiver's machine
 	Compress string      `json:"compress"`
-	Size     int64       `json:"size"`   // as received from the tool
-	Stored   int64       `json:"stored"` // on disk
-	Algo     string      `json:"algo"`   // of both hashes
-	Hash     string      `json:"hash"`   // of the received bytes
+	// Encrypted says that the file is encrypted with age, around the compression.
+	Encrypted bool   `json:"encrypted,omitempty"`
+	Size      int64  `json:"size"`   // as received from the tool
+	Stored    int64  `json:"stored"` // on disk
+	Algo      string `json:"algo"`   // of both hashes
+	Hash      string `json:"hash"`   // of the received bytes
 	// StoredHash is the hash of the file on disk; it equals Hash when nothing was compressed.
 	StoredHash string      `json:"stored_hash"`
 	BinlogFile string      `json:"binlog_file,omitempty"`

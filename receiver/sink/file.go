@@ -20,7 +20,7 @@ type File struct {
 	received int64
 	hash     digest // of the received bytes
 
-	// Only with compression: Receive writes to packer, packer to buffer, buffer to stored.
+	// Only with compression or encryption: Receive writes to packer, packer to buffer, buffer to stored.
 	packer io.WriteCloser
 	buffer *bufio.Writer
 	stored *hashWriter
@@ -29,7 +29,7 @@ type File struct {
 // Result is what a finished stream turned out to be.
 type Result struct {
 	Received   int64  // bytes of the stream
-	Stored     int64  // bytes of the file; differs from Received with compression
+	Stored     int64  // bytes of the file; differs from Received with compression or encryption
 	Hash       string // of the received bytes, lower-case hexadecimal
 	StoredHash string // of the file's bytes, what [HashFile] on Path gives
 	Algo       string // [BLAKE3] or [SHA256], for both hashes
@@ -74,7 +74,7 @@ func (f *File) openPacker() error {
 	}
 	f.stored = &hashWriter{w: f.out, hash: h}
 	f.buffer = bufio.NewWriterSize(f.stored, blockSize)
-	f.packer, err = newCompressor(f.spec.Compress, f.buffer)
+	f.packer, err = newPacker(f.spec, f.buffer)
 	return err
 }
 

@@ -16,6 +16,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"filippo.io/age"
 )
 
 // Hash algorithms of [Spec.Hash] and [HashFile] (configuration key backup-hash). BLAKE3 is the one
@@ -42,12 +44,16 @@ var ErrWrite = errors.New("write sink")
 // to the same files.
 type Spec struct {
 	Dir  string // folder of the server, made with mode 0700 when missing
-	Name string // name of the published file, without the compression's suffix; no leading dot
+	Name string // name of the published file, without the suffixes of its form; no leading dot
 	Tag  string // job id and attempt: letters, digits, "-" and "_", so that Sweep can tell it from Name
 	Hash string // BLAKE3 or SHA256
 
 	// Compress is None, Gzip or Zstd; empty is None. It adds ".gz" or ".zst" to the final name.
 	Compress string
+	// Encrypted adds ".age" to the final name: the file is encrypted after compression, before a byte of it touches the disk.
+	Encrypted bool
+	// Recipients are whom it is encrypted for (configuration key backup-encrypt-recipients). Only [Create] needs them.
+	Recipients []age.Recipient
 }
 
 var tagPattern = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
@@ -76,16 +82,21 @@ func forbiddenInName(r rune) bool {
 	return r == '/' || r == '\\' || r < ' ' || r == 0x7f
 }
 
-func (s Spec) suffix() (string, error) {
+// suffix is what the form of the file adds to its name; empty for the bytes of the stream as they came.
+func (s Spec) suffix() (suffix string, err error) {
 	switch s.Compress {
 	case "", None:
-		return "", nil
 	case Gzip:
-		return ".gz", nil
+		suffix = ".gz"
 	case Zstd:
-		return ".zst", nil
+		suffix = ".zst"
+	default:
+		return "", fmt.Errorf("check sink: unknown compression %q", s.Compress)
 	}
-	return "", fmt.Errorf("check sink: unknown compression %q", s.Compress)
+	if s.Encrypted {
+		suffix += ".age"
+	}
+	return suffix, nil
 }
 
 // hidden is the base name of a file that accompanies Name.
@@ -94,7 +105,7 @@ func (s Spec) hidden(what string) string { return "." + s.Name + "." + what }
 // Temp is the path that the stream is received into.
 func (s Spec) Temp() string { return filepath.Join(s.Dir, s.hidden(s.Tag+".part")) }
 
-// Final is the path [Publish] renames to, the compression's suffix included. [AppendLog] appends to it.
+// Final is the path [Publish] renames to, the suffixes of compression and encryption included. [AppendLog] appends to it.
 func (s Spec) Final() string {
 	suffix, _ := s.suffix() // an unknown compression has been refused by validate
 	return filepath.Join(s.Dir, s.Name+suffix)
