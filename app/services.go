@@ -165,11 +165,19 @@ func recipientsOf(c config.Cluster) ([]age.Recipient, error) {
 	return out, nil
 }
 
-func (p *process) newReceiver(context.Context) (func(context.Context) error, error) {
+func (p *process) newReceiver(ctx context.Context) (func(context.Context) error, error) {
 	cfg, err := receiverConfig(p.Config, p.name, p.Version, p.Log)
 	if err != nil {
 		return nil, err
 	}
+	signer, err := store.NewSigner(ctx, p.conn)
+	if err != nil {
+		return nil, err
+	}
+	if err := keepPublicKey(p.Config, signer.Public()); err != nil {
+		return nil, err
+	}
+	cfg.Sign = signer.Sign
 	jobs := store.NewJobs(p.conn, actor(RoleReceiver, p.name), p.view)
 	pool, err := receiver.New(cfg, p.conn, jobs, p.view, p.catalog)
 	if err != nil {

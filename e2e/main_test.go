@@ -99,6 +99,9 @@ func (s *site) checkBackup(id string) {
 	if list := s.mustCLI("backups", "-o", "json"); !strings.Contains(list, id) {
 		s.t.Errorf("the catalogue does not list it: %s", list)
 	}
+	if out := s.mustCLI("backups", "verify", id); !strings.Contains(out, "OK") || strings.TrimSpace(s.mustCLI("backups", "key")) == "" {
+		s.t.Errorf("drydock does not verify it: %s", out)
+	}
 }
 
 // checkCollectedLog compares what was collected with the server's own error log.

@@ -77,7 +77,10 @@ func (p *Pool) commit(ctx context.Context, req bus.CommitRequest) (bus.CommitRep
 	}
 	// The manifest's bytes first: they need room on the disk, giving files their names does not. It gets its own name
 	// last: a manifest never stands there without its backup.
-	m := p.manifest(j, spec, req.Checks)
+	m, err := p.cfg.Sign(p.manifest(j, spec, req.Checks))
+	if err != nil {
+		return bus.CommitReply{}, err
+	}
 	draft, err := draftManifest(m)
 	if err != nil {
 		return bus.CommitReply{}, err
@@ -163,8 +166,8 @@ func (p *Pool) manifest(j job.Job, spec sink.Spec, checks []job.Check) store.Man
 	}
 }
 
-// manifestSuffix follows the name of the backup file.
-const manifestSuffix = ".manifest.json"
+// ManifestSuffix follows the name of the backup file.
+const ManifestSuffix = ".manifest.json"
 
 // draftManifest writes the manifest durably under a hidden name beside its backup. It may be repeated.
 func draftManifest(m store.Manifest) (draft string, err error) {
@@ -173,7 +176,7 @@ func draftManifest(m store.Manifest) (draft string, err error) {
 		return "", fmt.Errorf("encode manifest of %s: %w", m.ID, err)
 	}
 	dir, name := filepath.Split(m.Path)
-	draft = filepath.Join(dir, "."+name+manifestSuffix+".tmp")
+	draft = filepath.Join(dir, "."+name+ManifestSuffix+".tmp")
 	if err := writeSynced(draft, append(data, '\n')); err != nil {
 		return "", fmt.Errorf("write manifest of %s: %w", m.ID, errors.Join(err, os.Remove(draft)))
 	}
@@ -182,7 +185,7 @@ func draftManifest(m store.Manifest) (draft string, err error) {
 
 // nameManifest gives a draft its name, durably.
 func nameManifest(draft string, m store.Manifest) error {
-	if err := os.Rename(draft, m.Path+manifestSuffix); err != nil {
+	if err := os.Rename(draft, m.Path+ManifestSuffix); err != nil {
 		return fmt.Errorf("name manifest of %s: %w", m.ID, err)
 	}
 	if err := syncFolder(filepath.Dir(draft)); err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"drydock/job"
 	"drydock/receiver/sink"
+	"drydock/store"
 )
 
 // Config is what a pool needs. Fields without "optional" are required.
@@ -33,6 +34,9 @@ type Config struct {
 	AcceptTimeout time.Duration // optional: from the start of the work to the connection; 0 means 2 m
 	IdleTimeout   time.Duration // optional: between two reads of a stream; 0 means 10 m
 	DrainTimeout  time.Duration // optional: what open streams get at shutdown; 0 means 30 s
+
+	// Sign gives a manifest the installation's signature ([store.Signer]).
+	Sign func(store.Manifest) (store.Manifest, error)
 
 	Clusters map[string]Cluster
 	Log      *slog.Logger
@@ -62,8 +66,8 @@ func (c Config) withDefaults() (Config, error) {
 	refuse := func(format string, args ...any) {
 		errs = append(errs, fmt.Errorf("%w: %w", ErrConfig, fmt.Errorf(format, args...)))
 	}
-	if c.Name == "" || c.DataDir == "" || c.Address == "" || c.Log == nil {
-		refuse("name, data folder, address and log are required")
+	if c.Name == "" || c.DataDir == "" || c.Address == "" || c.Log == nil || c.Sign == nil {
+		refuse("name, data folder, address, signature and log are required")
 	}
 	if c.AcceptTimeout < 0 || c.IdleTimeout < 0 || c.DrainTimeout < 0 {
 		refuse("a timeout is negative")
@@ -88,9 +92,9 @@ func (c Config) withDefaults() (Config, error) {
 }
 
 // ownFolders are the names that drydock itself uses in the data folder (architecture.md section 4).
-var ownFolders = []string{backupsFolder, "nats", "tls"}
+var ownFolders = []string{BackupsFolder, "nats", "tls"}
 
-const backupsFolder = "Backups"
+const BackupsFolder = "Backups"
 
 // safeElement says whether s may be one element of a path.
 func safeElement(s string) bool {
@@ -103,7 +107,7 @@ func safeElement(s string) bool {
 func (c Config) folder(kind job.Kind, cluster string, s job.Server) string {
 	server := fmt.Sprintf("%s_%d", s.Host, s.Port)
 	if kind == job.KindBackup {
-		return filepath.Join(c.DataDir, backupsFolder, cluster, server)
+		return filepath.Join(c.DataDir, BackupsFolder, cluster, server)
 	}
 	return filepath.Join(c.DataDir, cluster, server)
 }

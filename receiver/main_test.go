@@ -70,6 +70,11 @@ func (g *rig) config(edit func(*Config)) Config {
 		Name: "rcv", DataDir: g.dir, Bind: "127.0.0.1", Address: "127.0.0.1", DrainTimeout: 50 * time.Millisecond,
 		Clusters: map[string]Cluster{"prod": {Servers: []job.Server{local}}}, Log: bustest.Log(g.t),
 	}
+	signer, err := store.NewSigner(bustest.Context(g.t), g.conn)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	cfg.Sign = signer.Sign
 	if edit != nil {
 		edit(&cfg)
 	}

@@ -46,6 +46,7 @@ type Manifest struct {
 	BinlogPos  int64       `json:"binlog_pos,omitempty"`
 	GTID       string      `json:"gtid,omitempty"`
 	Checks     []job.Check `json:"checks"` // what made it a backup
+	Signature  *Signature  `json:"signature,omitempty"`
 }
 
 // Catalog lists the backups. Safe for concurrent use.

@@ -207,5 +207,6 @@ func (c *cli) backupsCmd() *cobra.Command {
 	c.outputFlag(cmd)
 	cmd.Flags().StringVar(&cluster, "cluster", "", "only this cluster")
 	cmd.Flags().StringVar(&server, "server", "", "only this server, HOST:PORT")
+	cmd.AddCommand(c.backupsVerifyCmd(), c.backupsRebuildCmd(), c.backupsKeyCmd())
 	return cmd
 }

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"drydock/app"
+	"drydock/bus"
+	"drydock/config"
+	"drydock/store"
+)
+
+// folderFlags are those of the commands that read the backup folder and not the bus.
+type folderFlags struct{ folder, key string }
+
+func (f *folderFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.folder, "folder", "", "folder to look through (default: Backups in monitoring-datadir)")
+	cmd.Flags().StringVar(&f.key, "key", "", "file with the public keys to trust (default: manifest.pub in monitoring-datadir)")
+}
+
+// read gives the folder and the keys that the flags, or else the configuration, name.
+func (f *folderFlags) read(c *cli) (folder string, keys []store.PublicKey, err error) {
+	cfg := &config.Config{}
+	if f.folder == "" || f.key == "" { // a copy of the folder is verified where there is no configuration
+		if cfg, err = config.Load(c.file); err != nil {
+			return "", nil, err
+		}
+	}
+	if folder = f.folder; folder == "" {
+		folder = app.BackupFolder(cfg)
+	}
+	keys, err = app.Keys(cfg, f.key)
+	return folder, keys, err
+}
+
+// printFound lists the backups that walk comes across. Exit status 1 says that one of them is bad.
+func (c *cli) printFound(cmd *cobra.Command, walk func(each func(app.Found)) error) error {
+	list, bad := []app.Found{}, false
+	err := walk(func(f app.Found) {
+		list = append(list, f)
+		bad = bad || f.Problem != ""
+	})
+	if err != nil {
+		return err
+	}
+	heading := []string{"STATUS", "BACKUP", "CLUSTER", "SERVER", "TOOL", "ON DISK", "FILE"}
+	if err := c.print(cmd.OutOrStdout(), list, heading, foundRows(list)); err != nil {
+		return err
+	}
+	if bad {
+		return exitCode(1)
+	}
+	return nil
+}
+
+func foundRows(list []app.Found) (rows [][]string) {
+	for _, f := range list {
+		status, what := "OK", f.File
+		if f.Problem != "" {
+			status, what = "BAD", f.File+": "+f.Problem
+		}
+		m := f.Manifest
+		rows = append(rows, []string{status, m.ID, m.Cluster, m.Server.String(), m.Task, bytes(m.Stored), what})
+	}
+	return rows
+}
+
+func (c *cli) backupsVerifyCmd() *cobra.Command {
+	var f folderFlags
+	cmd := &cobra.Command{
+		Use:   "verify [BACKUP]",
+		Short: "Check signature, size and hash of the backups on this machine; exit status 1 if one is bad",
+		Long: "Reads every backup in the backup folder, or the one named, and compares it with its manifest: who signed it, how\n" +
+			"large it is, what it hashes to. It needs neither a running drydock nor a database, and works on a copy of the folder.",
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			folder, keys, err := f.read(c)
+			if err != nil {
+				return err
+			}
+			id := ""
+			if len(args) == 1 {
+				id = args[0]
+			}
+			return c.printFound(cmd, func(each func(app.Found)) error {
+				any := id == ""
+				err := app.VerifyBackups(cmd.Context(), folder, id, keys, func(found app.Found) {
+					any = true
+					each(found)
+				})
+				if err == nil && !any {
+					err = fmt.Errorf("no backup %s in %s", id, folder)
+				}
+				return err
+			})
+		},
+	}
+	c.outputFlag(cmd)
+	f.add(cmd)
+	return cmd
+}
+
+func (c *cli) backupsRebuildCmd() *cobra.Command {
+	var f folderFlags
+	cmd := &cobra.Command{
+		Use:   "rebuild",
+		Short: "Fill the catalogue from the manifests on this machine; exit status 1 if one was left out",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			folder, keys, err := f.read(c)
+			if err != nil {
+				return err
+			}
+			return c.withBus(cmd.Context(), func(ctx context.Context, conn *bus.Conn) error {
+				return c.printFound(cmd, func(each func(app.Found)) error {
+					return app.RebuildCatalog(ctx, conn, folder, keys, each)
+				})
+			})
+		},
+	}
+	c.outputFlag(cmd)
+	f.add(cmd)
+	return cmd
+}
+
+func (c *cli) backupsKeyCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "key",
+		Short: "Print the public key that the manifests are signed with: keep it where the backups are not",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.withBus(cmd.Context(), func(ctx context.Context, conn *bus.Conn) error {
+				signer, err := store.NewSigner(ctx, conn)
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Fprintln(cmd.OutOrStdout(), signer.Public())
+				return err
+			})
+		},
+	}
+}

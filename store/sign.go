@@ -1,0 +1,128 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"drydock/bus"
+)
+
+// Signature vouches for a [Manifest]: nobody without the installation's key wrote it or changed it since. It covers the
+// manifest's JSON in canonical form (keys sorted, no white space) without the fields of [unsigned].
+type Signature struct {
+	Key   string `json:"key"`   // Ed25519 public key, base64
+	Value string `json:"value"` // base64
+}
+
+// unsigned are the fields that the signature does not cover: itself, and what changes after the backup was made.
+var unsigned = []string{"signature", "archives"}
+
+// The ways in which a manifest is not vouched for.
+var (
+	// ErrUnsigned: it has no signature. drydock signs every manifest, so somebody took it away, or an old version wrote it.
+	ErrUnsigned = errors.New("the manifest is not signed")
+	// ErrOtherKey: another installation signed it. Give that one's public key if it is to be trusted.
+	ErrOtherKey = errors.New("the manifest is signed with another key")
+	// ErrSignature: it was changed after it was signed.
+	ErrSignature = errors.New("the manifest is not what was signed")
+)
+
+// Signer signs manifests with the key of the installation.
+type Signer struct{ key ed25519.PrivateKey }
+
+// NewSigner reads the installation's key from the bus; whoever comes first makes it.
+func NewSigner(ctx context.Context, c *bus.Conn) (Signer, error) {
+	seed, err := sharedKey(ctx, c, manifestKey)
+	if err != nil {
+		return Signer{}, err
+	}
+	if len(seed) != ed25519.SeedSize {
+		return Signer{}, fmt.Errorf("read the key %q: it has %d bytes, not %d", manifestKey, len(seed), ed25519.SeedSize)
+	}
+	return Signer{ed25519.NewKeyFromSeed(seed)}, nil
+}
+
+// Public is the key that [VerifyManifest] asks for.
+func (s Signer) Public() PublicKey {
+	pub, _ := s.key.Public().(ed25519.PublicKey) // always one
+	return PublicKey(pub)
+}
+
+// Sign returns m with its signature. The same manifest gets the same one every time.
+func (s Signer) Sign(m Manifest) (Manifest, error) {
+	m.Signature = nil
+	raw, err := json.Marshal(m)
+	if err != nil {
+		return m, fmt.Errorf("encode manifest %s: %w", m.ID, err)
+	}
+	text, _, err := canonical(raw)
+	if err != nil {
+		return m, fmt.Errorf("sign manifest %s: %w", m.ID, err)
+	}
+	m.Signature = &Signature{
+		Key: s.Public().String(), Value: base64.StdEncoding.EncodeToString(ed25519.Sign(s.key, text)),
+	}
+	return m, nil
+}
+
+// PublicKey is the public half of an installation's key.
+type PublicKey ed25519.PublicKey
+
+// String is the key in base64, as [ParsePublicKey] reads it.
+func (k PublicKey) String() string { return base64.StdEncoding.EncodeToString(k) }
+
+// ParsePublicKey reads a key as [PublicKey.String] writes it; white space around it is passed over.
+func ParsePublicKey(text string) (PublicKey, error) {
+	raw, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text))
+	if err != nil || len(raw) != ed25519.PublicKeySize {
+		return nil, errors.New("not a public key: want 44 characters as `drydock backups key` prints them")
+	}
+	return PublicKey(raw), nil
+}
+
+// VerifyManifest checks the JSON of a manifest against the key of the installation that is trusted. The version of drydock
+// that wrote it may have known other fields. Errors: [ErrUnsigned], [ErrOtherKey], [ErrSignature].
+func VerifyManifest(raw []byte, trusted PublicKey) error {
+	text, sig, err := canonical(raw)
+	if err != nil {
+		return err
+	}
+	if sig == nil {
+		return ErrUnsigned
+	}
+	if subtle.ConstantTimeCompare([]byte(sig.Key), []byte(trusted.String())) != 1 {
+		return ErrOtherKey
+	}
+	value, err := base64.StdEncoding.DecodeString(sig.Value)
+	if err != nil || !ed25519.Verify(ed25519.PublicKey(trusted), text, value) {
+		return ErrSignature
+	}
+	return nil
+}
+
+// canonical is what a signature covers, and the signature that came with it. Numbers keep their spelling: a reader that
+// does not know a field must not round it.
+func canonical(raw []byte) (text []byte, sig *Signature, err error) {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	var fields map[string]any
+	if err := dec.Decode(&fields); err != nil {
+		return nil, nil, fmt.Errorf("decode manifest: %w", err)
+	}
+	var signed struct{ Signature *Signature }
+	if err := json.Unmarshal(raw, &signed); err != nil {
+		return nil, nil, fmt.Errorf("decode manifest: %w", err)
+	}
+	for _, name := range unsigned {
+		delete(fields, name)
+	}
+	text, err = json.Marshal(fields) // sorts the keys
+	return text, signed.Signature, err
+}
