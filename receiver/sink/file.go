@@ -18,7 +18,7 @@ type File struct {
 	ended  bool  // Finish or Abort was called
 
 	received int64
-	hash     digest // of the received bytes
+	hash     Digest // of the received bytes
 
 	// Only with compression or encryption: Receive writes to packer, packer to buffer, buffer to stored.
 	packer io.WriteCloser
@@ -46,7 +46,7 @@ func Create(spec Spec) (*File, error) {
 	if err := spec.validate(); err != nil {
 		return nil, err
 	}
-	h, err := newHash(spec.Hash)
+	h, err := NewHash(spec.Hash)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +68,7 @@ func (f *File) openPacker() error {
 	if suffix, _ := f.spec.suffix(); suffix == "" {
 		return nil
 	}
-	h, err := newHash(f.spec.Hash)
+	h, err := NewHash(f.spec.Hash)
 	if err != nil {
 		return err
 	}
@@ -163,10 +163,10 @@ func (f *File) Finish() (Result, error) {
 	}
 	f.ended = true
 	res := Result{Received: f.received, Stored: f.received, Algo: f.spec.Hash, Path: f.spec.Temp()}
-	res.Hash = hexSum(f.hash)
+	res.Hash = HexSum(f.hash)
 	res.StoredHash = res.Hash
 	if f.packer != nil {
-		res.Stored, res.StoredHash = f.stored.n, hexSum(f.stored.hash)
+		res.Stored, res.StoredHash = f.stored.n, HexSum(f.stored.hash)
 	}
 	return res, nil
 }
@@ -210,7 +210,7 @@ func (f *File) Abort() error {
 // hashWriter counts and hashes what a compressor produced.
 type hashWriter struct {
 	w    io.Writer
-	hash digest
+	hash Digest
 	n    int64
 }
 

@@ -15,13 +15,14 @@ import (
 // blocks keeps the read buffers of ended streams for the next ones.
 var blocks = sync.Pool{New: func() any { return new([blockSize]byte) }}
 
-// digest is the part of hash.Hash in use. Its Write never fails.
-type digest interface {
+// Digest is the part of hash.Hash in use. Its Write never fails.
+type Digest interface {
 	io.Writer
 	Sum(b []byte) []byte
 }
 
-func newHash(algo string) (digest, error) {
+// NewHash begins a hash with [BLAKE3] or [SHA256].
+func NewHash(algo string) (Digest, error) {
 	switch algo {
 	case BLAKE3:
 		return new(treeHash), nil
@@ -31,13 +32,14 @@ func newHash(algo string) (digest, error) {
 	return nil, fmt.Errorf("check sink: unknown hash %q", algo)
 }
 
-func hexSum(h digest) string { return hex.EncodeToString(h.Sum(nil)) }
+// HexSum is the hash so far, lower-case hexadecimal.
+func HexSum(h Digest) string { return hex.EncodeToString(h.Sum(nil)) }
 
 // HashFile reads a file again and returns its hash (lower-case hexadecimal, as in [Result]) and its
 // size in bytes. It ends early with the context's cause. What it read is dropped from the page
 // cache, so that verifying a large backup does not evict a database's pages on the same machine.
 func HashFile(ctx context.Context, path, algo string) (sum string, size int64, err error) {
-	h, err := newHash(algo)
+	h, err := NewHash(algo)
 	if err != nil {
 		return "", 0, err
 	}
@@ -56,7 +58,7 @@ func HashFile(ctx context.Context, path, algo string) (sum string, size int64, e
 		_, _ = h.Write(block[:n])
 		size += int64(n)
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
-			return hexSum(h), size, nil
+			return HexSum(h), size, nil
 		}
 		if err != nil {
 			return "", 0, fmt.Errorf("hash %s: %w", path, err)

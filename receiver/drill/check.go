@@ -1,0 +1,91 @@
+package drill
+
+import (
+	"context"
+	"fmt"
+	"strings"
+)
+
+// check asks the scratch server about every table: is it well, and how many rows does it have.
+func (d *drill) check(ctx context.Context, res *Result) error {
+	db := d.server.db
+	if err := db.QueryRowContext(ctx, "SELECT VERSION()").Scan(&res.Version); err != nil {
+		return err
+	}
+	tables, err := d.tables(ctx)
+	if err != nil {
+		return fmt.Errorf("list the tables: %w", err)
+	}
+	for _, t := range tables {
+		problem, err := d.checkTable(ctx, t)
+		if err == nil && problem == "" {
+			var rows int64
+			if err = db.QueryRowContext(ctx, "SELECT COUNT(*) FROM "+t).Scan(&rows); err == nil {
+				res.Rows += rows
+			}
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			problem = err.Error()
+			select {
+			case <-d.server.done:
+				return blame(fmt.Errorf("%s: %w", t, d.server.failed("the scratch server")))
+			default:
+			}
+		}
+		if problem != "" {
+			res.Problems = append(res.Problems, t+": "+problem)
+			d.cfg.Line(t + ": " + problem)
+		}
+		res.Tables++
+	}
+	switch {
+	case res.Tables == 0:
+		return fmt.Errorf("%w: there is no table in it", ErrBackup)
+	case len(res.Problems) > 0:
+		return fmt.Errorf("%w: %d of %d tables are not well: %s", ErrBackup, len(res.Problems), res.Tables, res.Problems[0])
+	}
+	return nil
+}
+
+// tables lists all that hold rows, the server's own included: without mysql.* nobody could log in to what was restored.
+func (d *drill) tables(ctx context.Context) (out []string, err error) {
+	rows, err := d.server.db.QueryContext(ctx, `SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES
+		WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED') AND TABLE_SCHEMA NOT IN ('information_schema', 'performance_schema') ORDER BY 1, 2`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var schema, name string
+		if err := rows.Scan(&schema, &name); err != nil {
+			return nil, err
+		}
+		out = append(out, ident(schema)+"."+ident(name))
+	}
+	return out, rows.Err()
+}
+
+func ident(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
+
+// checkTable is what CHECK TABLE finds wrong, empty when nothing. An engine that cannot be asked is not wrong.
+func (d *drill) checkTable(ctx context.Context, t string) (problem string, err error) {
+	rows, err := d.server.db.QueryContext(ctx, "CHECK TABLE "+t)
+	if err != nil {
+		return "", err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name, op, kind, text string
+		if err := rows.Scan(&name, &op, &kind, &text); err != nil {
+			return "", err
+		}
+		switch kind = strings.ToLower(kind); {
+		case kind == "error", kind == "status" && text != "OK" && text != "Table is already up to date" && !strings.Contains(text, "doesn't support"):
+			problem = text
+		}
+	}
+	return problem, rows.Err()
+}

@@ -1,0 +1,206 @@
+package drill
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"drydock/internal/bustest"
+	"drydock/internal/mariadbd"
+	"drydock/internal/mariadbdtest"
+)
+
+// physical takes a real backup of a server and returns it as a receiver would have stored it.
+func physical(t *testing.T, m *mariadbd.Server) Backup {
+	t.Helper()
+	cmd := exec.CommandContext(bustest.Context(t), "mariadb-backup", "--defaults-file="+m.ConfigFile(), "--backup", "--stream=xbstream",
+		"--socket="+m.Socket(), "--user="+m.User(), "--password="+m.Password(), "--target-dir="+t.TempDir())
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	stream, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("take a backup: %v: %s", err, said.String())
+	}
+	return stored(t, stream)
+}
+
+func stored(t *testing.T, stream []byte) Backup {
+	t.Helper()
+	sum := sha256.Sum256(stream)
+	b := Backup{Path: filepath.Join(t.TempDir(), "backup"), Compress: "none", Algo: "sha256", Hash: hex.EncodeToString(sum[:]), Size: int64(len(stream))}
+	if err := os.WriteFile(b.Path, stream, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// bench is a drill's surroundings in a test.
+type bench struct {
+	cfg Config
+	mu  sync.Mutex
+	log []string
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	b := &bench{}
+	line := func(text string) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.log = append(b.log, text)
+	}
+	b.cfg = Config{Folder: filepath.Join(t.TempDir(), "drill"), Memory: 64 << 20, Step: line, Line: line}
+	t.Cleanup(func() {
+		if _, err := os.Lstat(b.cfg.Folder); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the scratch folder is left: %v", err)
+		}
+		if t.Failed() {
+			t.Log(strings.Join(b.log[max(0, len(b.log)-30):], "\n"))
+		}
+	})
+	return b
+}
+
+func filled(t *testing.T) *mariadbd.Server {
+	t.Helper()
+	m := mariadbdtest.Start(t, mariadbd.Options{Password: "secret"})
+	db, err := m.DB()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for _, s := range []string{
+		"CREATE DATABASE shop", "CREATE TABLE shop.`odd ``name` (i INT PRIMARY KEY, t TEXT)",
+		"INSERT INTO shop.`odd ``name` SELECT seq, REPEAT('x', 100) FROM shop.seq_1_to_20000",
+		"CREATE TABLE shop.plain (i INT) ENGINE=MyISAM", "INSERT INTO shop.plain VALUES (1), (2)",
+		// What must not come to life in a scratch server.
+		"CREATE EVENT shop.e ON SCHEDULE EVERY 1 SECOND DO DELETE FROM shop.plain",
+	} {
+		if _, err := db.ExecContext(bustest.Context(t), s); err != nil {
+			t.Fatalf("%s: %v", s, err)
+		}
+	}
+	return m
+}
+
+func TestARealBackupIsRestoredAndLookedThrough(t *testing.T) {
+	t.Parallel()
+	backup := physical(t, filled(t))
+	b := newBench(t)
+	res, err := Run(bustest.Context(t), b.cfg, backup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.Rows < 20_002 || res.Tables < 20 || !strings.Contains(res.Version, "MariaDB") || len(res.Problems) != 0 {
+		t.Errorf("%+v", res)
+	}
+	if res.Unpack == 0 || res.Prepare == 0 || res.Start == 0 || res.Check == 0 {
+		t.Errorf("a phase took no time: %+v", res)
+	}
+}
+
+func TestADamagedBackupIsNotCalledRestored(t *testing.T) {
+	t.Parallel()
+	good := physical(t, filled(t))
+	stream, err := os.ReadFile(good.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rnd := rand.New(rand.NewPCG(7, 8))
+	// Sealed as if it had arrived like that: the hash agrees, only restoring can tell.
+	damages := map[string][]byte{
+		"cut":   stream[:len(stream)/2+rnd.IntN(1000)],
+		"empty": {},
+		"noise": bytes.Repeat([]byte("noise"), 1000),
+	}
+	rotten := bytes.Clone(stream)
+	rotten[len(rotten)/2] ^= 1
+	damages["one bit flipped"] = rotten
+	for name, data := range damages {
+		b := newBench(t)
+		if res, err := Run(bustest.Context(t), b.cfg, stored(t, data)); !errors.Is(err, ErrBackup) {
+			t.Errorf("%s: %+v, %v", name, res, err)
+		}
+	}
+	// Rotten on disk.
+	if err := os.WriteFile(good.Path, rotten, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b := newBench(t)
+	if _, err := Run(bustest.Context(t), b.cfg, good); !errors.Is(err, ErrBackup) {
+		t.Errorf("a bit flipped on disk: %v", err)
+	}
+}
+
+func TestADrillThatCannotBeDoneBlamesNoBackup(t *testing.T) {
+	t.Parallel()
+	good := stored(t, []byte("whatever"))
+	huge := good
+	huge.Size = 1 << 60
+	if _, err := Run(bustest.Context(t), newBench(t).cfg, huge); !errors.Is(err, ErrSpace) || errors.Is(err, ErrBackup) {
+		t.Errorf("no space: %v", err)
+	}
+	sealed := good
+	sealed.Encrypted = true
+	if _, err := Run(bustest.Context(t), newBench(t).cfg, sealed); err == nil || errors.Is(err, ErrBackup) {
+		t.Errorf("no identity: %v", err)
+	}
+	gone := good
+	gone.Path += ".gone"
+	if _, err := Run(bustest.Context(t), newBench(t).cfg, gone); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no file: %v", err)
+	}
+}
+
+// A disk that fills up under a drill is no fault of the backup's: it must not lose its good name for it.
+func TestAFullDiskBlamesNoBackup(t *testing.T) {
+	t.Parallel()
+	backup := physical(t, filled(t))
+	b := newBench(t)
+	d := &drill{cfg: b.cfg, backup: backup}
+	if err := os.MkdirAll(b.cfg.Folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", b.cfg.Folder, "tmpfs", 0, "size=4m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(unix.Unmount(b.cfg.Folder, 0), os.Remove(b.cfg.Folder)); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := d.unpack(bustest.Context(t)); !errors.Is(err, ErrSpace) || errors.Is(err, ErrBackup) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestACanceledDrillLeavesNothing(t *testing.T) {
+	t.Parallel()
+	backup := physical(t, filled(t))
+	reason := errors.New("the job has ended")
+	for _, phase := range []string{"unpack", "prepare", "start a scratch server", "check every table"} {
+		b := newBench(t)
+		ctx, cancel := context.WithCancelCause(bustest.Context(t))
+		b.cfg.Step = func(what string) {
+			if what == phase {
+				time.AfterFunc(10*time.Millisecond, func() { cancel(reason) }) // in the middle, as near as can be
+			}
+		}
+		if _, err := Run(ctx, b.cfg, backup); !errors.Is(err, reason) || errors.Is(err, ErrBackup) {
+			t.Errorf("%s: %v", phase, err)
+		}
+		cancel(nil)
+	}
+}

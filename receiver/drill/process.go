@@ -1,0 +1,186 @@
+package drill
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// errMissing is a tool that is not on this machine, which says nothing about a backup.
+var errMissing = errors.New("is not installed on the receiver's host")
+
+// look finds a program, also where daemons lie.
+func look(name string) (string, error) {
+	for _, path := range []string{name, "/usr/sbin/" + name, "/usr/local/sbin/" + name, "/usr/libexec/" + name} {
+		if found, err := exec.LookPath(path); err == nil {
+			return found, nil
+		}
+	}
+	return "", fmt.Errorf("%s %w", name, errMissing)
+}
+
+// gentle runs a program behind everybody else who wants the processor or the disk.
+func gentle(path string, args ...string) *exec.Cmd {
+	args = append([]string{"-n", "10", path}, args...)
+	if ionice, err := exec.LookPath("ionice"); err == nil {
+		return exec.Command(ionice, append([]string{"-c", "3", "nice"}, args...)...)
+	}
+	return exec.Command("nice", args...)
+}
+
+// child is a running program and whoever waits for it.
+type child struct {
+	cmd  *exec.Cmd
+	done chan struct{} // closed when it has ended and what it said was read
+	err  error         // how it ended; read after done
+
+	mu   sync.Mutex
+	last []string // what it said last
+}
+
+const lastLines = 5
+
+// spawn starts cmd in a process group of its own and gives what it says to line. It does not outlive drydock: the kernel
+// kills it when the thread ends that started it, which therefore waits for it.
+func spawn(cmd *exec.Cmd, line func(string)) (*child, error) {
+	said, toUs := io.Pipe()
+	cmd.Stdout, cmd.Stderr = toUs, toUs
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.WaitDelay = 5 * time.Second // for a grandchild that keeps the output open
+	c := &child{cmd: cmd, done: make(chan struct{})}
+	started := make(chan error) // one send, one receive
+	go func() {
+		defer close(c.done)
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err != nil {
+			return
+		}
+		var reader sync.WaitGroup
+		reader.Go(func() { c.read(said, line) })
+		c.err = cmd.Wait()
+		_ = toUs.Close()
+		reader.Wait()
+	}()
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
+	}
+	return c, nil
+}
+
+// read takes what the program says, line by line, until it has ended.
+func (c *child) read(said io.Reader, line func(string)) {
+	r := bufio.NewReaderSize(said, 64<<10)
+	for {
+		text, err := r.ReadSlice('\n') // a longer line comes in pieces
+		if s := strings.TrimRight(string(text), "\r\n"); s != "" {
+			c.mu.Lock()
+			c.last = append(c.last, s)
+			c.last = c.last[max(0, len(c.last)-lastLines):]
+			c.mu.Unlock()
+			line(s)
+		}
+		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
+			return
+		}
+	}
+}
+
+// said is what the program said last.
+func (c *child) said() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return strings.Join(c.last, "; ")
+}
+
+// kill ends the program and all it started, and waits for that.
+func (c *child) kill() {
+	_ = syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL) // gone already is as good
+	<-c.done
+}
+
+// tool runs a program of the backup to its end: exit status 0 and, if wanted, its own last line.
+func (d *drill) tool(ctx context.Context, stdin io.Reader, lastLine, name string, args ...string) error {
+	path, err := look(name)
+	if err != nil {
+		return err
+	}
+	cmd := gentle(path, args...)
+	feed := func() error { return nil }
+	if stdin != nil {
+		pipe, err := cmd.StdinPipe()
+		if err != nil {
+			return err
+		}
+		feed = func() error {
+			_, err := io.Copy(pipe, until{ctx, stdin})
+			return errors.Join(err, pipe.Close())
+		}
+	}
+	c, err := spawn(cmd, d.cfg.Line)
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })()
+	fed := feed()
+	<-c.done
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case c.err != nil:
+		return c.failed(name)
+	case fed != nil:
+		return fmt.Errorf("%s: %w", name, fed)
+	case lastLine != "" && !strings.HasSuffix(c.said(), lastLine):
+		return fmt.Errorf("%s did not say %q, but: %s", name, lastLine, c.said())
+	case name == "mbstream" && strings.Contains(c.said(), "mbstream: "):
+		return errors.New(c.said()) // it ends with status 0 also when it gave up
+	}
+	return nil
+}
+
+// errKilled is a program that somebody else ended: an operator, or the kernel for want of memory.
+var errKilled = errors.New("was killed")
+
+// failed tells why a program ended with an error.
+func (c *child) failed(name string) error {
+	said := c.said()
+	var exit *exec.ExitError
+	status, ok := syscall.WaitStatus(0), false
+	if errors.As(c.err, &exit) {
+		status, ok = exit.Sys().(syscall.WaitStatus)
+	}
+	switch {
+	case ok && status.Signaled():
+		return fmt.Errorf("%s %w (%s)", name, errKilled, status.Signal())
+	case strings.Contains(said, "No space left on device"), strings.Contains(said, "Errcode: 28"):
+		return fmt.Errorf("%s: %w: %s", name, ErrSpace, said)
+	}
+	if c.err == nil {
+		return fmt.Errorf("%s ended of itself: %s", name, said)
+	}
+	return fmt.Errorf("%s: %w: %s", name, c.err, said)
+}
+
+// until reads from r while ctx lives.
+type until struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (u until) Read(p []byte) (int, error) {
+	if u.ctx.Err() != nil {
+		return 0, context.Cause(u.ctx)
+	}
+	return u.r.Read(p)
+}

@@ -1,0 +1,146 @@
+package drill
+
+import (
+	"bufio"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+// server is the scratch server.
+type server struct {
+	*child
+	db        *sql.DB
+	socketDir string // short: a socket's path may have 107 bytes
+}
+
+const (
+	startTimeout = 10 * time.Minute // recovery of a large backup is done by then; its log tells
+	startPoll    = 50 * time.Millisecond
+)
+
+// start runs a server on the restored files.
+func (d *drill) start(ctx context.Context) error {
+	path, err := look("mariadbd")
+	if err != nil && d.backup.XtraTool {
+		path, err = look("mysqld")
+	}
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "drydock-drill-")
+	if err != nil {
+		return fmt.Errorf("make the socket's folder: %w", err)
+	}
+	s := &server{socketDir: dir}
+	d.server = s
+	conf := filepath.Join(d.cfg.Folder, "scratch.cnf")
+	if err := os.WriteFile(conf, []byte(d.settings(s.socket())), 0o600); err != nil {
+		return fmt.Errorf("write the scratch server's options: %w", err)
+	}
+	args := []string{"--defaults-file=" + conf}
+	if os.Geteuid() == 0 {
+		args = append(args, "--user=root") // its folder is ours alone
+	}
+	if s.child, err = spawn(gentle(path, args...), d.cfg.Line); err != nil {
+		return err
+	}
+	if s.db, err = s.open(); err != nil {
+		return err
+	}
+	return s.await(ctx)
+}
+
+func (s *server) socket() string { return filepath.Join(s.socketDir, "s") }
+
+func (s *server) open() (*sql.DB, error) {
+	cfg := mysql.NewConfig()
+	cfg.Net, cfg.Addr, cfg.User = "unix", s.socket(), "root"
+	cfg.Timeout, cfg.Logger = 5*time.Second, &mysql.NopLogger{}
+	c, err := mysql.NewConnector(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return sql.OpenDB(c), nil
+}
+
+// await returns when the server answers. That it ends instead is the backup's fault: its options are ours and the backup's own.
+func (s *server) await(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("the scratch server did not answer within %s: %s", startTimeout, s.said()))
+	defer cancel()
+	tick := time.NewTicker(startPoll)
+	defer tick.Stop()
+	for {
+		if s.db.PingContext(ctx) == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-s.done:
+			return blame(s.failed("the scratch server"))
+		case <-tick.C:
+		}
+	}
+}
+
+// settings are the scratch server's options: nothing of it is reached from outside, and nothing in the data begins to act.
+func (d *drill) settings(socket string) string {
+	lines := []string{
+		"[mysqld]", // both servers read it
+		"datadir=" + quoted(d.data()), "tmpdir=" + quoted(filepath.Join(d.cfg.Folder, "tmp")),
+		"socket=" + quoted(socket), "pid-file=" + quoted(filepath.Join(d.cfg.Folder, "pid")),
+		"skip-networking", "skip-grant-tables", "skip-log-bin", "skip-slave-start", "event-scheduler=DISABLED",
+		"general-log=0", "slow-query-log=0", "performance-schema=0", "init-file=",
+		fmt.Sprintf("innodb-buffer-pool-size=%d", max(d.cfg.Memory, 16<<20)),
+		"innodb-buffer-pool-load-at-startup=0", "innodb-buffer-pool-dump-at-shutdown=0", "innodb-use-native-aio=0",
+	}
+	return strings.Join(append(lines, d.layout()...), "\n") + "\n"
+}
+
+// layoutOptions decide how the files are read; backup tools write them into backup-my.cnf.
+var layoutOptions = regexp.MustCompile(`^(innodb_(checksum_algorithm|data_file_path|page_size|undo_tablespaces|undo_directory|log_file_size|log_files_in_group|log_block_size|fast_checksum)|aria_log_dir_path|lower_case_table_names)$`)
+
+// layout takes from the backup's own options what says how its files are to be read.
+func (d *drill) layout() (lines []string) {
+	f, err := os.Open(filepath.Join(d.data(), "backup-my.cnf"))
+	if err != nil {
+		return nil // the defaults then
+	}
+	defer f.Close()
+	for sc := bufio.NewScanner(f); sc.Scan(); {
+		name, value, ok := strings.Cut(sc.Text(), "=")
+		name = strings.ReplaceAll(strings.TrimSpace(name), "-", "_")
+		if ok && layoutOptions.MatchString(name) && !strings.HasSuffix(name, "directory") {
+			lines = append(lines, "loose-"+name+"="+strings.TrimSpace(value))
+		}
+	}
+	return lines
+}
+
+// quoted makes any path safe as a value in an option file.
+func quoted(v string) string { return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(v) + `"` }
+
+// stop ends the scratch server, the hard way: nobody needs what is in it any more.
+func (d *drill) stop() error {
+	s := d.server
+	if s == nil {
+		return nil
+	}
+	var err error
+	if s.db != nil {
+		err = s.db.Close()
+	}
+	if s.child != nil {
+		s.kill()
+	}
+	return errors.Join(err, os.RemoveAll(s.socketDir))
+}
