@@ -177,6 +177,9 @@ func (h *holding) port(j *job.Job, about bus.Alert) {
 		h.hold(poolExhausted, about)
 	case strings.HasPrefix(reason, job.ReasonNoReceiver):
 		h.hold(noReceiver, about)
+	case strings.HasPrefix(reason, job.ReasonNoSpace):
+		about.Server = j.Server
+		h.hold(noSpace, about)
 	}
 }
 

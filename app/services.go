@@ -134,7 +134,7 @@ func receiverConfig(cfg *config.Config, name, version string, log *slog.Logger) 
 		Name: name, Version: version, DataDir: g.Datadir, Bind: g.BindAddress, Address: address, Ports: g.Receiver.Ports,
 		Reserved:  []int{g.HTTPPort, g.APIPort, graphitePort},
 		AllowFrom: g.Receiver.AllowFrom, AcceptTimeout: g.Receiver.AcceptTimeout, IdleTimeout: g.Receiver.IdleTimeout,
-		DrainTimeout: g.Receiver.DrainTimeout, Clusters: map[string]receiver.Cluster{}, Log: log.With("component", "receiver"),
+		DrainTimeout: g.Receiver.DrainTimeout, Reserve: g.Receiver.Reserve, Clusters: map[string]receiver.Cluster{}, Log: log.With("component", "receiver"),
 	}
 	if _, port, err := net.SplitHostPort(g.NATS.Listen); err == nil && g.NATS.URL == "" {
 		if n, err := strconv.Atoi(port); err == nil {

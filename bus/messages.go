@@ -172,6 +172,7 @@ const (
 // The error codes of the receiver service, beside NATS's own.
 const (
 	CodeExhausted = "EXHAUSTED" // every port of the pool is in use
+	CodeNoSpace   = "NOSPACE"   // the backup would not fit on the receiver's disk
 	CodeGone      = "GONE"      // no such reservation or file here
 	CodeRefused   = "REFUSED"   // the request is not allowed or not possible
 )

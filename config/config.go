@@ -126,6 +126,7 @@ type Receiver struct {
 	AcceptTimeout time.Duration  // receiver-accept-timeout
 	IdleTimeout   time.Duration  // receiver-idle-timeout
 	DrainTimeout  time.Duration  // receiver-drain-timeout, 0 = cut at once
+	Reserve       int64          // disk-reserve, bytes; 0 = none
 }
 
 // User may call the REST API. Grants are grant words such as "cluster" or "db" (wire.md section 6): a word covers

@@ -77,6 +77,8 @@ func globalKeys(g *globals) []key {
 	t.duration("api-token-lifetime", &g.TokenLifetime, 12*time.Hour, bounds[time.Duration]{min: time.Minute}, "How long a login is good for.")
 
 	t.group = "Receiver"
+	t.freeSpace("disk-reserve", &g.Receiver.Reserve, gib,
+		"Space that backups leave free on the disk of monitoring-datadir. A backup that is not expected to fit beside it waits.")
 	t.text("receiver-name", &g.Receiver.Name, "", "letters, digits, dot, - and _",
 		"Name of this process on the bus. Empty: the machine's host name at the first start, which the data folder then keeps.", emptyOr(plainName))
 	t.ports("scheduler-db-servers-sender-ports", &g.Receiver.Ports, nil,

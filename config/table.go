@@ -110,6 +110,14 @@ func (t *table) size(name string, p *int64, def int64, doc string) {
 	})
 }
 
+// freeSpace adds a size that may be 0.
+func (t *table) freeSpace(name string, p *int64, def int64, doc string) {
+	*p = def
+	t.plain(Key{Name: name, Values: "a size, 0 = none", Default: formatSize(def), Doc: doc}, func(s string) error {
+		return store(p)(parseSize(s))
+	})
+}
+
 // stream adds the two limits of one stream.
 func (t *table) stream(name string, p *Limit, def Limit, what string) {
 	// Below an hour a stream could forget a message while its job still runs.

@@ -264,6 +264,8 @@ func (k *rowKeeper) reserve(ctx context.Context, j job.Job) (d job.Dispatch, rea
 		return job.Dispatch{Receiver: r.Receiver, Address: r.Address, Port: r.Port}, ""
 	case errors.As(err, &refused) && refused.Code == bus.CodeExhausted:
 		return d, job.ReasonNoPort
+	case errors.As(err, &refused) && refused.Code == bus.CodeNoSpace:
+		return d, job.ReasonNoSpace + refused.Message
 	case errors.As(err, &refused):
 		return d, "the receiver refuses: " + refused.Message
 	}

@@ -135,6 +135,8 @@ func (g *Gateway) noPort(ctx context.Context, j job.Job, cause error) error {
 	switch {
 	case errors.As(cause, &se) && se.Code == bus.CodeExhausted:
 		change = store.Change{Event: job.Withdraw, Reason: job.ReasonNoPort}
+	case errors.As(cause, &se) && se.Code == bus.CodeNoSpace:
+		change = store.Change{Event: job.Withdraw, Reason: job.ReasonNoSpace + se.Message}
 	case errors.Is(cause, bus.ErrNobody):
 		change = store.Change{Event: job.Withdraw, Reason: job.ReasonNoReceiver}
 	default:

@@ -9,14 +9,16 @@ import (
 const (
 	ReasonNoPort     = "no free port in the pool"
 	ReasonNoReceiver = "no receiver answers"
+	// ReasonNoSpace begins the reason of a backup that would not fit on the receiver's disk.
+	ReasonNoSpace = "no space for the backup: "
 	// ReasonNoSQL begins the reason of a [Local] job while drydock cannot work on its server. The script may still be able
 	// to, as with a backup in api mode.
 	ReasonNoSQL = "drydock cannot work on the database: "
 )
 
-// WaitsForPort tells the reasons of a job that can go on as soon as a receiver has a port for it.
+// WaitsForPort tells the reasons of a job that can go on as soon as a receiver has a port, and the room, for it.
 func WaitsForPort(reason string) bool {
-	return strings.HasPrefix(reason, ReasonNoPort) || strings.HasPrefix(reason, ReasonNoReceiver)
+	return strings.HasPrefix(reason, ReasonNoPort) || strings.HasPrefix(reason, ReasonNoReceiver) || strings.HasPrefix(reason, ReasonNoSpace)
 }
 
 // NextHeavy picks, out of the live heavy jobs of a server, the one that has the server: the one that was offered (busy),

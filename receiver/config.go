@@ -31,6 +31,9 @@ type Config struct {
 	// AllowFrom widens who may connect beyond a server's own addresses (receiver-allow-from). Optional.
 	AllowFrom []netip.Prefix
 
+	// Reserve is how much of the data folder's disk backups leave free (disk-reserve), bytes. Optional.
+	Reserve int64
+
 	AcceptTimeout time.Duration // optional: from the start of the work to the connection; 0 means 2 m
 	IdleTimeout   time.Duration // optional: between two reads of a stream; 0 means 10 m
 	DrainTimeout  time.Duration // optional: what open streams get at shutdown; 0 means 30 s

@@ -13,6 +13,8 @@ import (
 	"drydock/store"
 )
 
+func unsigned(m store.Manifest) (store.Manifest, error) { return m, nil }
+
 func TestPoolThatCannotWorkIsRefusedAtStart(t *testing.T) {
 	t.Parallel()
 	ports := freePorts(t, 2)
@@ -42,7 +44,7 @@ func TestPoolThatCannotWorkIsRefusedAtStart(t *testing.T) {
 			c.Clusters = map[string]Cluster{"prod": {Servers: []job.Server{{Host: "../x", Port: 3306}}}}
 		}, []string{"../x"}},
 	} {
-		cfg := Config{Name: "rcv", DataDir: t.TempDir(), Bind: "127.0.0.1", Address: "127.0.0.1", Log: bustest.Log(t)}
+		cfg := Config{Name: "rcv", DataDir: t.TempDir(), Bind: "127.0.0.1", Address: "127.0.0.1", Log: bustest.Log(t), Sign: unsigned}
 		c.edit(&cfg)
 		_, err := New(cfg, conn, nil, store.NewView(conn), nil)
 		if !errors.Is(err, ErrConfig) {

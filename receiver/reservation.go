@@ -56,6 +56,8 @@ type reservation struct {
 	end  context.CancelCauseFunc
 	done chan struct{} // closed by release, when port and file are settled
 
+	need int64 // bytes that a backup is expected to take on disk
+
 	check *check // not nil: hashes a script, no job stands behind it
 
 	freeOnce sync.Once // gives the port back

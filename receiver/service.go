@@ -112,7 +112,7 @@ func (p *Pool) stopping() error {
 
 // open reserves a port for an attempt, or finds the one it has.
 func (p *Pool) open(ctx context.Context, req bus.OpenRequest) (bus.OpenReply, error) {
-	r, err := p.newReservation(req)
+	r, err := p.newReservation(ctx, req)
 	if err != nil {
 		return bus.OpenReply{}, err
 	}
@@ -141,7 +141,7 @@ func (p *Pool) reply(port int) bus.OpenReply {
 }
 
 // newReservation checks what is asked for. Names never become paths or ports unchecked.
-func (p *Pool) newReservation(req bus.OpenRequest) (*reservation, error) {
+func (p *Pool) newReservation(ctx context.Context, req bus.OpenRequest) (*reservation, error) {
 	r := &reservation{ref: refOf(req.Key, req.JobID, req.Attempt), run: job.RunName(req.JobID, req.Attempt)}
 	if req.Check {
 		if !p.cfg.knows(req.Key.Cluster, req.Key.Server) || req.JobID == "" {
@@ -158,6 +158,7 @@ func (p *Pool) newReservation(req bus.OpenRequest) (*reservation, error) {
 	if ok && j.ID == req.JobID && (j.Attempt > req.Attempt || j.Attempt == req.Attempt && !j.State.Live()) {
 		return nil, refused("attempt %d of job %s is over: the job is %s in attempt %d", req.Attempt, j.ID, j.State, j.Attempt)
 	}
+	r.need = p.expected(ctx, req.Key, r.spec, r.task)
 	return r, nil
 }
 
@@ -165,6 +166,9 @@ func (p *Pool) newReservation(req bus.OpenRequest) (*reservation, error) {
 func (p *Pool) begin(r *reservation) (bus.OpenReply, error) {
 	if p.closing {
 		return bus.OpenReply{}, p.stopping()
+	}
+	if err := p.room(r); err != nil {
+		return bus.OpenReply{}, err
 	}
 	var err error
 	if r.ln, r.port, err = p.ports.listen(holder(r.ref)); err != nil {
