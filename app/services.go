@@ -18,6 +18,7 @@ import (
 	"drydock/receiver"
 	"drydock/scheduler"
 	"drydock/scheduler/local"
+	"drydock/scheduler/rolling"
 	"drydock/store"
 )
 
@@ -41,6 +42,8 @@ func schedules(c config.Cluster) []scheduler.Schedule {
 		entry("analyze", "scheduler-db-servers-analyze", c.Analyze),
 		entry("logstablerotate", "scheduler-db-servers-logs-table-rotate", c.LogsTableRotate),
 		entry("schemamonitor", "scheduler-db-servers-schema-monitor", c.SchemaMonitor),
+		entry("rollingrestart", "scheduler-rolling-restart", c.Rolling.Restart),
+		entry("rollingreprov", "scheduler-rolling-reprov", c.Rolling.Reprov),
 	}
 	for _, tool := range []string{"mariabackup", "xtrabackup"} {
 		e := entry(tool, "scheduler-db-servers-physical-backup", c.PhysicalBackup)
@@ -91,8 +94,9 @@ func (p *process) newScheduler(context.Context) (func(context.Context) error, er
 	docs := store.NewDocs(p.conn)
 	facts := local.NewFacts(factsConfig(p.Config, p.Log), docs)
 	runner := local.New(localConfig(p.Config, cfg.Actor, p.Log), p.conn, jobs, p.view, docs, facts)
+	roller := rolling.New(rollingConfig(p.Config, cfg.Actor, p.Log), p.conn, jobs, store.NewLedger(p.conn, cfg.Actor), p.view, facts)
 	return func(ctx context.Context) error {
-		return together(ctx, s.Run, p.ssh.Run, runner.Run, facts.Run)
+		return together(ctx, s.Run, p.ssh.Run, runner.Run, facts.Run, roller.Run)
 	}, nil
 }
 
@@ -269,10 +273,10 @@ func needRestart(old, fresh *config.Config) (changed []string) {
 		}
 		serves := func(c config.Cluster) any {
 			return []any{c.Servers, c.User, c.Password, c.AcceptSecret, c.JobsMode, c.JobsLogLevel, c.LogBatchSize, c.ReceiverPorts, c.Compress, c.BackupHash,
-				c.MaxLag, c.MaxLoad, c.LockTimeout, c.LogsTableKeep}
+				c.MaxLag, c.MaxLoad, c.LockTimeout, c.LogsTableKeep, c.Rolling}
 		}
 		if !reflect.DeepEqual(serves(was), serves(c)) {
-			changed = append(changed, "servers, credentials, mode, backup form or maintenance limits of cluster "+c.Name)
+			changed = append(changed, "servers, credentials, mode, backup form, maintenance limits or rolling operations of cluster "+c.Name)
 		}
 	}
 	return changed

@@ -141,6 +141,8 @@ func (l *loader) checkSchedules(c Cluster, s *section) {
 		{"scheduler-db-servers-analyze", c.Analyze},
 		{"scheduler-db-servers-logs-table-rotate", c.LogsTableRotate},
 		{"scheduler-db-servers-schema-monitor", c.SchemaMonitor},
+		{"scheduler-rolling-restart", c.Rolling.Restart},
+		{"scheduler-rolling-reprov", c.Rolling.Reprov},
 	} {
 		if !t.Enabled {
 			continue

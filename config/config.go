@@ -184,6 +184,8 @@ type Cluster struct {
 
 	SSH SSH // scheduler-jobs-ssh* and onpremise-ssh*
 
+	Rolling Rolling // scheduler-rolling-* and rolling-*
+
 	BackupType string // backup-physical-type: "mariabackup" or "xtrabackup"
 	Compress   string // compress-backups: "none", "gzip" or "zstd"
 	BackupHash string // backup-hash: "blake3" or "sha256"
@@ -203,6 +205,20 @@ type SSH struct {
 	Key        string        // onpremise-ssh-private-key, resolved to a path; "" = password only
 	KnownHosts string        // onpremise-ssh-known-hosts, resolved to a path; "" = ~/.ssh/known_hosts
 	Script     string        // onpremise-ssh-db-job-script, resolved to a path; "" = the built-in script
+}
+
+// Rolling is how the servers of a cluster are restarted or reprovisioned one after the other.
+type Rolling struct {
+	Restart         Schedule      // scheduler-rolling-restart and -cron
+	Reprov          Schedule      // scheduler-rolling-reprov and -cron
+	PreScript       string        // rolling-pre-script, resolved to a path; "" = none
+	PostScript      string        // rolling-post-script, likewise
+	ScriptTimeout   time.Duration // rolling-script-timeout
+	GateTimeout     time.Duration // rolling-gate-timeout
+	WaitTimeout     time.Duration // rolling-wait-timeout
+	PrimaryReadOnly bool          // rolling-primary-read-only
+	DrainTimeout    time.Duration // rolling-drain-timeout
+	Seed            string        // rolling-reprov-seed, a task
 }
 
 // Schedule is one scheduled task: its switch and its cron spec of 5 or 6 fields, valid even when the switch is off.

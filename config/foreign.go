@@ -9,15 +9,13 @@ import (
 // error, because a schedule that never runs without a word is worse than a refused start.
 var later = map[string]string{
 	"scheduler-db-servers-logical-backup":   "logical backups",
-	"scheduler-rolling-restart":             "the rolling restart",
-	"scheduler-rolling-reprov":              "the rolling reprovisioning",
 	"scheduler-db-servers-receiver-use-ssl": "TLS on the stream ports",
 	"backup-restic":                         "the restic archive",
 }
 
 // laterSettings belong to those switches and mean nothing without them: names, or prefixes ending in "-".
 var laterSettings = []string{
-	"scheduler-db-servers-logical-backup-cron", "scheduler-rolling-restart-cron", "scheduler-rolling-reprov-cron",
+	"scheduler-db-servers-logical-backup-cron",
 	"backup-restic-", "onpremise-ssh-start-",
 }
 

@@ -146,6 +146,9 @@ func clusterKeys(c *Cluster) []key {
 	t.group = "Tasks over SQL"
 	localKeys(t, c)
 
+	t.group = "Rolling operations"
+	rollingKeys(t, &c.Rolling)
+
 	t.group = "Backups"
 	t.enum("backup-physical-type", &c.BackupType, "mariabackup", []string{"mariabackup", "xtrabackup"}, "Tool of the physical backup.")
 	t.enum("compress-backups", &c.Compress, "none", []string{"none", "gzip", "zstd"},
@@ -223,6 +226,27 @@ func jobKeys(t *table, c *Cluster) {
 		"Log lines that drydock's own script sends per call; what has piled up meanwhile goes out in larger calls.")
 	t.ports("scheduler-db-servers-receiver-ports", &c.ReceiverPorts, []int{4444},
 		"Ports on the database hosts that drydock sends to; a list is spread over the servers.")
+}
+
+// rollingKeys adds what concerns the operations that take one server of a cluster after the other.
+func rollingKeys(t *table, r *Rolling) {
+	t.schedule("scheduler-rolling-restart", &r.Restart, "0 30 11 * * *", "Restart the servers one after the other: the replicas, then the primary.")
+	t.schedule("scheduler-rolling-reprov", &r.Reprov, "0 30 10 * * 5", "Reprovision and seed the replicas one after the other; never the primary.")
+	t.text("rolling-pre-script", &r.PreScript, "", "an executable file",
+		"Runs on drydock's host before each server's turn; another exit status than 0 ends the operation. See rolling.md.")
+	t.text("rolling-post-script", &r.PostScript, "", "an executable file", "Runs after each server's turn, as rolling-pre-script does.")
+	t.duration("rolling-script-timeout", &r.ScriptTimeout, 10*time.Minute, bounds[time.Duration]{min: time.Second},
+		"How long such a script may run; then it is ended, and the operation with it.")
+	t.duration("rolling-gate-timeout", &r.GateTimeout, 10*time.Minute, bounds[time.Duration]{min: time.Second},
+		"How long a server may take after its turn until it is as well as before; then the operation ends as an error.")
+	t.duration("rolling-wait-timeout", &r.WaitTimeout, time.Hour, bounds[time.Duration]{min: time.Second},
+		"How long an operation waits for jobs of the cluster that run; then it is skipped, or ends as an error when it had begun.")
+	t.boolean("rolling-primary-read-only", &r.PrimaryReadOnly, false,
+		"Make the primary read-only before its restart and wait for the transactions that have written; undone afterwards.")
+	t.duration("rolling-drain-timeout", &r.DrainTimeout, 30*time.Second, bounds[time.Duration]{min: time.Second},
+		"How long those transactions may take; then the operation ends as an error.")
+	t.enum("rolling-reprov-seed", &r.Seed, "reseedlogicalmaster", []string{"reseedlogicalmaster", "reseedlogical", "reseedmariabackup", "reseedxtrabackup"},
+		"Task that fills a server after it was reprovisioned.")
 }
 
 // sshKeys adds how the script is run over SSH.

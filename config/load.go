@@ -267,7 +267,7 @@ func (l *loader) cluster(s *section) Cluster {
 			l.problem(s.pos, k.Name, "is missing for cluster %q; add a line such as %s", s.name, example(k.Name))
 		}
 	}
-	for _, file := range []*string{&c.SSH.Key, &c.SSH.KnownHosts, &c.SSH.Script} {
+	for _, file := range []*string{&c.SSH.Key, &c.SSH.KnownHosts, &c.SSH.Script, &c.Rolling.PreScript, &c.Rolling.PostScript} {
 		if *file != "" {
 			*file = l.path(*file)
 		}

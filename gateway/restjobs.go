@@ -57,6 +57,10 @@ func (g *Gateway) runOnServer(c *gin.Context) {
 	if !ok {
 		return
 	}
+	if task.Whole() {
+		g.fail(c, errBadRequest.withMessage("%s works on the whole cluster: POST /api/clusters/%s/jobs/%s", task.Name, cl.Name, task.Name))
+		return
+	}
 	i, known := cl.find(c.Param("host"), c.Param("port"))
 	if !known {
 		g.fail(c, errServer)

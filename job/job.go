@@ -18,8 +18,14 @@ type Server struct {
 	Port int    `json:"port"`
 }
 
-// String is HOST:PORT as the envelope spells it (wire.md section 2); IPv6 hosts stand without brackets there.
-func (s Server) String() string { return s.Host + ":" + strconv.Itoa(s.Port) }
+// String is HOST:PORT as the envelope spells it (wire.md section 2); IPv6 hosts stand without brackets there. The zero
+// Server, which means a whole cluster, is a star.
+func (s Server) String() string {
+	if s == (Server{}) {
+		return "*"
+	}
+	return s.Host + ":" + strconv.Itoa(s.Port)
+}
 
 // Addr is HOST:PORT for dialing, IPv6 hosts in brackets.
 func (s Server) Addr() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.Port)) }
@@ -62,7 +68,7 @@ type Trigger struct {
 	Force bool `json:"force,omitempty"`
 }
 
-// TriggerKind is one of the four ways a job starts (architecture.md section 3).
+// TriggerKind is one of the ways a job starts (architecture.md section 3).
 type TriggerKind string
 
 // The trigger kinds.
@@ -71,6 +77,8 @@ const (
 	Manual  TriggerKind = "manual"
 	CatchUp TriggerKind = "catch-up"
 	Drill   TriggerKind = "drill"
+	// Rolling is a step of a rolling operation, whose job By names.
+	Rolling TriggerKind = "rolling"
 )
 
 // Scheduled reports whether a schedule asked for the job, and not a person.
@@ -84,6 +92,7 @@ const (
 	GateHold     Gate = "hold"     // an operator holds the cluster or the fleet
 	GateBlackout Gate = "blackout" // it falls into a blackout
 	GateWindow   Gate = "window"   // outside maintenance-windows
+	GateRolling  Gate = "rolling"  // a rolling operation has the cluster for itself
 	GateSplay    Gate = "splay"    // its delay of scheduler-splay is not over
 	GateLimit    Gate = "limit"    // scheduler-max-concurrent-backups run already
 )
@@ -183,6 +192,8 @@ type Job struct {
 	Proven time.Time `json:"proven,omitzero"`
 	Backup string    `json:"backup,omitempty"` // id in the catalogue, once published
 	Steps  []Step    `json:"steps,omitempty"`
+	// Plan is how far a rolling operation is; nil for other tasks, and before it begins.
+	Plan *Plan `json:"plan,omitempty"`
 	// Ready is when the job last stopped waiting for another job of its server, or its gate opened; the time to pick it up
 	// counts from here.
 	Ready time.Time `json:"ready,omitzero"`

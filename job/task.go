@@ -22,6 +22,7 @@ const (
 	KindRestore     Kind = "restore"     // reseed, flashback
 	KindService     Kind = "service"     // stop, start, restart
 	KindMonitor     Kind = "monitor"     // only reads
+	KindRolling     Kind = "rolling"     // one server of a cluster after the other
 )
 
 // Flow says which way the bytes of a task go.
@@ -72,7 +73,7 @@ var tasks = []Task{
 	{Name: "flashbackxtrabackup", Kind: KindRestore, Flow: FlowOut},
 	{Name: "flashbackmariabackup", Kind: KindRestore, Flow: FlowOut},
 	{Name: "stop", Kind: KindService, Place: Either},
-	{Name: "restart", Kind: KindService, Place: Either},
+	{Name: "restart", Kind: KindService, Built: true, Place: Either},
 	{Name: "start", Kind: KindService, Place: Either},
 	{Name: "mysqldump", Kind: KindBackup, Flow: FlowIn, Place: EitherHere},
 	{Name: "mydumper", Kind: KindBackup, Flow: FlowIn, Place: EitherHere},
@@ -82,6 +83,8 @@ var tasks = []Task{
 	{Name: "checksum", Kind: KindMaintenance, Place: Here},
 	{Name: "reseedlogical", Kind: KindRestore, Place: Here},
 	{Name: "reseedlogicalmaster", Kind: KindRestore, Place: Here},
+	{Name: "rollingrestart", Kind: KindRolling, Built: true, Place: Here},
+	{Name: "rollingreprov", Kind: KindRolling, Built: true, Place: Here},
 }
 
 // Tasks returns the table of tasks in client order. The slice is the caller's.
@@ -99,7 +102,12 @@ func TaskByName(name string) (Task, error) {
 
 // Heavy reports whether the task must have the server for itself. A table rebuilt under a physical backup can make a
 // backup that ends well and does not restore: mariabackup then streams one file twice.
-func (t Task) Heavy() bool { return t.Kind != KindLog && t.Kind != KindMonitor }
+func (t Task) Heavy() bool {
+	return t.Kind != KindLog && t.Kind != KindMonitor && t.Kind != KindRolling
+}
+
+// Whole reports whether a job of the task is about the whole cluster: there is one, with the zero [Server].
+func (t Task) Whole() bool { return t.Kind == KindRolling }
 
 // Local reports whether drydock does the task itself. remote is scheduler-jobs-exec-remote, nil when it is unset: set,
 // the script does the tasks it names, and drydock the others that either can do (maintenance.txt section 6.1.8.5).

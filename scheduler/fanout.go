@@ -96,9 +96,12 @@ func (s *Scheduler) resolve(c Cluster, known bool, t bus.Tick) (servers []job.Se
 		meant = c.targets(task)
 	}
 	for _, srv := range meant {
-		if slices.Contains(c.Servers, srv) {
+		switch {
+		case task.Whole() && srv == (job.Server{}), !task.Whole() && slices.Contains(c.Servers, srv):
 			servers = append(servers, srv)
-		} else {
+		case task.Whole():
+			skips = append(skips, skip{srv, fmt.Sprintf("%s works on a whole cluster, not on one server", task.Name)})
+		default:
 			skips = append(skips, skip{srv, fmt.Sprintf("%s has no server %s in its configuration of cluster %q", s.actor, srv, t.Cluster)})
 		}
 	}
@@ -151,6 +154,9 @@ func (s *Scheduler) start(ctx context.Context, m bus.Meta, t bus.Tick, c Cluster
 		State: job.Queued, ID: job.NewID(t.Due, t.ID, key), Cluster: t.Cluster, Server: srv, Task: t.Task, Mode: c.mode(t.Task),
 		Trigger: t.Trigger, Due: t.Due, Tick: t.ID, Args: t.Args, Seen: m.Seq,
 	}, t, closures, s.now())
+	if op, ok := s.operation(c.Name); ok && !owns(op, fresh) && fresh.Gate == "" {
+		fresh.Gate, reason = job.GateRolling, behind(op)
+	}
 	j, err := s.jobs.Create(ctx, fresh, reason)
 	switch {
 	case errors.Is(err, store.ErrSeen) && j.Seen > m.Seq && j.Tick != t.ID:

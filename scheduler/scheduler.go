@@ -180,7 +180,7 @@ func (s *Scheduler) observe(ev bus.JobEvent) {
 	if ev.Job.State == job.Finished {
 		s.finished.put(ev.Job.Key())
 	}
-	if ev.Job.Gated() || !ev.State.Live() {
+	if ev.Job.Gated() || !ev.State.Live() || ev.Job.Server == (job.Server{}) {
 		select {
 		case s.queued <- struct{}{}:
 		default:
@@ -280,6 +280,9 @@ func (c Cluster) mode(task string) job.Mode {
 
 // targets lists the servers that a task's schedule means.
 func (c Cluster) targets(t job.Task) []job.Server {
+	if t.Whole() {
+		return []job.Server{{}}
+	}
 	if t.Kind == job.KindBackup && t.Flow == job.FlowIn && len(c.BackupServers) > 0 {
 		return c.BackupServers
 	}

@@ -106,6 +106,8 @@ func (s *Scheduler) changeUnlessMoved(ctx context.Context, j job.Job, ch store.C
 func overdue(j job.Job, c Cluster, g sign, now time.Time) (store.Change, bool) {
 	silent := now.Sub(g.last)
 	switch {
+	case j.Server == (job.Server{}):
+		// Work on a whole cluster has bounds of its own, and must undo what it did before it ends.
 	case (j.State == job.Queued || j.State == job.Available) && !slices.Contains(c.Servers, j.Server):
 		if now.Sub(g.first) > c.PickupTimeout {
 			return store.Change{Event: job.Expire, Reason: "the server is no longer in the configuration of the cluster"}, true
@@ -151,6 +153,9 @@ func retriable(s job.State) bool { return s == job.Halted || s == job.Failed || 
 // retry is the next attempt of a job that ended badly not long ago. It is pure. That the job is still the last of its
 // slot is for the caller to make sure.
 func retry(j job.Job, c Cluster, now time.Time) (store.Change, bool) {
+	if j.Trigger.Kind == job.Rolling || j.Server == (job.Server{}) {
+		return store.Change{}, false // its operation has ended with it, and whether there is another one a person decides
+	}
 	if !retriable(j.State) || j.Attempt > c.Retry || !slices.Contains(c.Servers, j.Server) {
 		return store.Change{}, false
 	}

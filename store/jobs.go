@@ -191,6 +191,7 @@ func clone(j job.Job) job.Job {
 		st := *j.Stream
 		j.Stream = &st
 	}
+	j.Plan = j.Plan.Clone()
 	j.Evidence.Errors = append([]string(nil), j.Evidence.Errors...)
 	j.Evidence.Exit = append([]int(nil), j.Evidence.Exit...)
 	return j

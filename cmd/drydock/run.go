@@ -87,8 +87,11 @@ func targets(cfg *config.Config, r runRequest) ([]job.Server, error) {
 	if !task.Built {
 		return nil, fmt.Errorf("task %s is not built yet", task.Name)
 	}
-	if r.server == "" {
+	switch {
+	case r.server == "":
 		return app.Targets(cluster, task), nil
+	case task.Whole():
+		return nil, fmt.Errorf("%s works on the whole cluster; leave --server out", task.Name)
 	}
 	s, err := job.ParseServer(r.server)
 	if err != nil {

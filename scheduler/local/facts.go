@@ -139,12 +139,23 @@ var ErrUnknownServer = errors.New("unknown server")
 // Up false; it is asked again in the regular rounds only, so that it costs its neighbours no time.
 // Errors: [ErrUnknownServer], or the context's.
 func (f *Facts) Of(ctx context.Context, cluster string, s job.Server, age time.Duration) (store.Facts, error) {
+	return f.of(ctx, cluster, s, func(last store.Facts, asked time.Time) bool {
+		return !asked.IsZero() && (time.Since(asked) < age || !last.Up && age < f.every/2)
+	})
+}
+
+// Fresh is [Facts.Of] for somebody who waits for this server to come back: also one that does not answer is asked again.
+func (f *Facts) Fresh(ctx context.Context, cluster string, s job.Server, age time.Duration) (store.Facts, error) {
+	return f.of(ctx, cluster, s, func(_ store.Facts, asked time.Time) bool {
+		return !asked.IsZero() && time.Since(asked) < age
+	})
+}
+
+// of asks unless the last answer is good.
+func (f *Facts) of(ctx context.Context, cluster string, s job.Server, good func(store.Facts, time.Time) bool) (store.Facts, error) {
 	w := f.servers[serverName{cluster, s}]
 	if w == nil {
 		return store.Facts{}, fmt.Errorf("%w %s in cluster %s", ErrUnknownServer, s, cluster)
-	}
-	good := func(last store.Facts, asked time.Time) bool {
-		return !asked.IsZero() && (time.Since(asked) < age || !last.Up && age < f.every/2)
 	}
 	if last, asked := w.known(); good(last, asked) {
 		return last, nil
