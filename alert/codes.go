@@ -12,7 +12,7 @@ type Code struct {
 }
 
 // The codes. Those of wire.md section 6 keep their names. drydock's own are DOCK and four digits, of which the first two
-// are the group: 01 jobs, 02 backups, 03 receivers, 04 the script on the database hosts.
+// are the group: 01 jobs, 02 backups, 03 receivers, 04 the script on the database hosts, 05 rolling operations.
 var (
 	optimizePending  = Code{"WARN0072", bus.SeverityInfo, false, "optimize pending"}
 	physicalPending  = Code{"WARN0073", bus.SeverityInfo, false, "physical backup pending"}
@@ -29,6 +29,8 @@ var (
 	noReceiver       = Code{"DOCK0302", bus.SeverityError, false, "no receiver answers"}
 	scriptOutdated   = Code{"DOCK0401", bus.SeverityWarn, false, "the script is another one than drydock's"}
 	scriptNotChecked = Code{"DOCK0402", bus.SeverityInfo, false, "the script is not known"}
+	rollingFailed    = Code{"DOCK0501", bus.SeverityError, true, "the last rolling operation ended before its end"}
+	rollingPaused    = Code{"DOCK0502", bus.SeverityWarn, true, "the rolling operation is paused for long"}
 )
 
 // Codes lists every code, in the order of the document.
@@ -36,6 +38,7 @@ func Codes() []Code {
 	return []Code{
 		optimizePending, physicalPending, reseedPending, flashbackPending, noSpace, noBackup, backupHeld,
 		jobFailed, jobStuck, backupOverdue, poolExhausted, noReceiver, scriptOutdated, scriptNotChecked,
+		rollingFailed, rollingPaused,
 	}
 }
 

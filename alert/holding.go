@@ -84,6 +84,8 @@ const (
 	scriptSilence = 48 * time.Hour
 	// scriptReturns is how soon a script that was sent away should have come again.
 	scriptReturns = 2 * time.Minute
+	// pausedLong is how long a rolling operation may be paused: the other jobs of its cluster wait all the while.
+	pausedLong = 30 * time.Minute
 	// slack keeps a condition that is open by the clock open a little longer, so that two evaluators whose clocks differ
 	// do not take turns.
 	slack = time.Minute
@@ -116,9 +118,37 @@ func Holding(s Snapshot) map[string]bus.Alert {
 			}
 			h.script(c, server)
 		}
+		for _, slot := range slots[place{c.Name, job.Server{}}] {
+			h.rolling(c, slot)
+		}
 		h.backups(c)
 	}
 	return h.found
+}
+
+// rolling judges an operation on a whole cluster. Unlike another job it is also reported when an operator aborted it in
+// the middle: the servers are not alike then.
+func (h *holding) rolling(c Cluster, s *Slot) {
+	j := &s.Job
+	about := bus.Alert{Cluster: j.Cluster, Task: j.Task, JobID: j.ID, Since: j.Since}
+	if j.State == job.Processing {
+		h.sign(c, s, about)
+	}
+	if j.State.Live() && j.Plan != nil && !j.Plan.Paused.IsZero() && h.Now.Sub(j.Plan.Paused) > pausedLong {
+		about := about
+		about.Since, about.Text = j.Plan.Paused, fmt.Sprintf("%s, for longer than %s; other jobs of the cluster wait", j.Reason, pausedLong)
+		h.hold(rollingPaused, about)
+	}
+	switch {
+	case j.State == job.Canceled && j.Plan != nil && j.Plan.Begun():
+		about.Text = fmt.Sprintf("%s is %s: %s", j.Task, j.State, orUnknown(j.Reason))
+	case s.Last.State != "" && s.Last.State != job.Success:
+		about.JobID, about.Since = s.Last.JobID, s.Last.At
+		about.Text = fmt.Sprintf("%s is %s: %s", j.Task, s.Last.State, orUnknown(s.Last.Reason))
+	default:
+		return
+	}
+	h.hold(rollingFailed, about)
 }
 
 // hold adds a condition unless it is there already.

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -206,15 +207,38 @@ func (g *Gateway) cancelJob(c *gin.Context) {
 		g.fail(c, errForbidden.withMessage("the grant %s is missing", grantOf(task)))
 		return
 	}
-	after, err := g.Jobs.Apply(c.Request.Context(), store.RefOf(j), store.Change{
-		Event: job.Cancel, Reason: "canceled by " + who.Name, Actor: who.Name,
-	})
-	if isLate(err) {
+	after, err := g.Jobs.Cancel(c.Request.Context(), j, who.Name)
+	g.ordered(c, after, err)
+}
+
+// orderJob gives an operator's word to a rolling operation: pause, resume or abort.
+func (g *Gateway) orderJob(word string) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		j, ok := g.findJob(c)
+		if !ok {
+			return
+		}
+		who := callOf(c).who
+		if !who.May(j.Cluster, "", auth.Maintenance) {
+			g.fail(c, errForbidden.withMessage("the grant %s is missing", auth.Maintenance))
+			return
+		}
+		after, err := g.Jobs.Order(c.Request.Context(), j, word, who.Name)
+		g.ordered(c, after, err)
+	}
+}
+
+// ordered answers with the job as it is after an operator's word.
+func (g *Gateway) ordered(c *gin.Context, j job.Job, err error) {
+	switch {
+	case errors.Is(err, store.ErrOrder):
+		err = errConflict.withMessage("%v", err)
+	case isLate(err):
 		err = errConflict.withMessage("the job has ended: it is %s", j.State)
 	}
 	if err != nil {
 		g.fail(c, err)
 		return
 	}
-	reply(c, http.StatusOK, after)
+	reply(c, http.StatusOK, j)
 }

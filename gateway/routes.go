@@ -5,6 +5,8 @@ import (
 	"sync"
 
 	"github.com/gin-gonic/gin"
+
+	"drydock/job"
 )
 
 var releaseMode = sync.OnceFunc(func() { gin.SetMode(gin.ReleaseMode) })
@@ -57,6 +59,9 @@ func (g *Gateway) routes() http.Handler {
 	user.GET("/jobs", g.listJobs)
 	user.GET("/jobs/:id", g.showJob)
 	user.DELETE("/jobs/:id", g.cancelJob)
+	for _, word := range orders {
+		user.POST("/jobs/:id/"+word, g.orderJob(word))
+	}
 	user.GET("/jobs/:id/log", g.showLog)
 	user.GET("/schedules", g.listSchedules)
 	user.GET("/ticks", g.listTicks)
@@ -71,6 +76,9 @@ func (g *Gateway) routes() http.Handler {
 	}
 	return r
 }
+
+// orders are the words of [store.Jobs.Order].
+var orders = []string{job.OrderPause, job.OrderResume, job.OrderAbort}
 
 // both registers a handler for GET and POST.
 func both(group *gin.RouterGroup) func(path string, h gin.HandlerFunc) {

@@ -104,6 +104,9 @@ func (c *cli) showJob(ctx context.Context, cmd *cobra.Command, jobs *store.Jobs,
 	if err := writeTable(w, []string{"TIME", "STATE", "ACTOR", "REASON"}, rows); err != nil {
 		return err
 	}
+	if err := writeStages(w, j); err != nil {
+		return err
+	}
 	for _, e := range j.Evidence.Errors {
 		fmt.Fprintln(w, "error:", e)
 	}
