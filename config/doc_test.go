@@ -1,9 +1,9 @@
 package config
 
 import (
-	"slices"
 	"flag"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
