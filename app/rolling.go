@@ -11,11 +11,12 @@ func rollingConfig(cfg *config.Config, actor string, log *slog.Logger) rolling.C
 	out := rolling.Config{Actor: actor, Ticker: cfg.Global.Ticker, Log: log.With("component", "rolling")}
 	for _, c := range cfg.Clusters {
 		r := c.Rolling
+		o, err := newOrchestrator(cfg, c)
 		out.Clusters = append(out.Clusters, rolling.Cluster{
 			Name: c.Name, Servers: Servers(c.Servers), User: c.User, Password: c.Password.Reveal(), Lease: c.Lease, MaxLag: c.MaxLag,
 			PreScript: r.PreScript, PostScript: r.PostScript, ScriptTimeout: r.ScriptTimeout, GateTimeout: r.GateTimeout,
 			WaitTimeout: r.WaitTimeout, PrimaryReadOnly: r.PrimaryReadOnly, DrainTimeout: r.DrainTimeout, SeedTask: r.Seed,
-			NoOrchestrator: "no orchestrator is configured",
+			Orchestrator: o, NoOrchestrator: err,
 		})
 	}
 	return out

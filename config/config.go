@@ -186,6 +186,8 @@ type Cluster struct {
 
 	Rolling Rolling // scheduler-rolling-* and rolling-*
 
+	Orchestrator Orchestrator // prov-orchestrator and what it uses
+
 	BackupType string // backup-physical-type: "mariabackup" or "xtrabackup"
 	Compress   string // compress-backups: "none", "gzip" or "zstd"
 	BackupHash string // backup-hash: "blake3" or "sha256"
@@ -219,6 +221,26 @@ type Rolling struct {
 	PrimaryReadOnly bool          // rolling-primary-read-only
 	DrainTimeout    time.Duration // rolling-drain-timeout
 	Seed            string        // rolling-reprov-seed, a task
+}
+
+// Orchestrator is what stops, starts, restarts and reprovisions the service of a server. Scripts are resolved to paths.
+type Orchestrator struct {
+	Kind    string        // prov-orchestrator: "", "onpremise", "local", "script", or one that is not built yet
+	Timeout time.Duration // prov-orchestrator-timeout, of one action
+	Wait    time.Duration // prov-orchestrator-wait, for the server afterwards
+
+	Unit string // onpremise-ssh-db-unit
+	Sudo bool   // onpremise-ssh-sudo
+
+	OnPremise ServiceActions // onpremise-ssh-*-db-script, files here; Bootstrap is the reprovisioning
+	Local     ServiceActions // local-db-*-command; Bootstrap is the reprovisioning
+	Script    ServiceActions // prov-db-*-script
+}
+
+// ServiceActions are the user's own commands or script files; "" = not set.
+type ServiceActions struct {
+	Stop, Start, Restart string
+	Cleanup, Bootstrap   string
 }
 
 // Schedule is one scheduled task: its switch and its cron spec of 5 or 6 fields, valid even when the switch is off.

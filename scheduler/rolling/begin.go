@@ -91,7 +91,7 @@ func (w *work) plan(ctx context.Context) (plan []job.Stage, err error) {
 		return plan, err
 	}
 	if w.cluster.Orchestrator == nil {
-		return nil, fmt.Errorf("nothing can reprovision a server: %s", w.cluster.NoOrchestrator)
+		return nil, fmt.Errorf("reprovision a server: %w", w.cluster.NoOrchestrator)
 	}
 	pending := 0
 	for i := range plan {
@@ -109,21 +109,15 @@ func (w *work) plan(ctx context.Context) (plan []job.Stage, err error) {
 	return plan, nil
 }
 
-// ArgSkip is the argument of the tasks with the servers that have no turn, HOST:PORT and comma separated.
-const ArgSkip = "skip"
-
+// skipped are the servers that have no turn.
 func (w *work) skipped() (out []job.Server, err error) {
-	for _, text := range strings.FieldsFunc(w.job.Args[ArgSkip], func(r rune) bool { return r == ',' || r == ' ' }) {
-		s, err := job.ParseServer(text)
-		if s.Port == 0 {
-			s.Port = 3306
+	out, err = job.ServersOf(w.job.Args[job.ArgSkip])
+	for _, s := range out {
+		if !slices.Contains(w.cluster.Servers, s) {
+			return nil, fmt.Errorf("%s is to be left out and is no server of cluster %s", s, w.cluster.Name)
 		}
-		if err != nil || !slices.Contains(w.cluster.Servers, s) {
-			return nil, fmt.Errorf("%s is to be left out and is no server of cluster %s", text, w.cluster.Name)
-		}
-		out = append(out, s)
 	}
-	return out, nil
+	return out, err
 }
 
 // few asks the servers until accept has nothing against the answers, a few times: one lost packet aborts nothing.

@@ -282,4 +282,6 @@ type remake struct {
 	do func(ctx context.Context, s job.Server) error
 }
 
-func (o remake) Reprovision(ctx context.Context, t orchestrator.Target) error { return o.do(ctx, t.Server) }
+func (o remake) Reprovision(ctx context.Context, t orchestrator.Target) error {
+	return o.do(ctx, t.Server)
+}

@@ -41,7 +41,7 @@ type Cluster struct {
 	SeedTask        string        // rolling-reprov-seed, the task that fills a server that was made anew
 	// Orchestrator reprovisions; nil with the reason in NoOrchestrator.
 	Orchestrator   orchestrator.Orchestrator
-	NoOrchestrator string
+	NoOrchestrator error
 }
 
 // Facts tells what servers say about themselves, no older than age; package local has it.

@@ -2,6 +2,7 @@ package rolling
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -103,9 +104,19 @@ func (w *work) lookBefore(ctx context.Context, at int) error {
 	return w.record(ctx, "", func(j *job.Job) { j.Plan.Stages[at].Before = found })
 }
 
-// restart has the task restart done on the server, once.
+// restart has the task restart done on the server, once. Of a job that was cut, as when drydock did it and was killed,
+// nobody knows what it came to: then the server says whether it was started anew, and the gate whether it is well.
 func (w *work) restart(ctx context.Context, at int) error {
-	return w.order(ctx, at, nil)
+	err := w.order(ctx, at, nil)
+	if !errors.Is(err, errCut) {
+		return err
+	}
+	return w.few(ctx, func(all answers) error {
+		if restarted(w.at(at).Before, all[w.at(at).Server]) {
+			return nil
+		}
+		return err
+	})
 }
 
 // reprovision makes the server's service anew. Unlike a restart it is no job, so nothing tells what became of one that was

@@ -17,6 +17,9 @@ import (
 // a scheduler that knows it.
 const orderPatience = 3 * time.Minute
 
+// errCut is the end of a job that drydock lost sight of.
+var errCut = errors.New("nobody knows what became of it")
+
 // order gives the order that the stage has recorded to the ledger, and waits for the end of its job. Both may have been
 // done before: an order is given once, by its name, and its job has the id that follows from it.
 func (w *work) order(ctx context.Context, at int, args map[string]string) error {
@@ -50,6 +53,8 @@ func (w *work) awaitJob(ctx context.Context, s job.Stage, task string) error {
 		switch {
 		case err == nil && j.State == job.Success:
 			return nil
+		case err == nil && j.State == job.Halted && j.Steps[len(j.Steps)-1].Event == job.Cut:
+			return fmt.Errorf("%w: job %s: %s", errCut, j.ID, j.Reason)
 		case err == nil && !j.State.Live():
 			return fmt.Errorf("job %s is %s: %s", j.ID, j.State, j.Reason)
 		case err == nil:
