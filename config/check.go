@@ -117,6 +117,7 @@ func (l *loader) checkClusters(g *Global, clusters []Cluster) {
 		l.checkBackupHosts(c, s)
 		l.checkSchedules(c, s)
 		l.checkSSH(g, c, s)
+		l.checkArchive(c, s)
 	}
 }
 
@@ -141,6 +142,8 @@ func (l *loader) checkSchedules(c Cluster, s *section) {
 		{"scheduler-db-servers-analyze", c.Analyze},
 		{"scheduler-db-servers-logs-table-rotate", c.LogsTableRotate},
 		{"scheduler-db-servers-schema-monitor", c.SchemaMonitor},
+		{"scheduler-backup-restic-prune", c.Archive.Prune},
+		{"scheduler-backup-restic-check", c.Archive.Check},
 	} {
 		if !t.Enabled {
 			continue
@@ -173,5 +176,32 @@ func (l *loader) checkSSH(g *Global, c Cluster, s *section) {
 	}
 	if g.APIPort == 0 {
 		missing("tells the scripts where the API is, so it needs a fixed port; set api-port")
+	}
+}
+
+// checkArchive looks whether the archive has all it needs, and is cleaned up.
+func (l *loader) checkArchive(c Cluster, s *section) {
+	a := c.Archive
+	const key = "backup-restic"
+	for _, t := range []struct {
+		key string
+		on  bool
+	}{{"scheduler-backup-restic-prune", a.Prune.Enabled}, {"scheduler-backup-restic-check", a.Check.Enabled}} {
+		if t.on && !a.Enabled {
+			l.warn(l.where(t.key, s), t.key, "is on but %s is off, so it never fires in cluster %q", key, c.Name)
+		}
+	}
+	if !a.Enabled {
+		return
+	}
+	if a.Password == "" {
+		l.problem(l.where(key, s), key, "needs the password of the repository of cluster %q; set backup-restic-password", c.Name)
+	}
+	if a.AWS && (a.AWSKey == "" || a.AWSSecret == "") {
+		l.problem(l.where("backup-restic-aws", s), "backup-restic-aws",
+			"needs a key and its secret; set backup-restic-aws-access-key-id and backup-restic-aws-access-secret")
+	}
+	if !a.Prune.Enabled {
+		l.warn(l.where(key, s), key, "is on but scheduler-backup-restic-prune is off, so the archive of cluster %q only grows", c.Name)
 	}
 }

@@ -62,6 +62,10 @@ func (g *Gateway) runOnServer(c *gin.Context) {
 		g.fail(c, errServer)
 		return
 	}
+	if task.Whole {
+		g.fail(c, errBadRequest.withMessage("task %s works on the whole cluster: leave the server out", task.Name))
+		return
+	}
 	g.run(c, cl, task, []job.Server{cl.Servers[i]})
 }
 

@@ -96,7 +96,7 @@ func (s *Scheduler) resolve(c Cluster, known bool, t bus.Tick) (servers []job.Se
 		meant = c.targets(task)
 	}
 	for _, srv := range meant {
-		if slices.Contains(c.Servers, srv) {
+		if c.has(task.Name, srv) {
 			servers = append(servers, srv)
 		} else {
 			skips = append(skips, skip{srv, fmt.Sprintf("%s has no server %s in its configuration of cluster %q", s.actor, srv, t.Cluster)})

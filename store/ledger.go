@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,6 +56,10 @@ func (l *Ledger) Update(ctx context.Context, cluster, task string, decide func(l
 
 // Order is a request for jobs outside any schedule.
 type Order struct {
+	// ID and Due are the tick's; empty: fresh ones. Who orders what it found missing derives them from that, so that the
+	// same order given twice makes one tick or at least one job.
+	ID            string
+	Due           time.Time
 	Cluster, Task string
 	Servers       []job.Server      // empty: all that the task's schedule targets
 	Args          map[string]string // for every job ([job.Job.Args])
@@ -79,13 +84,17 @@ func (l *Ledger) RunForced(ctx context.Context, cluster, task string, servers []
 
 // Run records an order. The ids of its jobs are as with [Ledger.RunNow].
 func (l *Ledger) Run(ctx context.Context, o Order) (bus.Tick, error) {
-	now := time.Now().UTC().Truncate(time.Millisecond)
-	id := bus.NewMessageID() // one for all tries: should an earlier one have been written after all, the stream knows it
-	t, _, _, err := l.Update(ctx, o.Cluster, o.Task, func(bus.Tick) (bus.Tick, bool) {
+	due := o.Due
+	if due.IsZero() {
+		due = time.Now()
+	}
+	due = due.UTC().Truncate(time.Millisecond)
+	id := cmp.Or(o.ID, bus.NewMessageID()) // one for all tries: should an earlier one have been written after all, the stream knows it
+	t, _, _, err := l.Update(ctx, o.Cluster, o.Task, func(last bus.Tick) (bus.Tick, bool) {
 		return bus.Tick{
-			Outcome: bus.Fired, ID: id, Due: now, Servers: o.Servers, Args: o.Args,
+			Outcome: bus.Fired, ID: id, Due: due, Servers: o.Servers, Args: o.Args,
 			Trigger: o.Trigger, Reason: o.Reason,
-		}, true
+		}, last.ID != id
 	})
 	return t, err
 }

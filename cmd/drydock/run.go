@@ -90,6 +90,9 @@ func targets(cfg *config.Config, r runRequest) ([]job.Server, error) {
 	if r.server == "" {
 		return app.Targets(cluster, task), nil
 	}
+	if task.Whole {
+		return nil, fmt.Errorf("task %s works on the whole cluster: leave --server out", task.Name)
+	}
 	s, err := job.ParseServer(r.server)
 	if err != nil {
 		return nil, err
