@@ -223,6 +223,8 @@ func jobLine(j job.Job, p bus.Progress, expect int64) string {
 		moved = j.Stream.Bytes
 	}
 	switch {
+	case p.Percent > 0 && j.State.Live():
+		line += " " + bar(int64(p.Percent), 100) + fmt.Sprintf(" %s, %s/s", bytes(moved), bytes(int64(p.Rate)))
 	case moved > 0 && j.State.Live() && expect > 0:
 		line += " " + bar(moved, expect) + fmt.Sprintf(" %s, %s/s", bytes(moved), bytes(int64(p.Rate)))
 	case moved > 0 && j.State.Live():

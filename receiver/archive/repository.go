@@ -197,3 +197,24 @@ func (x restic) forget(ctx context.Context, cluster, task string, keep []string)
 		"forget", "--quiet", "--group-by", "host", "--tag", strings.Join([]string{"drydock", clusterTag(cluster), taskTag(task)}, ","),
 	}, keep...)...)
 }
+
+// Probe says what is at a repository, without changing anything there: the program, and whether the password opens it.
+func Probe(ctx context.Context, r Repository, dataDir string) (found string, err error) {
+	x := restic{r.ready(dataDir)}
+	var version string
+	err = x.run(ctx, func(line []byte) {
+		words := strings.Fields(string(line)) // restic 0.14.0 compiled with ...
+		version = strings.Join(words[:min(2, len(words))], " ")
+	}, "version")
+	if err != nil {
+		return "", err
+	}
+	err = x.run(ctx, nil, "cat", "config", "--no-lock", "--no-cache")
+	switch {
+	case errors.Is(err, errAbsent):
+		return fmt.Sprintf("%s, %s: no repository yet, the first archive makes it", version, x.Shown()), nil
+	case err != nil:
+		return "", err
+	}
+	return fmt.Sprintf("%s, %s: opened", version, x.Shown()), nil
+}
