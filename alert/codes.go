@@ -25,6 +25,7 @@ var (
 	jobFailed        = Code{"DOCK0101", bus.SeverityError, true, "the last run of the task did not succeed"}
 	jobStuck         = Code{"DOCK0102", bus.SeverityWarn, true, "the job gives no sign of life"}
 	backupOverdue    = Code{"DOCK0201", bus.SeverityError, false, "backup overdue"}
+	notArchived      = Code{"DOCK0202", bus.SeverityError, false, "backups are not archived"}
 	poolExhausted    = Code{"DOCK0301", bus.SeverityWarn, false, "every port of the pool is taken"}
 	noReceiver       = Code{"DOCK0302", bus.SeverityError, false, "no receiver answers"}
 	scriptOutdated   = Code{"DOCK0401", bus.SeverityWarn, false, "the script is another one than drydock's"}
@@ -37,7 +38,7 @@ var (
 func Codes() []Code {
 	return []Code{
 		optimizePending, physicalPending, reseedPending, flashbackPending, noSpace, noBackup, backupHeld,
-		jobFailed, jobStuck, backupOverdue, poolExhausted, noReceiver, scriptOutdated, scriptNotChecked,
+		jobFailed, jobStuck, backupOverdue, notArchived, poolExhausted, noReceiver, scriptOutdated, scriptNotChecked,
 		rollingFailed, rollingPaused,
 	}
 }
@@ -56,7 +57,7 @@ var pending = map[string]Code{
 // factual tells the codes that are judged by what is read from time to time.
 func factual(code string) bool {
 	switch code {
-	case noBackup.Name, backupOverdue.Name, scriptOutdated.Name, scriptNotChecked.Name:
+	case noBackup.Name, backupOverdue.Name, notArchived.Name, scriptOutdated.Name, scriptNotChecked.Name:
 		return true
 	}
 	return false

@@ -66,6 +66,7 @@ type edge struct {
 type facts struct {
 	read    time.Time // zero: never
 	backups map[string]time.Time
+	missing map[string]Missing // backups without an archive
 	scripts map[string]store.ScriptDoc
 }
 
@@ -130,6 +131,7 @@ func (e *Evaluator) observe(ev bus.JobEvent) {
 	if j := ev.Job; j.State == job.Success && j.Backup != "" {
 		e.fresh[j.Cluster] = backup{j.Since, e.now()}
 	}
+	e.stale = e.stale || ev.Job.Task == taskArchive && ev.State == job.Success // the catalogue has changed
 	select {
 	case e.kick <- struct{}{}:
 	default:

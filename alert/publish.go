@@ -53,7 +53,16 @@ func (e *Evaluator) readFacts(ctx context.Context) error {
 		return fmt.Errorf("read the catalogue and the scripts: %w", err)
 	}
 	e.fact.backups = map[string]time.Time{}
+	e.fact.missing = map[string]Missing{}
 	for _, m := range manifests {
+		if len(m.Archives) == 0 {
+			at := bus.StateKey(m.Cluster, m.Server.Host, m.Server.Port, taskArchive)
+			x := e.fact.missing[at]
+			if x.Count++; x.Oldest.IsZero() || m.Ended.Before(x.Oldest) {
+				x.Oldest = m.Ended
+			}
+			e.fact.missing[at] = x
+		}
 		if m.Ended.After(e.fact.backups[m.Cluster]) {
 			e.fact.backups[m.Cluster] = m.Ended
 		}
@@ -112,7 +121,7 @@ func serves(clusters []Cluster, name string) bool {
 func (e *Evaluator) snapshot(clusters []Cluster) Snapshot {
 	jobs := e.view.Select(func(j job.Job) bool { return serves(clusters, j.Cluster) })
 	s := Snapshot{
-		Now: e.now(), Up: e.up, Clusters: clusters, Backups: maps.Clone(e.fact.backups), Scripts: e.fact.scripts, Open: map[string]bool{},
+		Now: e.now(), Up: e.up, Clusters: clusters, Backups: maps.Clone(e.fact.backups), Scripts: e.fact.scripts, Missing: e.fact.missing, Open: map[string]bool{},
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

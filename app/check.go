@@ -22,6 +22,7 @@ import (
 	"drydock/bus"
 	"drydock/config"
 	"drydock/job"
+	"drydock/receiver/archive"
 )
 
 // Status is the outcome of one checked item.
@@ -45,6 +46,8 @@ type Item struct {
 const (
 	checkTimeout = 5 * time.Second
 	lowSpace     = 1 << 30 // bytes
+	// archiveTimeout is longer: a key is derived from the password, and the repository may be far away.
+	archiveTimeout = 30 * time.Second
 )
 
 // Check looks at the configuration, this machine and every server, and changes nothing: data folder, ports, the
@@ -65,6 +68,7 @@ func Check(ctx context.Context, cfg *config.Config) []Item {
 	items = append(items, checkTLS(cfg)...)
 	for _, c := range cfg.Clusters {
 		items = append(items, checkSchedules(c))
+		items = append(items, checkArchive(ctx, cfg, c)...)
 		items = append(items, checkServers(ctx, c)...)
 	}
 	return items
@@ -335,4 +339,20 @@ func hasAny(s string, words ...string) bool {
 		}
 	}
 	return false
+}
+
+// checkArchive tries the program, the repository and its password. A repository that is made with the first archive is no
+// fault.
+func checkArchive(ctx context.Context, cfg *config.Config, c config.Cluster) []Item {
+	if !c.Archive.Enabled {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, archiveTimeout)
+	defer cancel()
+	name := c.Name + ": archive"
+	found, err := archive.Probe(ctx, repository(cfg, c), cfg.Global.Datadir)
+	if err != nil {
+		return []Item{{Fail, name, err.Error(), "see backup-restic-binary-path, backup-restic-repository and backup-restic-password"}}
+	}
+	return []Item{{OK, name, found, ""}}
 }

@@ -16,6 +16,7 @@ import (
 	"drydock/gateway"
 	"drydock/job"
 	"drydock/receiver"
+	"drydock/receiver/archive"
 	"drydock/scheduler"
 	"drydock/scheduler/local"
 	"drydock/scheduler/rolling"
@@ -44,6 +45,15 @@ func schedules(c config.Cluster) []scheduler.Schedule {
 		entry("schemamonitor", "scheduler-db-servers-schema-monitor", c.SchemaMonitor),
 		entry("rollingrestart", "scheduler-rolling-restart", c.Rolling.Restart),
 		entry("rollingreprov", "scheduler-rolling-reprov", c.Rolling.Reprov),
+	}
+	for _, e := range []scheduler.Schedule{
+		entry("archiveprune", "scheduler-backup-restic-prune", c.Archive.Prune),
+		entry("archivecheck", "scheduler-backup-restic-check", c.Archive.Check),
+	} {
+		if e.Enabled && !c.Archive.Enabled {
+			e.Enabled, e.Why = false, "backup-restic is false"
+		}
+		out = append(out, e)
 	}
 	for _, tool := range []string{"mariabackup", "xtrabackup"} {
 		e := entry(tool, "scheduler-db-servers-physical-backup", c.PhysicalBackup)
@@ -159,7 +169,42 @@ func (p *process) newReceiver(context.Context) (func(context.Context) error, err
 	if err != nil {
 		return nil, err
 	}
-	return pool.Run, nil
+	ledger := store.NewLedger(p.conn, actor(RoleReceiver, p.name))
+	archiver := archive.New(archiveConfig(p.Config, p.name, p.Log), p.conn, jobs, ledger, p.view, p.catalog)
+	return func(ctx context.Context) error { return together(ctx, pool.Run, archiver.Run) }, nil
+}
+
+func archiveConfig(cfg *config.Config, name string, log *slog.Logger) archive.Config {
+	out := archive.Config{
+		Name: name, Actor: actor(RoleReceiver, name), DataDir: cfg.Global.Datadir, Log: log.With("component", "archive"),
+	}
+	for _, c := range cfg.Clusters {
+		out.Clusters = append(out.Clusters, archive.Cluster{
+			Name: c.Name, Servers: Servers(c.Servers), Lease: c.Lease, On: c.Archive.Enabled, Repository: repository(cfg, c),
+			Keep: archive.Keep{
+				Last: c.Archive.KeepLast, Hourly: c.Archive.KeepHourly, Daily: c.Archive.KeepDaily,
+				Weekly: c.Archive.KeepWeekly, Monthly: c.Archive.KeepMonthly, Yearly: c.Archive.KeepYearly,
+			},
+			CheckSubset: c.Archive.CheckSubset,
+		})
+	}
+	return out
+}
+
+// repository is where the archive of a cluster is.
+func repository(cfg *config.Config, c config.Cluster) archive.Repository {
+	a := c.Archive
+	r := archive.Repository{
+		Binary: a.Binary, Location: a.Repository, Password: a.Password.Reveal(), Args: a.Args, Timeout: a.Timeout,
+		UploadKiB: a.Upload, DownloadKiB: a.Download,
+	}
+	if r.Location == "" {
+		r.Location = filepath.Join(cfg.Global.Datadir, "archive", c.Name)
+	}
+	if a.AWS {
+		r.AWSKey, r.AWSSecret = a.AWSKey.Reveal(), a.AWSSecret.Reveal()
+	}
+	return r
 }
 
 func gatewayConfig(cfg *config.Config, name, version string, log *slog.Logger) gateway.Config {
@@ -231,6 +276,7 @@ func alertConfig(cfg *config.Config, name string, log *slog.Logger) alert.Config
 	for _, c := range cfg.Clusters {
 		out.Clusters = append(out.Clusters, alert.Cluster{
 			Name: c.Name, Servers: Servers(c.Servers), Lease: c.Lease, PickupTimeout: c.PickupTimeout, BackupMaxAge: c.BackupMaxAge,
+			Archive: c.Archive.Enabled,
 		})
 	}
 	return out
@@ -262,6 +308,13 @@ func together(ctx context.Context, runs ...func(context.Context) error) error {
 	return errors.Join(errs...)
 }
 
+// archiveSettings are those that a restart puts in force; the schedules need none.
+func archiveSettings(c config.Cluster) config.Archive {
+	a := c.Archive
+	a.Prune, a.Check = config.Schedule{}, config.Schedule{}
+	return a
+}
+
 // needRestart names what changed between two configurations beside the schedules.
 func needRestart(old, fresh *config.Config) (changed []string) {
 	if !reflect.DeepEqual(old.Global, fresh.Global) {
@@ -275,10 +328,10 @@ func needRestart(old, fresh *config.Config) (changed []string) {
 		}
 		serves := func(c config.Cluster) any {
 			return []any{c.Servers, c.User, c.Password, c.AcceptSecret, c.JobsMode, c.JobsLogLevel, c.LogBatchSize, c.ReceiverPorts, c.Compress, c.BackupHash,
-				c.MaxLag, c.MaxLoad, c.LockTimeout, c.LogsTableKeep, c.Rolling, c.Orchestrator}
+				c.MaxLag, c.MaxLoad, c.LockTimeout, c.LogsTableKeep, c.Rolling, c.Orchestrator, archiveSettings(c)}
 		}
 		if !reflect.DeepEqual(serves(was), serves(c)) {
-			changed = append(changed, "servers, credentials, mode, backup form, maintenance limits, rolling operations or orchestrator of cluster "+c.Name)
+			changed = append(changed, "servers, credentials, mode, backup form, archive, maintenance limits, rolling operations or orchestrator of cluster "+c.Name)
 		}
 	}
 	return changed

@@ -24,7 +24,7 @@ func backupServers(c config.Cluster) []job.Server {
 
 // Targets are the servers on which a task of the cluster runs when nobody names any.
 func Targets(c config.Cluster, t job.Task) []job.Server {
-	if t.Whole() {
+	if t.Whole {
 		return []job.Server{{}}
 	}
 	if t.Kind == job.KindBackup {

@@ -106,8 +106,9 @@ const (
 // Progress is a sign of life, at most one a second per job and kind, not stored.
 type Progress struct {
 	Sign    Sign       `json:"sign"`
-	Bytes   int64      `json:"bytes,omitempty"` // moved so far
-	Rate    float64    `json:"rate,omitempty"`  // bytes per second over the last interval
+	Bytes   int64      `json:"bytes,omitempty"`   // moved so far
+	Rate    float64    `json:"rate,omitempty"`    // bytes per second over the last interval
+	Percent float64    `json:"percent,omitempty"` // of the whole, 0 to 100, where the tool tells
 	Cluster string     `json:"cluster"`
 	Server  job.Server `json:"server"`
 	Task    string     `json:"task"`

@@ -118,6 +118,7 @@ func (l *loader) checkClusters(g *Global, clusters []Cluster) {
 		l.checkSchedules(c, s)
 		l.checkSSH(g, c, s)
 		l.checkOrchestrator(c, s)
+		l.checkArchive(c, s)
 	}
 }
 
@@ -144,6 +145,8 @@ func (l *loader) checkSchedules(c Cluster, s *section) {
 		{"scheduler-db-servers-schema-monitor", c.SchemaMonitor},
 		{"scheduler-rolling-restart", c.Rolling.Restart},
 		{"scheduler-rolling-reprov", c.Rolling.Reprov},
+		{"scheduler-backup-restic-prune", c.Archive.Prune},
+		{"scheduler-backup-restic-check", c.Archive.Check},
 	} {
 		if !t.Enabled {
 			continue
@@ -194,5 +197,32 @@ func (l *loader) checkOrchestrator(c Cluster, s *section) {
 		problem("is local for cluster %q and no command is set; set local-db-stop-command and local-db-start-command", c.Name)
 	case o.Kind == "script" && o.Script == (ServiceActions{}):
 		problem("is script for cluster %q and no script is set; set prov-db-stop-script and prov-db-start-script", c.Name)
+	}
+}
+
+// checkArchive looks whether the archive has all it needs, and is cleaned up.
+func (l *loader) checkArchive(c Cluster, s *section) {
+	a := c.Archive
+	const key = "backup-restic"
+	for _, t := range []struct {
+		key string
+		on  bool
+	}{{"scheduler-backup-restic-prune", a.Prune.Enabled}, {"scheduler-backup-restic-check", a.Check.Enabled}} {
+		if t.on && !a.Enabled {
+			l.warn(l.where(t.key, s), t.key, "is on but %s is off, so it never fires in cluster %q", key, c.Name)
+		}
+	}
+	if !a.Enabled {
+		return
+	}
+	if a.Password == "" {
+		l.problem(l.where(key, s), key, "needs the password of the repository of cluster %q; set backup-restic-password", c.Name)
+	}
+	if a.AWS && (a.AWSKey == "" || a.AWSSecret == "") {
+		l.problem(l.where("backup-restic-aws", s), "backup-restic-aws",
+			"needs a key and its secret; set backup-restic-aws-access-key-id and backup-restic-aws-access-secret")
+	}
+	if !a.Prune.Enabled {
+		l.warn(l.where(key, s), key, "is on but scheduler-backup-restic-prune is off, so the archive of cluster %q only grows", c.Name)
 	}
 }

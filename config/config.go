@@ -193,6 +193,29 @@ type Cluster struct {
 	BackupHash string // backup-hash: "blake3" or "sha256"
 
 	BackupMaxAge time.Duration // backup-max-age, 0 = a backup is never overdue
+
+	Archive Archive // backup-restic*, backup-keep-* and scheduler-backup-restic-*
+}
+
+// Archive is the archive of a cluster's backups. When it is enabled there is a password.
+type Archive struct {
+	Enabled    bool
+	Binary     string // backup-restic-binary-path
+	Repository string // backup-restic-repository, "" = the folder archive/NAME of monitoring-datadir
+	Password   Secret // backup-restic-password
+	AWS        bool   // backup-restic-aws
+	AWSKey     Secret // backup-restic-aws-access-key-id
+	AWSSecret  Secret // backup-restic-aws-access-secret
+	Args       []string
+	Timeout    time.Duration
+	Upload     int // KiB/s, 0 = no limit
+	Download   int // KiB/s, 0 = no limit
+
+	KeepLast, KeepHourly, KeepDaily, KeepWeekly, KeepMonthly, KeepYearly int // backup-keep-*
+
+	Prune       Schedule // scheduler-backup-restic-prune and -cron
+	Check       Schedule // scheduler-backup-restic-check and -cron
+	CheckSubset string   // backup-restic-check-subset, "" = structure only
 }
 
 // SSH is how the script is run over SSH. With the schedule on, OnPremise is too, and there is a user with a key, a

@@ -10,13 +10,11 @@ import (
 var later = map[string]string{
 	"scheduler-db-servers-logical-backup":   "logical backups",
 	"scheduler-db-servers-receiver-use-ssl": "TLS on the stream ports",
-	"backup-restic":                         "the restic archive",
 }
 
 // laterSettings belong to those switches and mean nothing without them: names, or prefixes ending in "-".
 var laterSettings = []string{
 	"scheduler-db-servers-logical-backup-cron",
-	"backup-restic-",
 }
 
 // foreign are keys of replication-manager that drydock has no use for: names, or prefixes ending in "-". They are
@@ -48,7 +46,8 @@ var foreign = []string{
 	"api-credentials-acl-discard", "api-https-bind", "log-file", "log-syslog", "log-rotate-", "log-sql-in-monitoring",
 	"log-heartbeat", "log-failed-election", "log-task-level", "log-backup-stream", "log-backup-stream-",
 	// Backups beyond this version.
-	"backup-keep-", "backup-keep-until-valid", "backup-lockddl", "backup-binlogs", "backup-binlogs-", "backup-binlog-",
+	"backup-keep-until-valid", "backup-restic-purge-", "backup-restic-save-", "backup-restic-run-", "backup-restic-storage-policy",
+	"backup-restic-local-repository", "backup-lockddl", "backup-binlogs", "backup-binlogs-", "backup-binlog-",
 	"backup-logical-", "backup-mydumper-", "backup-myloader-", "backup-mysqldump-", "backup-mysqlbinlog-",
 	"backup-mysqlclient-", "backup-load-script", "backup-save-script", "backup-disk-threshold-", "backup-streaming",
 	"backup-streaming-", "backup-mbstream-", "compress-backups-", "scheduler-alert-", "scheduler-sla-rotate-cron",

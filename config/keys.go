@@ -160,6 +160,9 @@ func clusterKeys(c *Cluster) []key {
 	t.enum("backup-hash", &c.BackupHash, "blake3", []string{"blake3", "sha256"}, "Hash that goes into a backup's manifest.")
 	t.duration("backup-max-age", &c.BackupMaxAge, 0, bounds[time.Duration]{min: time.Second, zero: "never overdue"},
 		"How old the cluster's newest proven backup may become before the condition DOCK0201 (backup overdue) opens.")
+
+	t.group = "Archive"
+	archiveKeys(t, &c.Archive)
 	return t.keys
 }
 
@@ -250,6 +253,45 @@ func rollingKeys(t *table, r *Rolling) {
 		"How long those transactions may take; then the operation ends as an error.")
 	t.enum("rolling-reprov-seed", &r.Seed, "reseedlogicalmaster", []string{"reseedlogicalmaster", "reseedlogical", "reseedmariabackup", "reseedxtrabackup"},
 		"Task that fills a server after it was reprovisioned.")
+}
+
+// archiveKeys adds the archive of backups in a repository of restic.
+func archiveKeys(t *table, a *Archive) {
+	t.boolean("backup-restic", &a.Enabled, false, "Archive every backup with restic, once it is proven and has its name.")
+	t.text("backup-restic-binary-path", &a.Binary, "restic", "a program", "Restic on the receiver's machine, 0.14 or newer.", notEmpty)
+	t.text("backup-restic-repository", &a.Repository, "", "a repository as restic spells it",
+		"Where the archive is. Empty: the folder archive/CLUSTER of monitoring-datadir, which is no second place. "+
+			"Receivers on several machines need one that all of them reach.")
+	t.secret("backup-restic-password", &a.Password, "Password of the repository, which is encrypted with it. Lost, the archive is lost.")
+	t.boolean("backup-restic-aws", &a.AWS, false, "The repository is in S3: hand the two keys below to restic.")
+	t.secret("backup-restic-aws-access-key-id", &a.AWSKey, "Access key of S3.")
+	t.secret("backup-restic-aws-access-secret", &a.AWSSecret, "Secret of the access key of S3.")
+	t.words("backup-restic-additional-args", &a.Args, "list of flags, as in --cacert=/etc/ca.pem,-o,s3.connections=10",
+		"Global flags for every call of restic. They can be seen in the list of processes: no secrets here.")
+	t.duration("backup-restic-timeout", &a.Timeout, 24*time.Hour, bounds[time.Duration]{min: time.Second},
+		"How long one archive, prune or check may take, waiting for others at the repository included.")
+	t.number("backup-restic-limit-upload", &a.Upload, 0, bounds[int]{min: 0, max: 1 << 30}, "KiB/s, 0 = no limit", "Bandwidth to the repository.")
+	t.number("backup-restic-limit-download", &a.Download, 0, bounds[int]{min: 0, max: 1 << 30}, "KiB/s, 0 = no limit", "Bandwidth from the repository.")
+	keep := func(what string, p *int, def int) {
+		t.number("backup-keep-"+what, p, def, bounds[int]{min: 0, max: 100_000}, "a number",
+			"Archives of each server and task that the prune keeps: the newest of so many "+keepUnits[what]+".")
+	}
+	keep("last", &a.KeepLast, 1)
+	keep("hourly", &a.KeepHourly, 0)
+	keep("daily", &a.KeepDaily, 7)
+	keep("weekly", &a.KeepWeekly, 4)
+	keep("monthly", &a.KeepMonthly, 12)
+	keep("yearly", &a.KeepYearly, 0)
+	t.schedule("scheduler-backup-restic-prune", &a.Prune, "0 0 12 * * *",
+		"Forget the archives that the backup-keep keys let go of, and free their space.")
+	t.schedule("scheduler-backup-restic-check", &a.Check, "0 0 14 * * 0", "Check the repository for damage.")
+	t.text("backup-restic-check-subset", &a.CheckSubset, "", "as in 5%, 1/7 or 10G",
+		"How much of the data the check reads back. Empty: structure only.", emptyOr(subset))
+}
+
+// keepUnits are the periods of the backup-keep keys, of each of which the newest archive stays.
+var keepUnits = map[string]string{
+	"last": "archives, whenever they were made", "hourly": "hours", "daily": "days", "weekly": "weeks", "monthly": "months", "yearly": "years",
 }
 
 // sshKeys adds how the script is run over SSH.

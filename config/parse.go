@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -298,6 +299,16 @@ func natsURLs(s string) error {
 		if u.User != nil {
 			return errors.New("holds a user or password; put them into nats-user and nats-password")
 		}
+	}
+	return nil
+}
+
+var subsetForm = regexp.MustCompile(`^([1-9][0-9]*/[1-9][0-9]*|[0-9]+(\.[0-9]+)?%|[1-9][0-9]*[kKmMgGtT]?)$`)
+
+// subset is how restic spells a share of a repository.
+func subset(s string) error {
+	if !subsetForm.MatchString(s) {
+		return fmt.Errorf("%q is no share of a repository; write it as 5%%, 1/7 or 10G", clip(s))
 	}
 	return nil
 }

@@ -110,7 +110,7 @@ func (c *cluster) receiverPort(index int) int {
 
 // targets are the servers that a run on the whole cluster means, as the scheduler chooses them.
 func (c *cluster) targets(t job.Task) []job.Server {
-	if t.Whole() {
+	if t.Whole {
 		return []job.Server{{}}
 	}
 	if t.Kind == job.KindBackup && len(c.BackupServers) > 0 {

@@ -41,7 +41,7 @@ func (g *Gateway) needs(c *gin.Context) {
 	switch {
 	case !ok:
 		yesNo(c, false)
-	case j.Mode == job.Local: // drydock's own work
+	case !j.Mode.Script(): // drydock's own work
 		yesNo(c, false)
 	case j.Mode == job.API:
 		yes, err := g.claim(c, j)

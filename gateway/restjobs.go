@@ -58,7 +58,7 @@ func (g *Gateway) runOnServer(c *gin.Context) {
 	if !ok {
 		return
 	}
-	if task.Whole() {
+	if task.Whole {
 		g.fail(c, errBadRequest.withMessage("%s works on the whole cluster: POST /api/clusters/%s/jobs/%s", task.Name, cl.Name, task.Name))
 		return
 	}

@@ -19,10 +19,10 @@ type Server struct {
 }
 
 // String is HOST:PORT as the envelope spells it (wire.md section 2); IPv6 hosts stand without brackets there. The zero
-// Server, which means a whole cluster, is a star.
+// Server, which is the whole cluster, is `_`.
 func (s Server) String() string {
 	if s == (Server{}) {
-		return "*"
+		return "_"
 	}
 	return s.Host + ":" + strconv.Itoa(s.Port)
 }
@@ -106,7 +106,12 @@ const (
 	API Mode = "api"
 	// Local is no way to the script: drydock does the work itself, over SQL (section 6.1.8.5).
 	Local Mode = "local"
+	// ByReceiver is no way to the script either: a receiver does the work on its own machine.
+	ByReceiver Mode = "receiver"
 )
+
+// Script reports whether the script does the job. The other modes are drydock's own work, which no client hears of.
+func (m Mode) Script() bool { return m != Local && m != ByReceiver }
 
 // Step is one transition in a job's history.
 type Step struct {

@@ -23,6 +23,7 @@ const (
 	KindService     Kind = "service"     // stop, start, restart
 	KindMonitor     Kind = "monitor"     // only reads
 	KindRolling     Kind = "rolling"     // one server of a cluster after the other
+	KindArchive     Kind = "archive"     // works on the archive of backups, and on no server
 )
 
 // Flow says which way the bytes of a task go.
@@ -45,6 +46,8 @@ const (
 	Either Place = "either" // the script, or drydock where scheduler-jobs-exec-remote is set and does not name the task
 	// EitherHere is drydock, or the script where scheduler-jobs-exec-remote names the task.
 	EitherHere Place = "either-here"
+	// AtReceiver is a receiver: it has the backup files.
+	AtReceiver Place = "receiver"
 )
 
 // Task is one kind of work on one server.
@@ -56,6 +59,7 @@ type Task struct {
 	EndLine bool   // the tool's own end line ("completed OK!") is part of the proof
 	Built   bool   // false: named by the protocol, comes with a later version
 	Place   Place  // who can do it
+	Whole   bool   // one job for the whole cluster, whose server is the zero [Server]
 }
 
 // tasks is in the order in which a client asks for them (wire.md sections 3 and 4); those that no client does come last.
@@ -83,8 +87,11 @@ var tasks = []Task{
 	{Name: "checksum", Kind: KindMaintenance, Place: Here},
 	{Name: "reseedlogical", Kind: KindRestore, Place: Here},
 	{Name: "reseedlogicalmaster", Kind: KindRestore, Place: Here},
-	{Name: "rollingrestart", Kind: KindRolling, Built: true, Place: Here},
-	{Name: "rollingreprov", Kind: KindRolling, Built: true, Place: Here},
+	{Name: "rollingrestart", Kind: KindRolling, Built: true, Place: Here, Whole: true},
+	{Name: "rollingreprov", Kind: KindRolling, Built: true, Place: Here, Whole: true},
+	{Name: "archive", Kind: KindArchive, Built: true, Place: AtReceiver},
+	{Name: "archiveprune", Kind: KindArchive, Built: true, Place: AtReceiver, Whole: true},
+	{Name: "archivecheck", Kind: KindArchive, Built: true, Place: AtReceiver, Whole: true},
 }
 
 // Tasks returns the table of tasks in client order. The slice is the caller's.
@@ -103,11 +110,8 @@ func TaskByName(name string) (Task, error) {
 // Heavy reports whether the task must have the server for itself. A table rebuilt under a physical backup can make a
 // backup that ends well and does not restore: mariabackup then streams one file twice.
 func (t Task) Heavy() bool {
-	return t.Kind != KindLog && t.Kind != KindMonitor && t.Kind != KindRolling
+	return t.Kind != KindLog && t.Kind != KindMonitor && t.Kind != KindRolling && t.Kind != KindArchive
 }
-
-// Whole reports whether a job of the task is about the whole cluster: there is one, with the zero [Server].
-func (t Task) Whole() bool { return t.Kind == KindRolling }
 
 // Local reports whether drydock does the task itself. remote is scheduler-jobs-exec-remote, nil when it is unset: set,
 // the script does the tasks it names, and drydock the others that either can do (maintenance.txt section 6.1.8.5).

@@ -84,7 +84,7 @@ func (c Config) withDefaults() (Config, error) {
 }
 
 // ownFolders are the names that drydock itself uses in the data folder (architecture.md section 4).
-var ownFolders = []string{backupsFolder, "nats", "tls"}
+var ownFolders = []string{backupsFolder, "nats", "tls", "archive", "restic-cache"}
 
 const backupsFolder = "Backups"
 

@@ -100,9 +100,9 @@ func (s *Scheduler) resolve(c Cluster, known bool, t bus.Tick) (servers []job.Se
 	}
 	for _, srv := range meant {
 		switch {
-		case task.Whole() && srv == (job.Server{}), !task.Whole() && slices.Contains(c.Servers, srv):
+		case task.Whole && srv == (job.Server{}), !task.Whole && slices.Contains(c.Servers, srv):
 			servers = append(servers, srv)
-		case task.Whole():
+		case task.Whole:
 			skips = append(skips, skip{srv, fmt.Sprintf("%s works on a whole cluster, not on one server", task.Name)})
 		default:
 			skips = append(skips, skip{srv, fmt.Sprintf("%s has no server %s in its configuration of cluster %q", s.actor, srv, t.Cluster)})

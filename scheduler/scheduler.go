@@ -273,7 +273,11 @@ func (c Cluster) check() error {
 
 // mode is how a new job of the task gets done.
 func (c Cluster) mode(task string) job.Mode {
-	if t, err := job.TaskByName(task); err == nil && t.Local(c.ExecRemote) {
+	t, err := job.TaskByName(task)
+	switch {
+	case err == nil && t.Place == job.AtReceiver:
+		return job.ByReceiver
+	case err == nil && t.Local(c.ExecRemote):
 		return job.Local
 	}
 	return c.Mode
@@ -281,13 +285,21 @@ func (c Cluster) mode(task string) job.Mode {
 
 // targets lists the servers that a task's schedule means.
 func (c Cluster) targets(t job.Task) []job.Server {
-	if t.Whole() {
+	if t.Whole {
 		return []job.Server{{}}
 	}
 	if t.Kind == job.KindBackup && t.Flow == job.FlowIn && len(c.BackupServers) > 0 {
 		return c.BackupServers
 	}
 	return c.Servers
+}
+
+// has reports whether the slot's server is one of the cluster's, or stands for the whole of it.
+func (c Cluster) has(task string, s job.Server) bool {
+	if t, err := job.TaskByName(task); err == nil && t.Whole {
+		return s == job.Server{}
+	}
+	return slices.Contains(c.Servers, s)
 }
 
 // stamp writes a time for people of the cluster.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -106,9 +105,9 @@ func (s *Scheduler) changeUnlessMoved(ctx context.Context, j job.Job, ch store.C
 func overdue(j job.Job, c Cluster, g sign, now time.Time) (store.Change, bool) {
 	silent := now.Sub(g.last)
 	switch {
-	case j.Server == (job.Server{}):
-		// Work on a whole cluster has bounds of its own, and must undo what it did before it ends.
-	case (j.State == job.Queued || j.State == job.Available) && !slices.Contains(c.Servers, j.Server):
+	case isRolling(j):
+		// Such an operation has bounds of its own, and must undo what it did before it ends.
+	case (j.State == job.Queued || j.State == job.Available) && !c.has(j.Task, j.Server):
 		if now.Sub(g.first) > c.PickupTimeout {
 			return store.Change{Event: job.Expire, Reason: "the server is no longer in the configuration of the cluster"}, true
 		}
@@ -131,6 +130,11 @@ func overdue(j job.Job, c Cluster, g sign, now time.Time) (store.Change, bool) {
 	return store.Change{}, false
 }
 
+func isRolling(j job.Job) bool {
+	t, err := job.TaskByName(j.Task)
+	return err == nil && t.Kind == job.KindRolling
+}
+
 // untaken says what an expired job waited for.
 func untaken(j job.Job, c Cluster) string {
 	within := "within " + span(c.PickupTimeout)
@@ -141,6 +145,8 @@ func untaken(j job.Job, c Cluster) string {
 		return "not offered " + within
 	case j.Mode == job.Local:
 		return "no scheduler took it " + within
+	case j.Mode == job.ByReceiver:
+		return "no receiver took it " + within
 	case j.Mode == job.API:
 		return "no script on " + j.Server.String() + " asked for it " + within
 	default:
@@ -153,14 +159,14 @@ func retriable(s job.State) bool { return s == job.Halted || s == job.Failed || 
 // retry is the next attempt of a job that ended badly not long ago. It is pure. That the job is still the last of its
 // slot is for the caller to make sure.
 func retry(j job.Job, c Cluster, now time.Time) (store.Change, bool) {
-	if j.Trigger.Kind == job.Rolling || j.Server == (job.Server{}) {
+	if j.Trigger.Kind == job.Rolling || isRolling(j) {
 		return store.Change{}, false // its operation has ended with it, and whether there is another one a person decides
 	}
 	if t, err := job.TaskByName(j.Task); err != nil || t.Kind == job.KindService || j.Task == "zfssnapback" {
 		// A person asked for it, for that moment. Done by itself minutes later it would take a server down that is needed.
 		return store.Change{}, false
 	}
-	if !retriable(j.State) || j.Attempt > c.Retry || !slices.Contains(c.Servers, j.Server) {
+	if !retriable(j.State) || j.Attempt > c.Retry || !c.has(j.Task, j.Server) {
 		return store.Change{}, false
 	}
 	pause := min(retryAfter<<(j.Attempt-1), retryAtMost)

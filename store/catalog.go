@@ -44,6 +44,30 @@ type Manifest struct {
 	BinlogPos  int64       `json:"binlog_pos,omitempty"`
 	GTID       string      `json:"gtid,omitempty"`
 	Checks     []job.Check `json:"checks"` // what made it a backup
+	// Archives are the copies in archives, oldest first. Only the catalogue has them: the file beside the backup, which is
+	// archived with it, stays as it was written.
+	Archives []Archive `json:"archives,omitempty"`
+}
+
+// Archive is a copy of a backup and its manifest in a repository of restic.
+type Archive struct {
+	Repository string    `json:"repository"` // without passwords
+	Snapshot   string    `json:"snapshot"`
+	Time       time.Time `json:"time"`
+	Bytes      int64     `json:"bytes"` // of backup and manifest
+	Added      int64     `json:"added"` // what the repository grew by
+	// Gone is when the snapshot was found to be there no more: forgotten by the backup-keep keys, or by hand.
+	Gone time.Time `json:"gone,omitzero"`
+}
+
+// Archived is the newest copy that is still there; ok is false when there is none.
+func (m Manifest) Archived() (a Archive, ok bool) {
+	for _, a := range slices.Backward(m.Archives) {
+		if a.Gone.IsZero() {
+			return a, true
+		}
+	}
+	return Archive{}, false
 }
 
 // Catalog lists the backups. Safe for concurrent use.
@@ -52,20 +76,66 @@ type Catalog struct{ c *bus.Conn }
 // NewCatalog uses the bucket drydock_catalog.
 func NewCatalog(c *bus.Conn) *Catalog { return &Catalog{c} }
 
-// Put records a manifest; repeating it changes nothing.
+// Put records a manifest; repeating it changes nothing, and keeps what is known of archives.
 func (c *Catalog) Put(ctx context.Context, m Manifest) error {
+	return c.update(ctx, m, func(now Manifest, _ bool) (Manifest, bool) {
+		if len(m.Archives) == 0 {
+			m.Archives = now.Archives
+		}
+		return m, true
+	})
+}
+
+// SetArchives changes what is recorded of the archives of a backup, unless the catalogue has it no more. edit may run
+// several times; it must not change what it is given in place.
+func (c *Catalog) SetArchives(ctx context.Context, m Manifest, edit func([]Archive) []Archive) error {
+	return c.update(ctx, m, func(now Manifest, exists bool) (Manifest, bool) {
+		now.Archives = edit(now.Archives)
+		return now, exists
+	})
+}
+
+// update writes what edit makes of the entry of m, compare-and-swap, unless it answers false.
+func (c *Catalog) update(ctx context.Context, m Manifest, edit func(now Manifest, exists bool) (Manifest, bool)) error {
 	kv, err := c.c.Bucket(ctx, bus.BucketCatalog)
 	if err != nil {
 		return err
 	}
-	data, err := json.Marshal(m)
-	if err != nil {
-		return fmt.Errorf("encode manifest %s: %w", m.ID, err)
+	key := bus.CatalogKey(m.Cluster, m.Server.Host, m.Server.Port, m.ID)
+	for range casTries {
+		var now Manifest
+		var revision uint64 // 0: there is none
+		e, err := kv.Get(ctx, key)
+		switch {
+		case err == nil:
+			revision, err = e.Revision(), json.Unmarshal(e.Value(), &now)
+		case errors.Is(err, jetstream.ErrKeyNotFound):
+			err = nil
+		}
+		if err != nil {
+			return fmt.Errorf("read manifest %s: %w", m.ID, err)
+		}
+		next, ok := edit(now, revision > 0)
+		if !ok {
+			return nil
+		}
+		data, err := json.Marshal(next)
+		if err != nil {
+			return fmt.Errorf("encode manifest %s: %w", m.ID, err)
+		}
+		if revision == 0 {
+			_, err = kv.Create(ctx, key, data)
+		} else {
+			_, err = kv.Update(ctx, key, data, revision)
+		}
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, jetstream.ErrKeyExists) && !errors.Is(err, jetstream.ErrKeyRevisionMismatch):
+			return fmt.Errorf("record manifest %s: %w", m.ID, err)
+		}
 	}
-	if _, err := kv.Put(ctx, bus.CatalogKey(m.Cluster, m.Server.Host, m.Server.Port, m.ID), data); err != nil {
-		return fmt.Errorf("record manifest %s: %w", m.ID, err)
-	}
-	return nil
+	return fmt.Errorf("record manifest %s: %w", m.ID, ErrBusy)
 }
 
 // List reads the manifests of a cluster and a server, newest first; an empty cluster or host means all.
@@ -74,7 +144,11 @@ func (c *Catalog) List(ctx context.Context, cluster string, server job.Server) (
 	if err != nil {
 		return nil, err
 	}
-	w, err := kv.WatchAll(ctx, jetstream.IgnoreDeletes())
+	keys := ">"
+	if cluster != "" && server.Port != 0 {
+		keys = bus.CatalogKey(cluster, server.Host, server.Port, "*")
+	}
+	w, err := kv.Watch(ctx, keys, jetstream.IgnoreDeletes())
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", bus.BucketCatalog, err)
 	}

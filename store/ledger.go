@@ -90,6 +90,7 @@ func (l *Ledger) RunForced(ctx context.Context, cluster, task string, servers []
 
 // Run records an order. The ids of its jobs are as with [Ledger.RunNow].
 func (l *Ledger) Run(ctx context.Context, o Order) (bus.Tick, error) {
+	o.Due = o.Due.UTC().Truncate(time.Millisecond)
 	if o.ID != "" {
 		if t, found, err := l.recorded(ctx, o); err != nil || found {
 			return t, err

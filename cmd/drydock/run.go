@@ -135,7 +135,7 @@ func targets(cfg *config.Config, r runRequest) ([]job.Server, error) {
 	switch {
 	case r.server == "":
 		return app.Targets(cluster, task), nil
-	case task.Whole():
+	case task.Whole:
 		return nil, fmt.Errorf("%s works on the whole cluster; leave --server out", task.Name)
 	}
 	s, err := job.ParseServer(r.server)
@@ -268,6 +268,8 @@ func jobLine(j job.Job, p bus.Progress, expect int64) string {
 		moved = j.Stream.Bytes
 	}
 	switch {
+	case p.Percent > 0 && j.State.Live():
+		line += " " + bar(int64(p.Percent), 100) + fmt.Sprintf(" %s, %s/s", bytes(moved), bytes(int64(p.Rate)))
 	case moved > 0 && j.State.Live() && expect > 0:
 		line += " " + bar(moved, expect) + fmt.Sprintf(" %s, %s/s", bytes(moved), bytes(int64(p.Rate)))
 	case moved > 0 && j.State.Live():

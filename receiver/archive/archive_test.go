@@ -1,0 +1,97 @@
+package archive
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"drydock/bus"
+	"drydock/internal/bustest"
+	"drydock/job"
+)
+
+func TestArchiveRestoresToTheSameBytes(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	m := g.publish("rcv", "mariabackup", 3<<20, time.Now().Add(-time.Hour))
+	g.start("rcv")
+	j := g.succeeded(g.archive(m))
+	now := g.record(m)
+	if len(now.Archives) != 1 || now.Archives[0].Bytes <= m.Stored || now.Archives[0].Added == 0 {
+		t.Fatalf("recorded: %+v", now.Archives)
+	}
+	list := g.snapshots()
+	if len(list) != 1 || list[0].ID != now.Archives[0].Snapshot {
+		t.Fatalf("snapshots: %+v, recorded %+v", list, now.Archives)
+	}
+	for _, tag := range []string{"drydock", "cluster=lab", "server=10.0.1.5:3306", "task=mariabackup", "backup=" + m.ID} {
+		if !slices.Contains(list[0].Tags, tag) {
+			t.Errorf("tag %s is missing among %v", tag, list[0].Tags)
+		}
+	}
+	to := filepath.Join(g.dir, "restored")
+	g.restic("restore", now.Archives[0].Snapshot, "--target", to)
+	sameFile(t, m.Path, filepath.Join(to, m.Path))
+	sameFile(t, m.Path+manifestSuffix, filepath.Join(to, m.Path+manifestSuffix))
+	if j.Evidence.Tool != "restic" || j.Dispatch.Receiver != "rcv" {
+		t.Errorf("evidence %+v, dispatch %+v", j.Evidence, j.Dispatch)
+	}
+}
+
+func TestBackupWithoutArchiveIsOrderedOnce(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	m := g.publish("rcv", "mariabackup", 1000, time.Now().Add(-time.Minute))
+	stop := g.start("rcv")
+	ticks := func() (out []bus.Tick) {
+		err := bus.Read(bustest.Context(t), g.conn, bus.StreamTasks, bus.AllTasks, bus.From{}, func(_ bus.Meta, x bus.Tick) error {
+			out = append(out, x)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	bustest.Until(t, soon, "the archive is ordered", func() bool { return len(ticks()) > 0 })
+	stop() // killed before anybody made a job of it
+	g.start("rcv")
+	other := g.publish("elsewhere", "mariabackup", 1000, time.Now())
+	j := g.succeeded(g.archive(m)) // proves that the second process has looked
+	list := ticks()
+	if len(list) != 1 || list[0].Args[argBackup] != m.ID || !list[0].Due.Equal(m.Ended) || list[0].Trigger.Kind != job.Cron {
+		t.Errorf("ticks: %+v", list)
+	}
+	if len(g.record(other).Archives) != 0 {
+		t.Errorf("archived what another receiver holds; %v", j)
+	}
+}
+
+func TestRepositoryIsMadeOnceAndNeverOverALostOne(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	g.start("rcv")
+	first := g.publish("rcv", "mariabackup", 1000, time.Now().Add(-time.Hour))
+	g.succeeded(g.archive(first))
+	second := g.publish("rcv", "mariabackup", 1000, time.Now())
+	g.succeeded(g.archive(second))
+	if n := len(g.snapshots()); n != 2 {
+		t.Fatalf("%d snapshots, want 2", n)
+	}
+	if err := os.Rename(g.cluster.Location, g.cluster.Location+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(g.cluster.Location, 0o700); err != nil { // an empty mount point
+		t.Fatal(err)
+	}
+	third := g.publish("rcv", "mariabackup", 1000, time.Now())
+	j := g.archive(third)
+	if j.State != job.Halted {
+		t.Errorf("the job is %s", j.State)
+	}
+	if found, _ := os.ReadDir(g.cluster.Location); len(found) > 0 {
+		t.Errorf("a repository was made in the place of a lost one: %v; %s", found, j.Reason)
+	}
+}
