@@ -35,6 +35,7 @@ func (g *Gateway) routes() http.Handler {
 	job("/write-log/:task", g.writeLog)
 	job("/actions/receive-jobs-check", g.receiveScript)
 	job("/actions/send-jobs-upgrade", g.sendScript)
+	open("/config", g.mayFetch, g.serverConfig)
 	for _, path := range []string{"/need-config-refresh", "/config-receiver", "/config-dummy-sender", "/dbu"} {
 		open(path, func(c *gin.Context) { g.fail(c, errNoRoute) }) // asked by newer clients; only the speed of the answer matters
 	}
@@ -72,10 +73,10 @@ func (g *Gateway) routes() http.Handler {
 	return r
 }
 
-// both registers a handler for GET and POST.
-func both(group *gin.RouterGroup) func(path string, h gin.HandlerFunc) {
-	return func(path string, h gin.HandlerFunc) {
-		group.GET(path, h)
-		group.POST(path, h)
+// both registers handlers for GET and POST.
+func both(group *gin.RouterGroup) func(path string, h ...gin.HandlerFunc) {
+	return func(path string, h ...gin.HandlerFunc) {
+		group.GET(path, h...)
+		group.POST(path, h...)
 	}
 }

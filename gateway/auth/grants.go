@@ -9,6 +9,7 @@ const (
 	Restore     = "db-restore"     // start and cancel reseeds and flashbacks
 	Logs        = "db-logs"        // start and cancel the collection of logs
 	Maintenance = "db-maintenance" // start and cancel work on tables, stop and start servers
+	Tarball     = "db-config"      // fetch the archive for a database container, with the database password in it
 	Hold        = "cluster-hold"   // set and lift holds and blackouts, and run a task in spite of one
 )
 
