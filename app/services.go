@@ -207,10 +207,15 @@ func repository(cfg *config.Config, c config.Cluster) archive.Repository {
 	return r
 }
 
-func gatewayConfig(cfg *config.Config, name, version string, log *slog.Logger) gateway.Config {
+func gatewayConfig(cfg *config.Config, name, version string, log *slog.Logger) (gateway.Config, error) {
 	g := cfg.Global
+	address, err := g.AdvertisedAddress()
+	if err != nil {
+		return gateway.Config{}, err
+	}
 	out := gateway.Config{
 		Name: actor(RoleGateway, name), Bind: g.BindAddress, HTTPPort: g.HTTPPort, APIPort: g.APIPort,
+		Address: address, OpenConfig: !g.SecureConfig,
 		CertFile: g.APICert, KeyFile: g.APIKey, TLSDir: filepath.Join(g.Datadir, "tls"),
 		Users: map[string]string{}, Grants: map[string][]string{}, TokenLifetime: g.TokenLifetime, Version: version,
 		Log: log.With("component", "gateway"),
@@ -223,12 +228,12 @@ func gatewayConfig(cfg *config.Config, name, version string, log *slog.Logger) g
 	}
 	for _, c := range cfg.Clusters {
 		out.Clusters = append(out.Clusters, gateway.Cluster{
-			Name: c.Name, Servers: Servers(c.Servers), BackupServers: backupServers(c), Password: c.Password.Reveal(),
+			Name: c.Name, Servers: Servers(c.Servers), BackupServers: backupServers(c), User: c.User, Password: c.Password.Reveal(),
 			Mode: job.Mode(c.JobsMode), AcceptSecret: c.AcceptSecret, LogLevel: c.JobsLogLevel, BatchSize: c.LogBatchSize,
 			ReceiverPorts: c.ReceiverPorts, Refuse: Refusals(cfg, c),
 		})
 	}
-	return out
+	return out, nil
 }
 
 func dispatchConfig(cfg *config.Config, log *slog.Logger) (gateway.DispatchConfig, error) {
@@ -247,7 +252,10 @@ func dispatchConfig(cfg *config.Config, log *slog.Logger) (gateway.DispatchConfi
 
 // newGateway makes the API and, beside it, the dispatcher that brings queued jobs to the servers.
 func (p *process) newGateway(ctx context.Context) (func(context.Context) error, error) {
-	cfg := gatewayConfig(p.Config, p.name, p.Version, p.Log)
+	cfg, err := gatewayConfig(p.Config, p.name, p.Version, p.Log)
+	if err != nil {
+		return nil, err
+	}
 	jobs := store.NewJobs(p.conn, cfg.Name, p.view)
 	docs := store.NewDocs(p.conn)
 	api, err := gateway.New(cfg, gateway.Deps{

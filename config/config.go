@@ -52,6 +52,7 @@ type Global struct {
 	APIKey      string // api-https-key
 	Users       []User // api-credentials joined with api-credentials-acl-allow
 
+	SecureConfig  bool          // api-credentials-secure-config
 	TokenLifetime time.Duration // api-token-lifetime
 	Include       string        // include, resolved to a path; "" = none
 	LogLevel      slog.Level    // log-level

@@ -74,6 +74,9 @@ func globalKeys(g *globals) []key {
 	t.credentials("api-credentials", &g.credentials, "Users of the API: user:password, comma separated or a list. Empty: nobody can log in.")
 	t.grants("api-credentials-acl-allow", &g.acl,
 		"What each user may do, as in admin:cluster db prov proxy,dba:db proxy. A word covers every grant that starts with it.")
+	t.boolean("api-credentials-secure-config", &g.SecureConfig, true,
+		"Give a database container its script and environment, which hold the database password, to callers with the grant db-config only. "+
+			"false: to everybody, without the password.")
 	t.duration("api-token-lifetime", &g.TokenLifetime, 12*time.Hour, bounds[time.Duration]{min: time.Minute}, "How long a login is good for.")
 
 	t.group = "Receiver"

@@ -25,6 +25,9 @@ type Config struct {
 	HTTPPort int // in clear; 0 means any free port, -1 none
 	APIPort  int // TLS; 0 means any free port
 
+	Address    string // where database containers reach the API (monitoring-address)
+	OpenConfig bool   // api-credentials-secure-config is false: S/config needs no credentials and holds no secrets
+
 	CertFile, KeyFile string // optional: PEM files; empty means self-signed
 	TLSDir            string // where the self-signed certificate is kept
 
@@ -43,6 +46,7 @@ type Cluster struct {
 	Name          string
 	Servers       []job.Server
 	BackupServers []job.Server        // optional: where backups of the whole cluster run; empty means all
+	User          string              // of the database
 	Password      string              // of the database account; it proves the scripts
 	Mode          job.Mode            // scheduler-jobs-mode
 	AcceptSecret  bool                // api-jobs-accept-secret: in api mode a sealed identity serves without a token
@@ -131,6 +135,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.CertFile == "" && c.TLSDir == "" {
 		return c, fmt.Errorf("%w: neither certificate files nor a folder to make one in", ErrConfig)
+	}
+	if c.Address == "" {
+		return c, fmt.Errorf("%w: no address for database containers", ErrConfig)
 	}
 	if c.Script == nil {
 		c.Script = scripts.Script()

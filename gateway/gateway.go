@@ -67,6 +67,9 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	if g.auth, err = newAuth(cfg, override, deps.Conn); err != nil {
 		return nil, err
 	}
+	if cfg.OpenConfig {
+		cfg.Log.Warn("api-credentials-secure-config is false: everybody may fetch the archives for database containers, which hold no password then")
+	}
 	certificate, err := loadCertificate(cfg)
 	if err != nil {
 		return nil, err

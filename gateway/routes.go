@@ -37,6 +37,7 @@ func (g *Gateway) routes() http.Handler {
 	job("/write-log/:task", g.writeLog)
 	job("/actions/receive-jobs-check", g.receiveScript)
 	job("/actions/send-jobs-upgrade", g.sendScript)
+	open("/config", g.mayFetch, g.serverConfig)
 	for _, path := range []string{"/need-config-refresh", "/config-receiver", "/config-dummy-sender", "/dbu"} {
 		open(path, func(c *gin.Context) { g.fail(c, errNoRoute) }) // asked by newer clients; only the speed of the answer matters
 	}
@@ -80,10 +81,10 @@ func (g *Gateway) routes() http.Handler {
 // orders are the words of [store.Jobs.Order].
 var orders = []string{job.OrderPause, job.OrderResume, job.OrderAbort}
 
-// both registers a handler for GET and POST.
-func both(group *gin.RouterGroup) func(path string, h gin.HandlerFunc) {
-	return func(path string, h gin.HandlerFunc) {
-		group.GET(path, h)
-		group.POST(path, h)
+// both registers handlers for GET and POST.
+func both(group *gin.RouterGroup) func(path string, h ...gin.HandlerFunc) {
+	return func(path string, h ...gin.HandlerFunc) {
+		group.GET(path, h...)
+		group.POST(path, h...)
 	}
 }

@@ -186,7 +186,7 @@ const (
 	DocScript   = "_script"   // [ScriptDoc]
 	DocDispatch = "_dispatch" // [DispatchDoc]
 	DocFacts    = "_facts"    // [Facts]
-	DocTables   = "_tables"   // [Tables]; further parts are DocTables-2 and so on
+	DocTables   = "_tables"   // [Tables], which names its further parts
 )
 
 // ScriptDoc is what drydock knows of the script on a database host.
@@ -235,6 +235,18 @@ func (d *Docs) Put(ctx context.Context, cluster string, s job.Server, name strin
 	}
 	if _, err := kv.Put(ctx, bus.StateKey(cluster, s.Host, s.Port, name), data); err != nil {
 		return fmt.Errorf("write %s of %s: %w", name, s, err)
+	}
+	return nil
+}
+
+// Delete removes a document of a server, if it is there.
+func (d *Docs) Delete(ctx context.Context, cluster string, s job.Server, name string) error {
+	kv, err := d.c.Bucket(ctx, bus.BucketState)
+	if err != nil {
+		return err
+	}
+	if err := kv.Purge(ctx, bus.StateKey(cluster, s.Host, s.Port, name)); err != nil {
+		return fmt.Errorf("delete %s of %s: %w", name, s, err)
 	}
 	return nil
 }

@@ -46,13 +46,14 @@ type Source struct {
 }
 
 // Tables is the document [DocTables]: the tables of a server when they were read last (the table dictionary of
-// maintenance.txt section 6.1.8.6). A long list goes on in DocTables-2 and so on, Parts in all.
+// maintenance.txt section 6.1.8.6). A long list goes on in DocTables-2 and so on, or DocTables-b2 and so on, Parts in all.
 type Tables struct {
 	Taken  time.Time        `json:"taken"`
 	Count  int              `json:"count"`
 	Bytes  int64            `json:"bytes"` // data and indexes of all
 	Parts  int              `json:"parts"`
-	Tables map[string]Table `json:"tables"` // by `schema.table`
+	Other  bool             `json:"other,omitempty"` // the further parts are the ones with a b
+	Tables map[string]Table `json:"tables"`          // by `schema.table`
 }
 
 // Table is one entry of [Tables].
@@ -71,8 +72,13 @@ type Table struct {
 // maxPart bounds the JSON of the tables of one part; the bus takes 1 MiB in all.
 const maxPart = 600 << 10
 
-// PutTables writes the table dictionary of a server. The first part is written last: until then the old one stands.
+// PutTables writes the table dictionary of a server. Until the first part is written, which is the last to be, the old
+// dictionary stands whole: the further parts of two that follow each other have different names.
 func (d *Docs) PutTables(ctx context.Context, cluster string, s job.Server, t Tables) error {
+	var old Tables
+	if _, err := d.Get(ctx, cluster, s, DocTables, &old); err != nil {
+		return err
+	}
 	parts, size := []map[string]Table{{}}, 0
 	for name, table := range t.Tables {
 		text, err := json.Marshal(map[string]Table{name: table})
@@ -84,10 +90,15 @@ func (d *Docs) PutTables(ctx context.Context, cluster string, s job.Server, t Ta
 		}
 		parts[len(parts)-1][name] = table
 	}
-	t.Parts = len(parts)
+	t.Parts, t.Other = len(parts), !old.Other
 	for i := len(parts) - 1; i >= 0; i-- {
 		t.Tables = parts[i]
-		if err := d.Put(ctx, cluster, s, tablesPart(i), t); err != nil {
+		if err := d.Put(ctx, cluster, s, t.part(i), t); err != nil {
+			return err
+		}
+	}
+	for i := 1; i < old.Parts; i++ {
+		if err := d.Delete(ctx, cluster, s, old.part(i)); err != nil {
 			return err
 		}
 	}
@@ -101,7 +112,7 @@ func (d *Docs) Tables(ctx context.Context, cluster string, s job.Server) (t Tabl
 	}
 	for i := 1; i < t.Parts; i++ {
 		var part Tables
-		if ok, err = d.Get(ctx, cluster, s, tablesPart(i), &part); err != nil || !ok || !part.Taken.Equal(t.Taken) {
+		if ok, err = d.Get(ctx, cluster, s, t.part(i), &part); err != nil || !ok || !part.Taken.Equal(t.Taken) {
 			return t, false, err
 		}
 		for name, table := range part.Tables {
@@ -111,9 +122,13 @@ func (d *Docs) Tables(ctx context.Context, cluster string, s job.Server) (t Tabl
 	return t, true, nil
 }
 
-func tablesPart(i int) string {
-	if i == 0 {
+// part is the name of the document with part i, from 0.
+func (t Tables) part(i int) string {
+	switch {
+	case i == 0:
 		return DocTables
+	case t.Other:
+		return fmt.Sprintf("%s-b%d", DocTables, i+1)
 	}
 	return fmt.Sprintf("%s-%d", DocTables, i+1)
 }

@@ -12,6 +12,7 @@ const (
 	Stop        = "db-stop"        // stop servers
 	Start       = "db-start"       // start servers
 	Restart     = "db-restart"     // restart servers
+	Tarball     = "db-config"      // fetch the archive for a database container, with the database password in it
 	Hold        = "cluster-hold"   // set and lift holds and blackouts, and run a task in spite of one
 )
 

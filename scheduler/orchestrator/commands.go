@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"drydock/scheduler/sshrun"
+	"drydock/scripts"
 )
 
 // commands runs the user's programs on this host.
@@ -150,8 +150,8 @@ const (
 func (c *commands) environment(t Target, action string) []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "DRYDOCK_") })
 	block := append(c.Host.Environment(c.Cluster, t.Server),
-		sshrun.Variable{Name: variableAction, Value: action}, sshrun.Variable{Name: variableCluster, Value: t.Cluster},
-		sshrun.Variable{Name: variableHost, Value: t.Server.Host}, sshrun.Variable{Name: variablePort, Value: strconv.Itoa(t.Server.Port)})
+		scripts.Variable{Name: variableAction, Value: action}, scripts.Variable{Name: variableCluster, Value: t.Cluster},
+		scripts.Variable{Name: variableHost, Value: t.Server.Host}, scripts.Variable{Name: variablePort, Value: strconv.Itoa(t.Server.Port)})
 	for _, v := range block {
 		env = append(env, v.Name+"="+v.Value) // the last one of a name counts
 	}

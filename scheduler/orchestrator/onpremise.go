@@ -7,6 +7,7 @@ import (
 	"regexp"
 
 	"drydock/scheduler/sshrun"
+	"drydock/scripts"
 )
 
 // onPremise works over SSH on the database hosts: by systemctl, or by the user's scripts.
@@ -68,7 +69,7 @@ func (o *onPremise) run(ctx context.Context, t Target, action, key, file string)
 		}
 		script = []byte("exec 2>&1; " + what + "\n")
 	}
-	printed, err := o.Host.Shell(ctx, o.Cluster, t.Server, script, sshrun.Variable{Name: variableAction, Value: action})
+	printed, err := o.Host.Shell(ctx, o.Cluster, t.Server, script, scripts.Variable{Name: variableAction, Value: action})
 	out := newOutput(t.Output, nil) // Shell left no secret in it
 	_, _ = out.Write(bytes.TrimSpace([]byte(printed)))
 	out.close()

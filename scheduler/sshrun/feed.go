@@ -5,11 +5,8 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
-	"net"
 	"os"
 	"slices"
-	"strconv"
-	"strings"
 
 	"drydock/job"
 	"drydock/scripts"
@@ -27,36 +24,20 @@ const pidMark = "_drydock_pid="
 // maxScript bounds a custom script, so that a wrong path cannot fill the memory.
 const maxScript = 4 << 20
 
-// Variable is one line of the environment block.
-type Variable struct{ Name, Value string }
-
 // Environment is the block of maintenance.txt section 6.1.5, and what drydock's own script reads besides.
-func (c Config) Environment(cl Cluster, server job.Server) []Variable {
-	port, index := strconv.Itoa(c.APIPort), max(0, slices.Index(cl.Servers, server))
-	return []Variable{
-		{"REPLICATION_MANAGER_URL", "https://" + net.JoinHostPort(c.APIHost, port)},
-		{"REPLICATION_MANAGER_URL_HOST", c.APIHost},
-		{"REPLICATION_MANAGER_URL_PORT", port},
-		{"REPLICATION_MANAGER_USER", c.APIUser},
-		{"REPLICATION_MANAGER_PASSWORD", c.APIPassword},
-		{"REPLICATION_MANAGER_HOST_NAME", server.Host},
-		{"REPLICATION_MANAGER_HOST_PORT", strconv.Itoa(server.Port)},
-		{"REPLICATION_MANAGER_HOST_USER", cl.User},
-		{"REPLICATION_MANAGER_HOST_PASSWORD", cl.Password},
-		{"MYSQL_ROOT_PASSWORD", cl.Password},
-		{"REPLICATION_MANAGER_CLUSTER_NAME", cl.Name},
-		{"DRYDOCK_API_SCHEME", "https"},
-		{"DRYDOCK_RECEIVER_PORT", strconv.Itoa(cl.ReceiverPorts[index%len(cl.ReceiverPorts)])},
-	}
+func (c Config) Environment(cl Cluster, server job.Server) []scripts.Variable {
+	index := max(0, slices.Index(cl.Servers, server))
+	return scripts.Host{
+		APIHost: c.APIHost, APIPort: c.APIPort, APIUser: c.APIUser, APIPassword: c.APIPassword, Cluster: cl.Name,
+		Server: server.Host, Port: server.Port, User: cl.User, Password: cl.Password,
+		ReceiverPort: cl.ReceiverPorts[index%len(cl.ReceiverPorts)],
+	}.Environment()
 }
 
 // secrets are the values that must not be repeated in a log.
 func (c Config) secrets(cl Cluster) []string {
 	return []string{cl.Password, c.APIPassword, cl.Login.Password}
 }
-
-// quote makes one word of s for a POSIX shell: within single quotes nothing has a meaning but the single quote.
-func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
 // load puts the script into a variable and runs it from there, with an empty standard input. Fed plainly, a command of
 // the script that reads its standard input would swallow the rest of the script; and half a script, after a cut
@@ -68,18 +49,16 @@ const load = `{ trap : PIPE; echo "` + pidMark + `$$"; _drydock_script=$(cat); [
 	`{ echo 'the script did not arrive whole' >&2; exit %[2]d; }; eval "$_drydock_script" </dev/null; exit $?; }` + "\n"
 
 // feed is the whole standard input of the remote shell: environment block, loader, script, mark.
-func feed(env []Variable, script []byte) ([]byte, error) {
-	var b bytes.Buffer
-	for _, v := range env {
-		if strings.ContainsRune(v.Value, 0) {
-			return nil, fmt.Errorf("%s holds a zero byte, which no shell can take", v.Name)
-		}
-		fmt.Fprintf(&b, "export %s=%s\n", v.Name, quote(v.Value))
+func feed(env []scripts.Variable, script []byte) ([]byte, error) {
+	exports, err := scripts.Exports(env)
+	if err != nil {
+		return nil, err
 	}
+	b := bytes.NewBuffer(exports)
 	var random [8]byte
 	rand.Read(random[:])
 	mark := "_drydock_end_" + hex.EncodeToString(random[:])
-	fmt.Fprintf(&b, load, mark, notWhole)
+	fmt.Fprintf(b, load, mark, notWhole)
 	b.Write(script)
 	b.WriteString("\n# " + mark)
 	return b.Bytes(), nil

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"drydock/job"
+	"drydock/scripts"
 )
 
 // shellCommand is what [Config.Shell] runs, in the login shell of the SSH user.
@@ -14,7 +15,7 @@ const shellCommand = "bash -s"
 // Shell logs in to the host of a server, runs script there with the environment block and more, and returns the last of what it
 // printed, without secrets. Unlike a session of the runner, what it runs ends with ctx, and all that it started: there is
 // no protocol by which it could go on alone. Errors: [Hinted]; [ExitError] when the script failed.
-func (c Config) Shell(ctx context.Context, cl Cluster, s job.Server, script []byte, more ...Variable) (output string, err error) {
+func (c Config) Shell(ctx context.Context, cl Cluster, s job.Server, script []byte, more ...scripts.Variable) (output string, err error) {
 	input, err := feed(append(c.Environment(cl, s), more...), script)
 	if err != nil {
 		return "", err
