@@ -62,6 +62,13 @@ func schedules(c config.Cluster) []scheduler.Schedule {
 		}
 		out = append(out, e)
 	}
+	for _, tool := range []string{"mysqldump", "mydumper"} {
+		e := entry(tool, "scheduler-db-servers-logical-backup", c.LogicalBackup)
+		if tool != c.LogicalType {
+			e.Enabled, e.Why = false, "backup-logical-type is "+c.LogicalType
+		}
+		out = append(out, e)
+	}
 	for _, t := range job.Tasks() {
 		if t.Kind != job.KindLog {
 			continue
@@ -80,6 +87,7 @@ func schedulerConfig(cfg *config.Config, name string, log *slog.Logger) schedule
 	for _, c := range cfg.Clusters {
 		out.Clusters = append(out.Clusters, scheduler.Cluster{
 			Name: c.Name, Servers: Servers(c.Servers), BackupServers: backupServers(c), Mode: job.Mode(c.JobsMode),
+			Preferred: Servers(c.BackupHosts), MaxLag: c.MaxLag,
 			Zone: c.Timezone, CatchUp: c.CatchUp, MaxLateness: c.MaxLateness, Schedules: schedules(c),
 			Lease: c.Lease, PickupTimeout: c.PickupTimeout, ClaimTimeout: c.ClaimTimeout, CheckTimeout: c.CheckTimeout,
 			Retry: c.Retry, Windows: c.Windows, WindowPolicy: c.WindowPolicy, MaxBackups: c.MaxBackups, Splay: c.Splay,
@@ -121,17 +129,23 @@ func factsConfig(cfg *config.Config, log *slog.Logger) local.FactsConfig {
 }
 
 func localConfig(cfg *config.Config, actor string, log *slog.Logger) local.Config {
-	out := local.Config{Actor: actor, Ticker: cfg.Global.Ticker, Log: log.With("component", "local")}
+	out := local.Config{
+		Actor: actor, Ticker: cfg.Global.Ticker, WorkDir: filepath.Join(cfg.Global.Datadir, workFolder), Log: log.With("component", "local"),
+	}
 	for _, c := range cfg.Clusters {
 		orch, err := newOrchestrator(cfg, c)
 		out.Clusters = append(out.Clusters, local.Cluster{
 			Name: c.Name, Servers: Servers(c.Servers), User: c.User, Password: c.Password.Reveal(), Lease: c.Lease,
 			MaxLag: c.MaxLag, MaxLoad: c.MaxLoad, LockTimeout: c.LockTimeout, MaxPause: c.MaxPause, LogsTableKeep: c.LogsTableKeep,
 			Orchestrator: orch, NoOrchestrator: err, ServiceWait: c.Orchestrator.Wait,
+			Mysqldump: local.Tool(c.Mysqldump), Mydumper: local.Tool(c.Mydumper),
 		})
 	}
 	return out
 }
+
+// workFolder is the folder in the data folder where dumps are made and option files stand while they are needed.
+const workFolder = "work"
 
 // graphitePort belongs to Graphite in this ecosystem (wire.md section 6).
 const graphitePort = 10002
@@ -229,6 +243,7 @@ func gatewayConfig(cfg *config.Config, name, version string, log *slog.Logger) (
 	for _, c := range cfg.Clusters {
 		out.Clusters = append(out.Clusters, gateway.Cluster{
 			Name: c.Name, Servers: Servers(c.Servers), BackupServers: backupServers(c), User: c.User, Password: c.Password.Reveal(),
+			Preferred: Servers(c.BackupHosts), MaxLag: c.MaxLag,
 			Mode: job.Mode(c.JobsMode), AcceptSecret: c.AcceptSecret, LogLevel: c.JobsLogLevel, BatchSize: c.LogBatchSize,
 			ReceiverPorts: c.ReceiverPorts, Refuse: Refusals(cfg, c),
 		})
@@ -336,7 +351,8 @@ func needRestart(old, fresh *config.Config) (changed []string) {
 		}
 		serves := func(c config.Cluster) any {
 			return []any{c.Servers, c.User, c.Password, c.AcceptSecret, c.JobsMode, c.JobsLogLevel, c.LogBatchSize, c.ReceiverPorts, c.Compress, c.BackupHash,
-				c.MaxLag, c.MaxLoad, c.LockTimeout, c.LogsTableKeep, c.Rolling, c.Orchestrator, archiveSettings(c)}
+				c.MaxLag, c.MaxLoad, c.LockTimeout, c.LogsTableKeep, c.Rolling, c.Orchestrator, archiveSettings(c),
+				c.Mysqldump, c.Mydumper, c.BackupHosts}
 		}
 		if !reflect.DeepEqual(serves(was), serves(c)) {
 			changed = append(changed, "servers, credentials, mode, backup form, archive, maintenance limits, rolling operations or orchestrator of cluster "+c.Name)

@@ -160,6 +160,7 @@ type Cluster struct {
 	Logs           Schedule // scheduler-db-servers-logs and -cron
 	LogsTasks      []string // scheduler-db-servers-logs-tasks, task names of wire.md section 3
 	PhysicalBackup Schedule // scheduler-db-servers-physical-backup and -cron
+	LogicalBackup  Schedule // scheduler-db-servers-logical-backup and -cron
 	Optimize       Schedule // scheduler-db-servers-optimize and -cron
 
 	Analyze         Schedule // scheduler-db-servers-analyze and -cron
@@ -189,9 +190,12 @@ type Cluster struct {
 
 	Orchestrator Orchestrator // prov-orchestrator and what it uses
 
-	BackupType string // backup-physical-type: "mariabackup" or "xtrabackup"
-	Compress   string // compress-backups: "none", "gzip" or "zstd"
-	BackupHash string // backup-hash: "blake3" or "sha256"
+	BackupType  string // backup-physical-type: "mariabackup" or "xtrabackup"
+	LogicalType string // backup-logical-type: "mysqldump" or "mydumper"
+	Mysqldump   Tool   // backup-mysqldump-*
+	Mydumper    Tool   // backup-mydumper-*
+	Compress    string // compress-backups: "none", "gzip" or "zstd"
+	BackupHash  string // backup-hash: "blake3" or "sha256"
 
 	BackupMaxAge time.Duration // backup-max-age, 0 = a backup is never overdue
 
@@ -265,6 +269,12 @@ type Orchestrator struct {
 type ServiceActions struct {
 	Stop, Start, Restart string
 	Cleanup, Bootstrap   string
+}
+
+// Tool is a program on drydock's own host.
+type Tool struct {
+	Path    string   // "" = found by its name
+	Options []string // one argument each; none of them holds a password or says where the server is
 }
 
 // Schedule is one scheduled task: its switch and its cron spec of 5 or 6 fields, valid even when the switch is off.

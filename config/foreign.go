@@ -8,13 +8,7 @@ import (
 // later are the switches of maintenance.txt that a later version will have. Off they do no harm; on they are an
 // error, because a schedule that never runs without a word is worse than a refused start.
 var later = map[string]string{
-	"scheduler-db-servers-logical-backup":   "logical backups",
 	"scheduler-db-servers-receiver-use-ssl": "TLS on the stream ports",
-}
-
-// laterSettings belong to those switches and mean nothing without them: names, or prefixes ending in "-".
-var laterSettings = []string{
-	"scheduler-db-servers-logical-backup-cron",
 }
 
 // foreign are keys of replication-manager that drydock has no use for: names, or prefixes ending in "-". They are
@@ -48,7 +42,7 @@ var foreign = []string{
 	// Backups beyond this version.
 	"backup-keep-until-valid", "backup-restic-purge-", "backup-restic-save-", "backup-restic-run-", "backup-restic-storage-policy",
 	"backup-restic-local-repository", "backup-lockddl", "backup-binlogs", "backup-binlogs-", "backup-binlog-",
-	"backup-logical-", "backup-mydumper-", "backup-myloader-", "backup-mysqldump-", "backup-mysqlbinlog-",
+	"backup-logical-dump-", "backup-logical-load-", "backup-mydumper-regex", "backup-myloader-", "backup-mysqlbinlog-",
 	"backup-mysqlclient-", "backup-load-script", "backup-save-script", "backup-disk-threshold-", "backup-streaming",
 	"backup-streaming-", "backup-mbstream-", "compress-backups-", "scheduler-alert-", "scheduler-sla-rotate-cron",
 }
@@ -86,10 +80,6 @@ func (l *loader) judge(name string, v value) {
 		if on, err := parseBool(v.text()); on || err != nil {
 			l.problem(v.pos, name, "asks for %s, which is not built yet; set it to false or remove it", what)
 		}
-		return
-	}
-	if listed(name, laterSettings) {
-		l.ignore(v.pos, name, "belongs to something that is not built yet")
 		return
 	}
 	near, distance := nearest(name)

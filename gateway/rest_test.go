@@ -89,7 +89,7 @@ func TestRunNowAsksForTheGrantOfTheKind(t *testing.T) {
 		{"nobody", path("sql", db1, "/jobs/errorlog"), 404}, // may not even know the cluster
 		{"admin", path("sql", db1, "/jobs/reseedmariabackup"), 501},
 		{"admin", path("sql", db1, "/jobs/stop"), 501},
-		{"admin", path("sql", db1, "/jobs/mysqldump"), 501},
+		{"admin", path("sql", db1, "/jobs/mysqldump"), 202},
 		{"admin", path("sql", db1, "/jobs/nonsense"), 404},
 		{"admin", path("sql", job.Server{Host: "no", Port: 1}, "/jobs/optimize"), 404},
 		{"admin", "/api/clusters/nowhere/jobs/optimize", 404},

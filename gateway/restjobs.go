@@ -67,7 +67,7 @@ func (g *Gateway) runOnServer(c *gin.Context) {
 		g.fail(c, errServer)
 		return
 	}
-	g.run(c, cl, task, []job.Server{cl.Servers[i]})
+	g.run(c, cl, task, []job.Server{cl.Servers[i]}, "")
 }
 
 func (g *Gateway) runOnCluster(c *gin.Context) {
@@ -75,7 +75,19 @@ func (g *Gateway) runOnCluster(c *gin.Context) {
 	if !ok {
 		return
 	}
-	g.run(c, cl, task, cl.targets(task))
+	if !task.Logical() {
+		g.run(c, cl, task, cl.targets(task), "")
+		return
+	}
+	from, why, err := g.Docs.Source(c.Request.Context(), cl.Name, store.Sources{Servers: cl.Servers, Preferred: cl.Preferred, MaxLag: cl.MaxLag})
+	switch {
+	case errors.Is(err, store.ErrNoSource):
+		g.fail(c, errConflict.withMessage("%v", err))
+	case err != nil:
+		g.fail(c, err)
+	default:
+		g.run(c, cl, task, []job.Server{from}, why)
+	}
 }
 
 // runnable finds the cluster and task of a run, checks the grant, and answers by itself when something is missing.
@@ -116,8 +128,9 @@ func grantOf(t job.Task) string {
 	}
 }
 
-// run records the request in the ledger, unless the cluster is closed or every slot is taken.
-func (g *Gateway) run(c *gin.Context, cl *cluster, task job.Task, servers []job.Server) {
+// run records the request in the ledger, unless the cluster is closed or every slot is taken. why says why these servers
+// were chosen, when nobody named them.
+func (g *Gateway) run(c *gin.Context, cl *cluster, task job.Task, servers []job.Server, why string) {
 	force, ok := g.open(c, cl.Name)
 	if !ok || !g.confirmed(c, cl, task, servers) {
 		return
@@ -145,7 +158,11 @@ func (g *Gateway) run(c *gin.Context, cl *cluster, task job.Task, servers []job.
 		return
 	}
 	// The taken servers go into the tick too: the ledger then tells why they were left out.
-	tick, err := g.Ledger.Run(c.Request.Context(), store.ByHand(cl.Name, task.Name, servers, args, callOf(c).who.Name, force))
+	order := store.ByHand(cl.Name, task.Name, servers, args, callOf(c).who.Name, force)
+	if why != "" {
+		order.Reason += "; " + why
+	}
+	tick, err := g.Ledger.Run(c.Request.Context(), order)
 	if err != nil {
 		g.fail(c, err)
 		return

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -24,8 +25,9 @@ type Verdict struct {
 // end of the stream may arrive a little after done.
 //
 // A stream that ended is not proof (wire.md section 5): a killed backup tool closes it like a finished one. A backup
-// passes only with the whole stream on disk, the tool's own end line, no failed pipeline member, and the number of
-// bytes the worker says it sent, where it says so.
+// passes only with the whole stream on disk, the tool's own end line (in its log, or in the stream where it writes it
+// there: the check of the format finds it), no failed pipeline member, and the number of bytes the worker says it sent,
+// where it says so.
 func Judge(t Task, j Job, late bool) Verdict {
 	var checks []Check
 	waiting := false
@@ -40,6 +42,7 @@ func Judge(t Task, j Job, late bool) Verdict {
 		refuted = refuted || !held
 	}
 
+	end, inLog := t.Format.EndLine()
 	if len(j.Evidence.Exit) > 0 {
 		fixed("exit status", allZero(j.Evidence.Exit), fmt.Sprint(j.Evidence.Exit))
 	}
@@ -60,7 +63,9 @@ func Judge(t Task, j Job, late bool) Verdict {
 			if t.Kind == KindBackup {
 				fixed("size", s.Bytes > 0, "empty stream")
 			}
-			if s.Format != "" {
+			if endsInStream := end != "" && !inLog; endsInStream {
+				fixed("format", s.Format == FormatGood, cmp.Or(s.Format, fmt.Sprintf("nobody looked for the tool's end (%q)", end)))
+			} else if s.Format != "" {
 				fixed("format", !s.Broken, s.Format)
 			}
 			if j.Evidence.SentSHA256 != "" && s.Algo == "sha256" {
@@ -68,8 +73,8 @@ func Judge(t Task, j Job, late bool) Verdict {
 			}
 		}
 	}
-	if t.EndLine {
-		open("end line", j.Evidence.Completed, `the tool's line "completed OK!" did not come`)
+	if end != "" && inLog {
+		open("end line", j.Evidence.Completed, fmt.Sprintf("the tool's line %q did not come", end))
 	}
 
 	v := Verdict{Checks: checks}

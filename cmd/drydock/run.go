@@ -60,6 +60,16 @@ func (c *cli) runNow(ctx context.Context, w io.Writer, cfg *config.Config, conn 
 	if err != nil {
 		return err
 	}
+	order := store.ByHand(r.cluster, r.task, servers, args, operator(), r.force)
+	if task, err := job.TaskByName(r.task); err == nil && task.Logical() && r.server == "" {
+		cluster, _ := cfg.Cluster(r.cluster) // targets found it
+		chosen, why, err := store.NewDocs(conn).Source(ctx, r.cluster, app.Sources(cluster))
+		if err != nil {
+			return err
+		}
+		order.Servers, order.Reason = []job.Server{chosen}, order.Reason+"; "+why
+		servers = order.Servers
+	}
 	if !r.force {
 		if err := refuseClosed(ctx, conn, r.cluster); err != nil {
 			return err
@@ -70,7 +80,7 @@ func (c *cli) runNow(ctx context.Context, w io.Writer, cfg *config.Config, conn 
 			return err
 		}
 	}
-	tick, err := store.NewLedger(conn, cliActor()).Run(ctx, store.ByHand(r.cluster, r.task, servers, args, operator(), r.force))
+	tick, err := store.NewLedger(conn, cliActor()).Run(ctx, order)
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 type Config struct {
 	Actor    string        // as whom it writes, "scheduler@NAME"
 	Ticker   time.Duration // monitoring-ticker: how often a paused job looks whether it may go on
+	WorkDir  string        // where dumps are made and option files stand; made when [Runner.Run] begins
 	Log      *slog.Logger
 	Clusters []Cluster
 }
@@ -40,12 +41,16 @@ type Cluster struct {
 	Orchestrator   orchestrator.Orchestrator
 	NoOrchestrator error
 	ServiceWait    time.Duration // prov-orchestrator-wait
+	Mysqldump      Tool          // backup-mysqldump-*
+	Mydumper       Tool          // backup-mydumper-*
 }
 
 // Runner does the jobs of mode [job.Local]. Make one with [New].
 type Runner struct {
 	actor    string
 	ticker   time.Duration
+	workDir  string
+	space    *workspace // set by Run before any work
 	log      *slog.Logger
 	clusters map[string]Cluster
 	conn     *bus.Conn
@@ -82,7 +87,7 @@ const (
 // New registers with the view, so it must be called before the view runs. jobs writes as cfg.Actor.
 func New(cfg Config, conn *bus.Conn, jobs *store.Jobs, view *store.View, docs *store.Docs, facts *Facts) *Runner {
 	r := &Runner{
-		actor: cfg.Actor, ticker: cfg.Ticker, log: cfg.Log, clusters: map[string]Cluster{},
+		actor: cfg.Actor, ticker: cfg.Ticker, workDir: cfg.WorkDir, log: cfg.Log, clusters: map[string]Cluster{},
 		conn: conn, jobs: jobs, view: view, docs: docs, facts: facts, logs: bus.NewBatcher(conn, bus.StreamLogs),
 		kick: make(chan struct{}, 1),
 		busy: map[job.Key]bool{}, runs: map[string]context.CancelCauseFunc{}, down: map[serverName]outage{},
@@ -123,6 +128,16 @@ func (r *Runner) Run(ctx context.Context) error {
 		return nil
 	case <-r.view.Ready():
 	}
+	space, err := openWorkspace(r.workDir)
+	if err != nil {
+		return err
+	}
+	r.space = space
+	defer func() {
+		if err := space.close(); err != nil {
+			r.log.Warn("remove the work folder", "err", err)
+		}
+	}()
 	logging, stopLogging := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLogging()
 	var writer, hands sync.WaitGroup

@@ -1,9 +1,11 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"drydock/bus"
@@ -18,13 +20,18 @@ type work struct {
 	job     job.Job
 	session *session // nil for a task that is not done over SQL
 	lines   *lines
-	paused  string // the factor that holds the work up, empty while it goes on
+	paused  string   // the factor that holds the work up, empty while it goes on
+	after   []func() // what is to be put away when the end of the job has been recorded, the last first
 }
 
 // outcome is what came of a job, for people. It stands in the job whether the work succeeded or not.
 type outcome struct {
 	result string
 	errors []string // the first few
+	// Of a program that was run for it:
+	tool string
+	exit []int
+	sent *int64 // bytes to the receiver, all of them
 }
 
 // deeds are the tasks that this package does. An error fails the job; the outcome counts all the same.
@@ -36,6 +43,8 @@ var deeds = map[string]func(*work, context.Context) (outcome, error){
 	"stop":            (*work).stopService,
 	"start":           (*work).startService,
 	"restart":         (*work).restartService,
+	"mysqldump":       (*work).dumpSQL,
+	"mydumper":        (*work).dumpFolder,
 }
 
 // overSQL reports whether the job needs a session. What is done to the service of a server must be possible while the
@@ -51,6 +60,7 @@ var errUndone = errors.New("this version cannot do the task over SQL")
 // work does a started job to its end.
 func (r *Runner) work(ctx context.Context, c Cluster, j job.Job, s *session) {
 	w := &work{Runner: r, cluster: c, job: j, session: s, lines: newLines(r.logs, r.log, j)}
+	defer w.putAway()
 	stop := r.pulse(ctx, w)
 	out, err := outcome{}, errUndone
 	if deed := deeds[j.Task]; deed != nil {
@@ -78,12 +88,24 @@ func (r *Runner) work(ctx context.Context, c Cluster, j job.Job, s *session) {
 	}
 }
 
+func (w *work) putAway() {
+	for _, f := range slices.Backward(w.after) {
+		f()
+	}
+}
+
 // report records the end. It tries for as long as the job would live without a sign: work that is done and not
 // recorded would be done again.
 func (w *work) report(ctx context.Context, out outcome, err error, cut bool) {
 	ch := store.Change{Event: job.Done, Edit: func(j *job.Job) {
-		j.Evidence.Tool, j.Evidence.Result, j.Evidence.Errors = w.tool(), out.result, out.errors
+		j.Evidence.Result, j.Evidence.Errors = out.result, out.errors
 		j.Evidence.Completed = err == nil
+		if out.tool == "" {
+			j.Evidence.Tool = w.tool()
+			return
+		}
+		// What the tool says of itself in the stream, the receiver has noted.
+		j.Evidence.Tool, j.Evidence.Exit, j.Evidence.Sent = cmp.Or(j.Evidence.Tool, out.tool), out.exit, out.sent
 	}}
 	patience := w.cluster.Lease
 	switch {
