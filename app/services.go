@@ -39,6 +39,7 @@ func schedules(c config.Cluster) []scheduler.Schedule {
 	out := []scheduler.Schedule{
 		entry("optimize", "scheduler-db-servers-optimize", c.Optimize),
 		entry("analyze", "scheduler-db-servers-analyze", c.Analyze),
+		entry("checksum", "scheduler-db-servers-checksum", c.Checksum),
 		entry("logstablerotate", "scheduler-db-servers-logs-table-rotate", c.LogsTableRotate),
 		entry("schemamonitor", "scheduler-db-servers-schema-monitor", c.SchemaMonitor),
 	}

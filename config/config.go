@@ -162,6 +162,7 @@ type Cluster struct {
 	Optimize       Schedule // scheduler-db-servers-optimize and -cron
 
 	Analyze         Schedule // scheduler-db-servers-analyze and -cron
+	Checksum        Schedule // scheduler-db-servers-checksum and -cron
 	LogsTableRotate Schedule // scheduler-db-servers-logs-table-rotate and -cron
 	SchemaMonitor   Schedule // scheduler-db-servers-schema-monitor and -cron
 

@@ -179,6 +179,8 @@ func scheduleKeys(t *table, c *Cluster) {
 	t.schedule("scheduler-db-servers-physical-backup", &c.PhysicalBackup, "0 0 1 * * *", "Take a physical backup.")
 	t.schedule("scheduler-db-servers-optimize", &c.Optimize, "0 0 3 * * 0", "Optimize the tables of every server.")
 	t.schedule("scheduler-db-servers-analyze", &c.Analyze, "0 0 4 * * 0", "Analyze the tables of every server.")
+	t.schedule("scheduler-db-servers-checksum", &c.Checksum, "0 30 5 * * 0",
+		"Compare the tables of the primary with those of its replicas.")
 	t.schedule("scheduler-db-servers-logs-table-rotate", &c.LogsTableRotate, "0 0 */6 * * *",
 		"Rotate mysql.general_log and mysql.slow_log of every server.")
 	t.schedule("scheduler-db-servers-schema-monitor", &c.SchemaMonitor, "0 0 5 * * *",

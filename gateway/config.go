@@ -109,6 +109,9 @@ func (c *cluster) receiverPort(index int) int {
 
 // targets are the servers that a run on the whole cluster means, as the scheduler chooses them.
 func (c *cluster) targets(t job.Task) []job.Server {
+	if t.Wide {
+		return []job.Server{{}}
+	}
 	if t.Kind == job.KindBackup && len(c.BackupServers) > 0 {
 		return c.BackupServers
 	}

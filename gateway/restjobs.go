@@ -62,7 +62,8 @@ func (g *Gateway) runOnServer(c *gin.Context) {
 		g.fail(c, errServer)
 		return
 	}
-	g.run(c, cl, task, []job.Server{cl.Servers[i]})
+	slots, args := task.Slots([]job.Server{cl.Servers[i]}, true)
+	g.run(c, cl, task, slots, args)
 }
 
 func (g *Gateway) runOnCluster(c *gin.Context) {
@@ -70,7 +71,7 @@ func (g *Gateway) runOnCluster(c *gin.Context) {
 	if !ok {
 		return
 	}
-	g.run(c, cl, task, cl.targets(task))
+	g.run(c, cl, task, cl.targets(task), nil)
 }
 
 // runnable finds the cluster and task of a run, checks the grant, and answers by itself when something is missing.
@@ -108,7 +109,7 @@ func grantOf(t job.Task) string {
 }
 
 // run records the request in the ledger, unless the cluster is closed or every slot is taken.
-func (g *Gateway) run(c *gin.Context, cl *cluster, task job.Task, servers []job.Server) {
+func (g *Gateway) run(c *gin.Context, cl *cluster, task job.Task, servers []job.Server, args map[string]string) {
 	force, ok := g.open(c, cl.Name)
 	if !ok {
 		return
@@ -131,11 +132,7 @@ func (g *Gateway) run(c *gin.Context, cl *cluster, task job.Task, servers []job.
 		return
 	}
 	// The taken servers go into the tick too: the ledger then tells why they were left out.
-	run := g.Ledger.RunNow
-	if force {
-		run = g.Ledger.RunForced
-	}
-	tick, err := run(c.Request.Context(), cl.Name, task.Name, servers, callOf(c).who.Name)
+	tick, err := g.Ledger.Run(c.Request.Context(), store.ByHand(cl.Name, task.Name, servers, args, callOf(c).who.Name, force))
 	if err != nil {
 		g.fail(c, err)
 		return

@@ -21,22 +21,30 @@ func WaitsForPort(reason string) bool {
 
 // NextHeavy picks, out of the live heavy jobs of a server, the one that has the server: the one that was offered (busy),
 // or else the queued one that goes first. It is pure: whoever offers heavy jobs, script or drydock itself, comes to the
-// same answer. A job that waits for something else, such as a port, does not keep the others from going first.
+// same answer. A job that waits for something else, such as a port, does not keep the others from going first; nor
+// does one of the whole cluster that another server keeps waiting, or a long backup there would hold up those of all.
 func NextHeavy(live []Job) (first Job, busy bool) {
 	live = slices.Clone(live)
 	slices.SortFunc(live, func(a, b Job) int { return strings.Compare(a.ID, b.ID) })
+	var waits Job // the oldest of those that can only wait
 	for _, j := range live {
 		if j.State != Queued {
 			return j, true
 		}
 	}
 	for _, j := range live {
-		if !WaitsForPort(j.Reason) && !strings.HasPrefix(j.Reason, ReasonNoSQL) {
+		elsewhere := j.Held() && wide(j.Task)
+		if !elsewhere && !WaitsForPort(j.Reason) && !strings.HasPrefix(j.Reason, ReasonNoSQL) {
 			return j, false
 		}
+		if waits.ID == "" && !elsewhere {
+			waits = j
+		}
 	}
-	if len(live) > 0 {
-		return live[0], false
-	}
-	return Job{}, false
+	return waits, false
+}
+
+func wide(task string) bool {
+	t, err := TaskByName(task)
+	return err == nil && t.Wide
 }

@@ -18,8 +18,14 @@ type Server struct {
 	Port int    `json:"port"`
 }
 
-// String is HOST:PORT as the envelope spells it (wire.md section 2); IPv6 hosts stand without brackets there.
-func (s Server) String() string { return s.Host + ":" + strconv.Itoa(s.Port) }
+// String is HOST:PORT as the envelope spells it (wire.md section 2); IPv6 hosts stand without brackets there. The zero
+// Server, which stands for the whole cluster, is "_".
+func (s Server) String() string {
+	if s == (Server{}) {
+		return "_"
+	}
+	return s.Host + ":" + strconv.Itoa(s.Port)
+}
 
 // Addr is HOST:PORT for dialing, IPv6 hosts in brackets.
 func (s Server) Addr() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.Port)) }

@@ -55,6 +55,8 @@ type Task struct {
 	EndLine bool   // the tool's own end line ("completed OK!") is part of the proof
 	Built   bool   // false: named by the protocol, comes with a later version
 	Place   Place  // who can do it
+	// Wide: one job does the whole cluster. Its slot is that of the zero [Server]; a server somebody names is [ArgServer].
+	Wide bool
 }
 
 // tasks is in the order in which a client asks for them (wire.md sections 3 and 4); those that no client does come last.
@@ -79,7 +81,7 @@ var tasks = []Task{
 	{Name: "analyze", Kind: KindMaintenance, Built: true, Place: Here},
 	{Name: "logstablerotate", Kind: KindMaintenance, Built: true, Place: Here},
 	{Name: "schemamonitor", Kind: KindMonitor, Built: true, Place: Here},
-	{Name: "checksum", Kind: KindMaintenance, Place: Here},
+	{Name: "checksum", Kind: KindMaintenance, Built: true, Place: Here, Wide: true},
 	{Name: "reseedlogical", Kind: KindRestore, Place: Here},
 	{Name: "reseedlogicalmaster", Kind: KindRestore, Place: Here},
 }
@@ -95,6 +97,21 @@ func TaskByName(name string) (Task, error) {
 		}
 	}
 	return Task{}, ErrUnknownTask
+}
+
+// ArgServer is the argument of a [Task.Wide] task that names one server, HOST:PORT: the work is about that one only.
+const ArgServer = "server"
+
+// Slots are the servers whose slots the task's jobs take when servers are meant, and what its jobs must be told.
+// named says that a person chose them and not the schedule.
+func (t Task) Slots(servers []Server, named bool) (slots []Server, args map[string]string) {
+	if !t.Wide {
+		return servers, nil
+	}
+	if named && len(servers) == 1 {
+		args = map[string]string{ArgServer: servers[0].String()}
+	}
+	return []Server{{}}, args
 }
 
 // Heavy reports whether the task must have the server for itself. A table rebuilt under a physical backup can make a

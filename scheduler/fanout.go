@@ -96,9 +96,12 @@ func (s *Scheduler) resolve(c Cluster, known bool, t bus.Tick) (servers []job.Se
 		meant = c.targets(task)
 	}
 	for _, srv := range meant {
-		if slices.Contains(c.Servers, srv) {
+		switch {
+		case task.Wide && srv != (job.Server{}):
+			skips = append(skips, skip{srv, fmt.Sprintf("%s is a job of the whole cluster; name a server by its argument %q", t.Task, job.ArgServer)})
+		case task.Wide || slices.Contains(c.Servers, srv):
 			servers = append(servers, srv)
-		} else {
+		default:
 			skips = append(skips, skip{srv, fmt.Sprintf("%s has no server %s in its configuration of cluster %q", s.actor, srv, t.Cluster)})
 		}
 	}

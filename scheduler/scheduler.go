@@ -280,6 +280,9 @@ func (c Cluster) mode(task string) job.Mode {
 
 // targets lists the servers that a task's schedule means.
 func (c Cluster) targets(t job.Task) []job.Server {
+	if t.Wide {
+		return []job.Server{{}}
+	}
 	if t.Kind == job.KindBackup && t.Flow == job.FlowIn && len(c.BackupServers) > 0 {
 		return c.BackupServers
 	}

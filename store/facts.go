@@ -41,8 +41,28 @@ type Source struct {
 	From string `json:"from"` // host:port
 	IO   string `json:"io"`   // Yes, No, Connecting, Preparing
 	SQL  string `json:"sql"`
-	Lag  *int64 `json:"lag_s"` // seconds; null while it cannot be told
+	ID   string `json:"server_id,omitempty"` // of the server it replicates from, once it was connected
+	Lag  *int64 `json:"lag_s"`               // seconds; null while it cannot be told
 	Err  string `json:"err,omitempty"`
+}
+
+// Stopped says for people which thread of the channel does not run, with the server's error; empty when both run.
+func (s Source) Stopped() string {
+	thread := ""
+	switch {
+	case s.IO != "Yes" && s.SQL != "Yes":
+		thread = "neither replication thread runs"
+	case s.IO != "Yes":
+		thread = "the IO thread does not run (" + s.IO + ")"
+	case s.SQL != "Yes":
+		thread = "the SQL thread does not run"
+	default:
+		return ""
+	}
+	if s.Err != "" {
+		thread += ": " + s.Err
+	}
+	return thread
 }
 
 // Tables is the document [DocTables]: the tables of a server when they were read last (the table dictionary of

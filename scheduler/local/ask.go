@@ -59,7 +59,7 @@ func number(s string) int {
 }
 
 // sources reads the replication channels, none on a server that replicates from nobody.
-func sources(ctx context.Context, db *sql.DB, mariadb bool) ([]store.Source, error) {
+func sources(ctx context.Context, db querier, mariadb bool) ([]store.Source, error) {
 	query := "SHOW REPLICA STATUS"
 	if mariadb {
 		query = "SHOW ALL SLAVES STATUS"
@@ -85,6 +85,7 @@ func sources(ctx context.Context, db *sql.DB, mariadb bool) ([]store.Source, err
 		s := store.Source{
 			Name: col("Connection_name", "Channel_Name"),
 			From: net.JoinHostPort(col("Master_Host", "Source_Host"), col("Master_Port", "Source_Port")),
+			ID:   col("Master_Server_Id", "Source_Server_Id"),
 			IO:   col("Slave_IO_Running", "Replica_IO_Running"), SQL: col("Slave_SQL_Running", "Replica_SQL_Running"),
 			Err: strings.TrimSpace(col("Last_IO_Error") + " " + col("Last_SQL_Error")),
 		}
@@ -115,8 +116,13 @@ func pairs(ctx context.Context, db *sql.DB, query string) (map[string]string, er
 	return out, rows.Err()
 }
 
+// querier is a pool or one connection.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
 // records reads a result by column name: the columns of these statements differ between versions.
-func records(ctx context.Context, db *sql.DB, query string) ([]map[string]sql.NullString, error) {
+func records(ctx context.Context, db querier, query string) ([]map[string]sql.NullString, error) {
 	rows, err := db.QueryContext(ctx, query)
 	if err != nil {
 		return nil, err

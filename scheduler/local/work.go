@@ -16,6 +16,7 @@ type work struct {
 	*Runner
 	cluster Cluster
 	job     job.Job
+	server  job.Server // that the session is with; for a job of the whole cluster its primary
 	session *session
 	lines   *lines
 	paused  string // the factor that holds the work up, empty while it goes on
@@ -33,14 +34,15 @@ var deeds = map[string]func(*work, context.Context) (outcome, error){
 	"optimize":        func(w *work, ctx context.Context) (outcome, error) { return w.eachTable(ctx, "OPTIMIZE") },
 	"logstablerotate": (*work).rotateLogTables,
 	"schemamonitor":   (*work).readSchema,
+	"checksum":        (*work).compareServers,
 }
 
 // errUndone is the end of a job whose task this version has no deed for.
 var errUndone = errors.New("this version cannot do the task over SQL")
 
 // work does a started job to its end.
-func (r *Runner) work(ctx context.Context, c Cluster, j job.Job, s *session) {
-	w := &work{Runner: r, cluster: c, job: j, session: s, lines: newLines(r.logs, r.log, j)}
+func (r *Runner) work(ctx context.Context, c Cluster, j job.Job, server job.Server, s *session) {
+	w := &work{Runner: r, cluster: c, job: j, server: server, session: s, lines: newLines(r.logs, r.log, j)}
 	stop := r.pulse(ctx, w)
 	out, err := outcome{}, errUndone
 	if deed := deeds[j.Task]; deed != nil {
@@ -114,7 +116,7 @@ func (r *Runner) pulse(ctx context.Context, w *work) (stop func()) {
 			}
 			w.lines.flush()
 			// Without an answer there is no sign: nobody can tell then whether the statement still runs.
-			if f, err := r.facts.Of(ctx, w.job.Cluster, w.job.Server, every/2); err == nil && f.Up {
+			if f, err := r.facts.Of(ctx, w.job.Cluster, w.server, every/2); err == nil && f.Up {
 				r.sign(w.job)
 			}
 		}
@@ -181,13 +183,17 @@ func (w *work) note(ctx context.Context, reason string) {
 
 // held asks every server of the cluster for what counts, and says what holds the work up.
 func (w *work) held(ctx context.Context) (factor, reason string) {
-	all := map[job.Server]store.Facts{}
-	servers := []job.Server{w.job.Server}
+	servers := []job.Server{w.server}
 	if w.cluster.MaxLag > 0 {
 		servers = w.cluster.Servers
 	} else if w.cluster.MaxLoad == 0 {
 		return "", ""
 	}
+	return holdup(w.cluster, w.server, w.ask(ctx, w.job.Cluster, servers))
+}
+
+// ask gives the facts of several servers, at most a tick old, as far as they can be had.
+func (r *Runner) ask(ctx context.Context, cluster string, servers []job.Server) map[job.Server]store.Facts {
 	type answer struct {
 		server job.Server
 		facts  store.Facts
@@ -196,16 +202,17 @@ func (w *work) held(ctx context.Context) (factor, reason string) {
 	answers := make(chan answer, len(servers)) // one send each, nobody waits
 	for _, s := range servers {
 		go func() {
-			f, err := w.facts.Of(ctx, w.job.Cluster, s, w.ticker)
+			f, err := r.facts.Of(ctx, cluster, s, r.ticker)
 			answers <- answer{s, f, err}
 		}()
 	}
+	all := map[job.Server]store.Facts{}
 	for range servers {
 		if a := <-answers; a.err == nil {
 			all[a.server] = a.facts
 		}
 	}
-	return holdup(w.cluster, w.job.Server, all)
+	return all
 }
 
 // holdup says why work on the tables of a server must pause: any one factor is enough. It is pure. factor names what
