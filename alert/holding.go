@@ -19,7 +19,11 @@ type Snapshot struct {
 	Slots    []Slot                     // of all clusters, any order
 	Backups  map[string]time.Time       // when the newest proven backup of each cluster ended
 	Scripts  map[string]store.ScriptDoc // by bus.StateKey with store.DocScript
-	Open     map[string]bool            // the conditions that are open, by subject
+	// Servers is what the database servers said of themselves, by bus.StateKey with store.DocFacts; only what is fresh.
+	Servers map[string]store.Facts
+	// Checksums is what the last comparison of each cluster found, by bus.StateKey with store.DocChecksum.
+	Checksums map[string]store.Checksum
+	Open      map[string]bool // the conditions that are open, by subject
 }
 
 // Cluster is what the conditions of one cluster depend on.
@@ -29,6 +33,7 @@ type Cluster struct {
 	Lease         time.Duration // scheduler-jobs-lease
 	PickupTimeout time.Duration // scheduler-jobs-pickup-timeout
 	BackupMaxAge  time.Duration // backup-max-age; 0: a backup is never overdue
+	MaxClockSkew  time.Duration // monitoring-max-clock-skew; 0: clocks may differ
 }
 
 // Slot is the last job of a slot and what else is known of it.
@@ -108,6 +113,9 @@ func Holding(s Snapshot) map[string]bus.Alert {
 		slots[at] = append(slots[at], &s.Slots[i])
 	}
 	for _, c := range s.Clusters {
+		for _, slot := range slots[place{c.Name, job.Server{}}] { // of the whole cluster
+			h.slot(c, slot)
+		}
 		for _, server := range c.Servers {
 			here := slots[place{c.Name, server}]
 			slices.SortFunc(here, func(a, b *Slot) int { return strings.Compare(a.Job.ID, b.Job.ID) }) // of several the oldest is named
@@ -115,8 +123,10 @@ func Holding(s Snapshot) map[string]bus.Alert {
 				h.slot(c, slot)
 			}
 			h.script(c, server)
+			h.server(c, server)
 		}
 		h.backups(c)
+		h.checksum(c)
 	}
 	return h.found
 }

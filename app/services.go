@@ -226,6 +226,7 @@ func alertConfig(cfg *config.Config, name string, log *slog.Logger) alert.Config
 	for _, c := range cfg.Clusters {
 		out.Clusters = append(out.Clusters, alert.Cluster{
 			Name: c.Name, Servers: Servers(c.Servers), Lease: c.Lease, PickupTimeout: c.PickupTimeout, BackupMaxAge: c.BackupMaxAge,
+			MaxClockSkew: c.MaxClockSkew,
 		})
 	}
 	return out

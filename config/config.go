@@ -190,6 +190,7 @@ type Cluster struct {
 	BackupHash string // backup-hash: "blake3" or "sha256"
 
 	BackupMaxAge time.Duration // backup-max-age, 0 = a backup is never overdue
+	MaxClockSkew time.Duration // monitoring-max-clock-skew, 0 = clocks may differ
 }
 
 // SSH is how the script is run over SSH. With the schedule on, OnPremise is too, and there is a user with a key, a

@@ -131,6 +131,8 @@ func clusterKeys(c *Cluster) []key {
 		"Database servers of the cluster: host or host:port (port 3306 if left out), IPv6 in brackets.")
 	t.credential("db-servers-credential", &c.User, &c.Password,
 		"Database account, user:password. The scripts prove who they are with the same password.")
+	t.duration("monitoring-max-clock-skew", &c.MaxClockSkew, 5*time.Second, bounds[time.Duration]{min: 100 * time.Millisecond, zero: "clocks may differ"},
+		"How far the clock of a database host may be from drydock's before the condition DOCK0503 (clock skew) opens.")
 	t.servers("db-servers-backup-hosts", &c.BackupHosts, false,
 		"Servers that physical backups are taken from, out of db-servers-hosts. Empty: every server.")
 

@@ -23,8 +23,8 @@ func TestOneHeavyJobHasAServerForItself(t *testing.T) {
 		"also what waits for a port": {
 			[]Job{{ID: "A", Task: "checksum", State: Queued, Reason: HeldReason + "x"}, queued("B", ReasonNoPort)}, "B", false},
 		"the whole cluster's, not held": {[]Job{{ID: "A", Task: "checksum", State: Queued}, queued("B", "")}, "A", false},
-		"running beats older, waiting":    {[]Job{queued("A", HeldReason), {ID: "C", State: Processing}}, "C", true},
-		"claimed holds the server, too":   {[]Job{queued("A", ""), {ID: "C", State: Claimed}}, "C", true},
+		"running beats older, waiting":  {[]Job{queued("A", HeldReason), {ID: "C", State: Processing}}, "C", true},
+		"claimed holds the server, too": {[]Job{queued("A", ""), {ID: "C", State: Claimed}}, "C", true},
 	} {
 		if first, busy := NextHeavy(c.live); first.ID != c.first || busy != c.busy {
 			t.Errorf("%s: %q busy %v, want %q busy %v", name, first.ID, busy, c.first, c.busy)

@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"time"
 
 	"drydock/bus"
@@ -51,6 +53,23 @@ func (f Finding) String() string {
 		return f.Table + ": " + f.What
 	}
 	return f.Table + " on " + f.Server.String() + ": " + f.What
+}
+
+// Findings names the first few of a list of differences.
+func Findings(list []Finding) string {
+	const named = 5
+	var names []string
+	for _, f := range list[:min(named, len(list))] {
+		names = append(names, f.String())
+	}
+	text := fmt.Sprintf("%d differences: %s", len(list), strings.Join(names, "; "))
+	if len(list) == 1 {
+		text = "a difference: " + names[0]
+	}
+	if more := len(list) - named; more > 0 {
+		text += fmt.Sprintf("; and %d more", more)
+	}
+	return text
 }
 
 // EditChecksum changes the document of a cluster by compare-and-swap; edit may be called again. The zero Checksum stands

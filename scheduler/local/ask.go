@@ -14,7 +14,7 @@ import (
 	"drydock/store"
 )
 
-// The whole question: three statements, none of which writes or reads a table of the server.
+// The whole question: three SHOW statements and what time it is. None of them writes, or reads a table of the server.
 const (
 	askVariables = `SHOW GLOBAL VARIABLES WHERE Variable_name IN ('version', 'version_comment', 'server_id', 'read_only',
 		'super_read_only', 'log_bin', 'binlog_format', 'gtid_domain_id', 'gtid_binlog_pos', 'gtid_current_pos',
@@ -38,6 +38,7 @@ func ask(ctx context.Context, db *sql.DB) store.Facts {
 		f.Err = sqlReason(err)
 		return f
 	}
+	f.Clock = clock(ctx, db)
 	f.Up, f.Version, f.Variables = true, variables["version"], variables
 	f.ReadOnly = variables["read_only"] != "OFF" && variables["read_only"] != ""
 	f.Running, f.Threads, f.Replicas = number(status["Threads_running"]), number(status["Threads_connected"]), number(status["Slaves_connected"])
@@ -51,6 +52,22 @@ func ask(ctx context.Context, db *sql.DB) store.Facts {
 		f.Role = store.RoleReplica
 	}
 	return f
+}
+
+// clock compares the server's clock with ours; nil when it cannot be told. The answer was given somewhere between the
+// moments of asking and of hearing it.
+func clock(ctx context.Context, db *sql.DB) *store.Clock {
+	asked := time.Now()
+	var text string
+	if err := db.QueryRowContext(ctx, "SELECT UTC_TIMESTAMP(6)").Scan(&text); err != nil {
+		return nil
+	}
+	took := time.Since(asked)
+	theirs, err := time.ParseInLocation("2006-01-02 15:04:05.999999", text, time.UTC)
+	if err != nil {
+		return nil
+	}
+	return &store.Clock{Ahead: theirs.Sub(asked.Add(took / 2)).Seconds(), Error: (took / 2).Seconds()}
 }
 
 func number(s string) int {

@@ -265,25 +265,11 @@ func (c *comparison) verdict() error {
 	r := c.report
 	switch {
 	case len(r.Differs) > 0:
-		return errors.New(Differences(r.Differs))
+		return errors.New(store.Findings(r.Differs))
 	case len(r.Undone) > 0:
 		return fmt.Errorf("%d tables could not be compared: %s", len(r.Undone), r.Undone[0])
 	}
 	return nil
-}
-
-// Differences names the first few.
-func Differences(list []store.Finding) string {
-	const named = 5
-	var names []string
-	for _, f := range list[:min(named, len(list))] {
-		names = append(names, f.String())
-	}
-	text := fmt.Sprintf("%d differences: %s", len(list), strings.Join(names, "; "))
-	if more := len(list) - named; more > 0 {
-		text += fmt.Sprintf("; and %d more", more)
-	}
-	return text
 }
 
 // save writes the document of the cluster. What an earlier run found stays for what this one did not look at.
