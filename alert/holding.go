@@ -22,7 +22,11 @@ type Snapshot struct {
 	// when the oldest ended.
 	Missing map[string]Missing
 	Scripts map[string]store.ScriptDoc // by bus.StateKey with store.DocScript
-	Open    map[string]bool            // the conditions that are open, by subject
+	// Servers is what the database servers said of themselves, by bus.StateKey with store.DocFacts; only what is fresh.
+	Servers map[string]store.Facts
+	// Checksums is what the last comparison of each cluster found, by bus.StateKey with store.DocChecksum.
+	Checksums map[string]store.Checksum
+	Open      map[string]bool // the conditions that are open, by subject
 }
 
 // Cluster is what the conditions of one cluster depend on.
@@ -33,6 +37,7 @@ type Cluster struct {
 	PickupTimeout time.Duration // scheduler-jobs-pickup-timeout
 	BackupMaxAge  time.Duration // backup-max-age; 0: a backup is never overdue
 	Archive       bool          // backup-restic
+	MaxClockSkew  time.Duration // monitoring-max-clock-skew; 0: clocks may differ
 }
 
 // Missing counts the backups of a server that were never archived.
@@ -123,6 +128,9 @@ func Holding(s Snapshot) map[string]bus.Alert {
 		slots[at] = append(slots[at], &s.Slots[i])
 	}
 	for _, c := range s.Clusters {
+		for _, slot := range slots[place{c.Name, job.Server{}}] { // of the whole cluster
+			h.slot(c, slot)
+		}
 		for _, server := range c.Servers {
 			here := slots[place{c.Name, server}]
 			slices.SortFunc(here, func(a, b *Slot) int { return strings.Compare(a.Job.ID, b.Job.ID) }) // of several the oldest is named
@@ -131,6 +139,7 @@ func Holding(s Snapshot) map[string]bus.Alert {
 			}
 			h.script(c, server)
 			h.archive(c, server, here)
+			h.server(c, server)
 		}
 		for _, slot := range slots[place{c.Name, job.Server{}}] { // of the whole cluster
 			if t, err := job.TaskByName(slot.Job.Task); err == nil && t.Kind == job.KindRolling {
@@ -140,6 +149,7 @@ func Holding(s Snapshot) map[string]bus.Alert {
 			}
 		}
 		h.backups(c)
+		h.checksum(c)
 	}
 	return h.found
 }

@@ -41,6 +41,7 @@ func schedules(c config.Cluster) []scheduler.Schedule {
 	out := []scheduler.Schedule{
 		entry("optimize", "scheduler-db-servers-optimize", c.Optimize),
 		entry("analyze", "scheduler-db-servers-analyze", c.Analyze),
+		entry("checksum", "scheduler-db-servers-checksum", c.Checksum),
 		entry("logstablerotate", "scheduler-db-servers-logs-table-rotate", c.LogsTableRotate),
 		entry("schemamonitor", "scheduler-db-servers-schema-monitor", c.SchemaMonitor),
 		entry("rollingrestart", "scheduler-rolling-restart", c.Rolling.Restart),
@@ -299,7 +300,7 @@ func alertConfig(cfg *config.Config, name string, log *slog.Logger) alert.Config
 	for _, c := range cfg.Clusters {
 		out.Clusters = append(out.Clusters, alert.Cluster{
 			Name: c.Name, Servers: Servers(c.Servers), Lease: c.Lease, PickupTimeout: c.PickupTimeout, BackupMaxAge: c.BackupMaxAge,
-			Archive: c.Archive.Enabled,
+			Archive: c.Archive.Enabled, MaxClockSkew: c.MaxClockSkew,
 		})
 	}
 	return out

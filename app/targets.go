@@ -23,7 +23,8 @@ func backupServers(c config.Cluster) []job.Server {
 	return Servers(c.Servers)
 }
 
-// Targets are the servers on which a task of the cluster runs when nobody names any.
+// Targets are the servers on which a task of the cluster runs when nobody names any; the zero one for a task
+// that does the whole cluster.
 func Targets(c config.Cluster, t job.Task) []job.Server {
 	if t.Whole {
 		return []job.Server{{}}

@@ -164,6 +164,7 @@ type Cluster struct {
 	Optimize       Schedule // scheduler-db-servers-optimize and -cron
 
 	Analyze         Schedule // scheduler-db-servers-analyze and -cron
+	Checksum        Schedule // scheduler-db-servers-checksum and -cron
 	LogsTableRotate Schedule // scheduler-db-servers-logs-table-rotate and -cron
 	SchemaMonitor   Schedule // scheduler-db-servers-schema-monitor and -cron
 
@@ -198,6 +199,7 @@ type Cluster struct {
 	BackupHash  string // backup-hash: "blake3" or "sha256"
 
 	BackupMaxAge time.Duration // backup-max-age, 0 = a backup is never overdue
+	MaxClockSkew time.Duration // monitoring-max-clock-skew, 0 = clocks may differ
 
 	Archive Archive // backup-restic*, backup-keep-* and scheduler-backup-restic-*
 }

@@ -134,6 +134,8 @@ func clusterKeys(c *Cluster) []key {
 		"Database servers of the cluster: host or host:port (port 3306 if left out), IPv6 in brackets.")
 	t.credential("db-servers-credential", &c.User, &c.Password,
 		"Database account, user:password. The scripts prove who they are with the same password.")
+	t.duration("monitoring-max-clock-skew", &c.MaxClockSkew, 5*time.Second, bounds[time.Duration]{min: 100 * time.Millisecond, zero: "clocks may differ"},
+		"How far the clock of a database host may be from drydock's before the condition DOCK0503 (clock skew) opens.")
 	t.servers("db-servers-backup-hosts", &c.BackupHosts, false,
 		"Servers that backups are taken from, out of db-servers-hosts: physical ones from each of them, a logical one from the first that is up. Empty: physical ones from every server, a logical one from a replica or else the primary.")
 
@@ -201,6 +203,8 @@ func scheduleKeys(t *table, c *Cluster) {
 		"Take a logical backup of one server of the cluster, chosen when it runs (docs/backups.md).")
 	t.schedule("scheduler-db-servers-optimize", &c.Optimize, "0 0 3 * * 0", "Optimize the tables of every server.")
 	t.schedule("scheduler-db-servers-analyze", &c.Analyze, "0 0 4 * * 0", "Analyze the tables of every server.")
+	t.schedule("scheduler-db-servers-checksum", &c.Checksum, "0 30 5 * * 0",
+		"Compare the tables of the primary with those of its replicas.")
 	t.schedule("scheduler-db-servers-logs-table-rotate", &c.LogsTableRotate, "0 0 */6 * * *",
 		"Rotate mysql.general_log and mysql.slow_log of every server.")
 	t.schedule("scheduler-db-servers-schema-monitor", &c.SchemaMonitor, "0 0 5 * * *",

@@ -259,13 +259,18 @@ func (s *site) key(task string) job.Key {
 // await waits until the slot's last job fits.
 func (s *site) await(task, what string, fits func(job.Job) bool) job.Job {
 	s.t.Helper()
+	return s.awaitKey(s.key(task), what, fits)
+}
+
+func (s *site) awaitKey(k job.Key, what string, fits func(job.Job) bool) job.Job {
+	s.t.Helper()
 	c := s.bus()
 	jobs := store.NewJobs(c, "test", nil)
 	deadline := time.Now().Add(60 * time.Second)
 	var last job.Job
 	for time.Now().Before(deadline) {
 		ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second)
-		j, _, err := jobs.Last(ctx, s.key(task))
+		j, _, err := jobs.Last(ctx, k)
 		cancel()
 		if err == nil {
 			if last = j; fits(j) {
@@ -277,7 +282,7 @@ func (s *site) await(task, what string, fits func(job.Job) bool) job.Job {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-	s.t.Fatalf("%s: not %s; it is %s (%s), evidence %+v, stream %+v", task, what, last.State, last.Reason, last.Evidence, last.Stream)
+	s.t.Fatalf("%s: not %s; it is %s (%s), evidence %+v, stream %+v", k.Task, what, last.State, last.Reason, last.Evidence, last.Stream)
 	return last
 }
 

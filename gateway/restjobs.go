@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -58,7 +59,7 @@ func (g *Gateway) runOnServer(c *gin.Context) {
 	if !ok {
 		return
 	}
-	if task.Whole {
+	if !task.OneServer() {
 		g.fail(c, errBadRequest.withMessage("%s works on the whole cluster: POST /api/clusters/%s/jobs/%s", task.Name, cl.Name, task.Name))
 		return
 	}
@@ -67,7 +68,8 @@ func (g *Gateway) runOnServer(c *gin.Context) {
 		g.fail(c, errServer)
 		return
 	}
-	g.run(c, cl, task, []job.Server{cl.Servers[i]}, "")
+	slots, args := task.Slots([]job.Server{cl.Servers[i]}, true)
+	g.run(c, cl, task, slots, "", args)
 }
 
 func (g *Gateway) runOnCluster(c *gin.Context) {
@@ -76,7 +78,7 @@ func (g *Gateway) runOnCluster(c *gin.Context) {
 		return
 	}
 	if !task.Logical() {
-		g.run(c, cl, task, cl.targets(task), "")
+		g.run(c, cl, task, cl.targets(task), "", nil)
 		return
 	}
 	from, why, err := g.Docs.Source(c.Request.Context(), cl.Name, store.Sources{Servers: cl.Servers, Preferred: cl.Preferred, MaxLag: cl.MaxLag})
@@ -86,7 +88,7 @@ func (g *Gateway) runOnCluster(c *gin.Context) {
 	case err != nil:
 		g.fail(c, err)
 	default:
-		g.run(c, cl, task, []job.Server{from}, why)
+		g.run(c, cl, task, []job.Server{from}, why, nil)
 	}
 }
 
@@ -129,13 +131,16 @@ func grantOf(t job.Task) string {
 }
 
 // run records the request in the ledger, unless the cluster is closed or every slot is taken. why says why these servers
-// were chosen, when nobody named them.
-func (g *Gateway) run(c *gin.Context, cl *cluster, task job.Task, servers []job.Server, why string) {
+// were chosen, when nobody named them; args are those that the route itself says.
+func (g *Gateway) run(c *gin.Context, cl *cluster, task job.Task, servers []job.Server, why string, args map[string]string) {
 	force, ok := g.open(c, cl.Name)
 	if !ok || !g.confirmed(c, cl, task, servers) {
 		return
 	}
-	args, err := runArgs(c, task)
+	asked, err := runArgs(c, task)
+	if err == nil {
+		maps.Copy(asked, args)
+	}
 	if err != nil {
 		g.fail(c, errBadRequest.withMessage("%v", err))
 		return
@@ -158,7 +163,7 @@ func (g *Gateway) run(c *gin.Context, cl *cluster, task job.Task, servers []job.
 		return
 	}
 	// The taken servers go into the tick too: the ledger then tells why they were left out.
-	order := store.ByHand(cl.Name, task.Name, servers, args, callOf(c).who.Name, force)
+	order := store.ByHand(cl.Name, task.Name, servers, asked, callOf(c).who.Name, force)
 	if why != "" {
 		order.Reason += "; " + why
 	}

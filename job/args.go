@@ -21,6 +21,10 @@ var snapshotName = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z_.:-]{0,199}$`)
 func CheckArgs(t Task, args map[string]string) error {
 	for name, value := range args {
 		switch {
+		case t.Whole && t.Kind == KindMaintenance && name == ArgServer:
+			if _, err := ParseServer(value); err != nil {
+				return err
+			}
 		case t.Kind == KindRolling && name == ArgSkip:
 			if _, err := ServersOf(value); err != nil {
 				return err

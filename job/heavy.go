@@ -23,8 +23,9 @@ func WaitsForPort(reason string) bool {
 
 // NextHeavy picks, out of the live heavy jobs of a server, the one that has the server: the one that was offered (busy),
 // or else the queued one that goes first. It is pure: whoever offers heavy jobs, script or drydock itself, comes to the
-// same answer. A job that waits for something else, such as a port, does not keep the others from going first. A queued
-// start goes before all: what waits for a server that is down would keep it down.
+// same answer. A job that waits for something else, such as a port, does not keep the others from going first; nor
+// does one of the whole cluster that another server keeps waiting, or a long backup there would hold up those of all. A
+// queued start goes before all: what waits for a server that is down would keep it down.
 func NextHeavy(live []Job) (first Job, busy bool) {
 	live = slices.Clone(live)
 	slices.SortFunc(live, func(a, b Job) int {
@@ -41,15 +42,22 @@ func NextHeavy(live []Job) (first Job, busy bool) {
 			return j, true
 		}
 	}
+	var waits Job // the oldest of those that can only wait
 	for _, j := range live {
-		if !canOnlyWait(j) {
+		elsewhere := j.Held() && whole(j.Task)
+		if !elsewhere && !canOnlyWait(j) {
 			return j, false
 		}
+		if waits.ID == "" && !elsewhere {
+			waits = j
+		}
 	}
-	if len(live) > 0 {
-		return live[0], false
-	}
-	return Job{}, false
+	return waits, false
+}
+
+func whole(task string) bool {
+	t, err := TaskByName(task)
+	return err == nil && t.Whole
 }
 
 func canOnlyWait(j Job) bool {

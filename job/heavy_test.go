@@ -18,8 +18,13 @@ func TestOneHeavyJobHasAServerForItself(t *testing.T) {
 		"unless it is alone":              {[]Job{queued("A", ReasonNoPort)}, "A", false},
 		"so does a database out of reach": {[]Job{queued("A", ReasonNoSQL+"dial"), queued("B", "")}, "B", false},
 		"held ones keep their order":      {[]Job{queued("B", HeldReason+"x"), queued("A", HeldReason+"x")}, "A", false},
-		"running beats older, waiting":    {[]Job{queued("A", HeldReason), {ID: "C", State: Processing}}, "C", true},
-		"claimed holds the server, too":   {[]Job{queued("A", ""), {ID: "C", State: Claimed}}, "C", true},
+		"the whole cluster's, held elsewhere, lets pass": {
+			[]Job{{ID: "A", Task: "checksum", State: Queued, Reason: HeldReason + "x"}, queued("B", "")}, "B", false},
+		"also what waits for a port": {
+			[]Job{{ID: "A", Task: "checksum", State: Queued, Reason: HeldReason + "x"}, queued("B", ReasonNoPort)}, "B", false},
+		"the whole cluster's, not held": {[]Job{{ID: "A", Task: "checksum", State: Queued}, queued("B", "")}, "A", false},
+		"running beats older, waiting":  {[]Job{queued("A", HeldReason), {ID: "C", State: Processing}}, "C", true},
+		"claimed holds the server, too": {[]Job{queued("A", ""), {ID: "C", State: Claimed}}, "C", true},
 	} {
 		if first, busy := NextHeavy(c.live); first.ID != c.first || busy != c.busy {
 			t.Errorf("%s: %q busy %v, want %q busy %v", name, first.ID, busy, c.first, c.busy)

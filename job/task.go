@@ -59,7 +59,8 @@ type Task struct {
 	Format  Format // of the stream, which the receiver checks as it passes by; empty when there is nothing to check
 	Built   bool   // false: named by the protocol, comes with a later version
 	Place   Place  // who can do it
-	Whole   bool   // one job for the whole cluster, whose server is the zero [Server]
+	// Whole: one job does the whole cluster. Its slot is that of the zero [Server]; a server somebody names is [ArgServer].
+	Whole bool
 }
 
 // Format is the format of a task's stream. It is also how the name of a backup's file ends.
@@ -111,7 +112,7 @@ var tasks = []Task{
 	{Name: "analyze", Kind: KindMaintenance, Built: true, Place: Here},
 	{Name: "logstablerotate", Kind: KindMaintenance, Built: true, Place: Here},
 	{Name: "schemamonitor", Kind: KindMonitor, Built: true, Place: Here},
-	{Name: "checksum", Kind: KindMaintenance, Place: Here},
+	{Name: "checksum", Kind: KindMaintenance, Built: true, Place: Here, Whole: true},
 	{Name: "reseedlogical", Kind: KindRestore, Place: Here},
 	{Name: "reseedlogicalmaster", Kind: KindRestore, Place: Here},
 	{Name: "rollingrestart", Kind: KindRolling, Built: true, Place: Here, Whole: true},
@@ -134,11 +135,29 @@ func TaskByName(name string) (Task, error) {
 	return Task{}, ErrUnknownTask
 }
 
+// ArgServer is the argument of a task of the whole cluster that names one server, HOST:PORT: the work is about that one only.
+const ArgServer = "server"
+
+// Slots are the servers whose slots the task's jobs take when servers are meant, and what its jobs must be told.
+// named says that a person chose them and not the schedule.
+func (t Task) Slots(servers []Server, named bool) (slots []Server, args map[string]string) {
+	if !t.Whole {
+		return servers, nil
+	}
+	if named && len(servers) == 1 {
+		args = map[string]string{ArgServer: servers[0].String()}
+	}
+	return []Server{{}}, args
+}
+
 // Heavy reports whether the task must have the server for itself. A table rebuilt under a physical backup can make a
 // backup that ends well and does not restore: mariabackup then streams one file twice.
 func (t Task) Heavy() bool {
 	return t.Kind != KindLog && t.Kind != KindMonitor && t.Kind != KindRolling && t.Kind != KindArchive
 }
+
+// OneServer reports whether the task can be run on one server that somebody names.
+func (t Task) OneServer() bool { return !t.Whole || t.Kind == KindMaintenance }
 
 // Logical reports whether the task dumps a server over SQL. One server of the cluster is enough for it, whichever holds
 // the data: it is chosen when the task runs.

@@ -189,7 +189,8 @@ const (
 	DocScript   = "_script"   // [ScriptDoc]
 	DocDispatch = "_dispatch" // [DispatchDoc]
 	DocFacts    = "_facts"    // [Facts]
-	DocTables   = "_tables"   // [Tables], which names its further parts
+	DocTables   = "_tables"   // [Tables]; further parts are DocTables-2 and so on
+	DocChecksum = "_checksum" // [Checksum], of a whole cluster: the zero server
 )
 
 // ScriptDoc is what drydock knows of the script on a database host.
@@ -256,16 +257,26 @@ func (d *Docs) Delete(ctx context.Context, cluster string, s job.Server, name st
 
 // Scripts reads what is known of the script of every database host, by [bus.StateKey] with [DocScript].
 func (d *Docs) Scripts(ctx context.Context) (map[string]ScriptDoc, error) {
+	return every[ScriptDoc](ctx, d, DocScript)
+}
+
+// Facts reads what every server said about itself when it was asked last, by [bus.StateKey] with [DocFacts].
+func (d *Docs) Facts(ctx context.Context) (map[string]Facts, error) {
+	return every[Facts](ctx, d, DocFacts)
+}
+
+// every reads the documents of one name, by key.
+func every[T any](ctx context.Context, d *Docs, name string) (map[string]T, error) {
 	kv, err := d.c.Bucket(ctx, bus.BucketState)
 	if err != nil {
 		return nil, err
 	}
-	w, err := kv.Watch(ctx, "*.*.*."+DocScript, jetstream.IgnoreDeletes())
+	w, err := kv.Watch(ctx, "*.*.*."+name, jetstream.IgnoreDeletes())
 	if err != nil {
-		return nil, fmt.Errorf("read every %s: %w", DocScript, err)
+		return nil, fmt.Errorf("read every %s: %w", name, err)
 	}
 	defer w.Stop()
-	out := map[string]ScriptDoc{}
+	out := map[string]T{}
 	for {
 		select {
 		case <-ctx.Done():
@@ -274,7 +285,7 @@ func (d *Docs) Scripts(ctx context.Context) (map[string]ScriptDoc, error) {
 			if e == nil {
 				return out, nil
 			}
-			var doc ScriptDoc
+			var doc T
 			if err := json.Unmarshal(e.Value(), &doc); err != nil {
 				return nil, fmt.Errorf("decode %s: %w", e.Key(), err)
 			}

@@ -31,8 +31,17 @@ type Facts struct {
 	Threads  int       `json:"threads_connected"`
 	Uptime   int64     `json:"uptime_s"`
 	Time     time.Time `json:"time"` // when it was asked
+	// Since is when it was first seen to be up or down, as it is now, without a change in between.
+	Since time.Time `json:"since,omitzero"`
+	Clock *Clock    `json:"clock,omitempty"` // nil: not known
 	// Variables are a few global variables by name, as SHOW GLOBAL VARIABLES spells them.
 	Variables map[string]string `json:"variables,omitempty"`
+}
+
+// Clock is how the clock of a database host stands against that of the scheduler that asked.
+type Clock struct {
+	Ahead float64 `json:"ahead_s"` // negative: behind
+	Error float64 `json:"error_s"` // Ahead is exact to this much: half of the time that the question took
 }
 
 // Source is one replication channel of a replica.
@@ -41,8 +50,47 @@ type Source struct {
 	From string `json:"from"` // host:port
 	IO   string `json:"io"`   // Yes, No, Connecting, Preparing
 	SQL  string `json:"sql"`
-	Lag  *int64 `json:"lag_s"` // seconds; null while it cannot be told
+	ID   string `json:"server_id,omitempty"` // of the server it replicates from, once it was connected
+	Lag  *int64 `json:"lag_s"`               // seconds; null while it cannot be told
 	Err  string `json:"err,omitempty"`
+	// Since is when the channel was first seen to run or not to run, as it is now, without a change in between.
+	Since time.Time `json:"since,omitzero"`
+}
+
+// Follow brings into f since when it is as it is, from what was known before. The zero Facts stand for nothing known.
+func (f *Facts) Follow(before Facts) {
+	f.Since = f.Time
+	if before.Up == f.Up && !before.Since.IsZero() {
+		f.Since = before.Since
+	}
+	for i := range f.Sources {
+		s := &f.Sources[i]
+		s.Since = f.Time
+		for _, was := range before.Sources {
+			if was.Name == s.Name && was.From == s.From && (was.Stopped() == "") == (s.Stopped() == "") && !was.Since.IsZero() {
+				s.Since = was.Since
+			}
+		}
+	}
+}
+
+// Stopped says for people which thread of the channel does not run, with the server's error; empty when both run.
+func (s Source) Stopped() string {
+	thread := ""
+	switch {
+	case s.IO != "Yes" && s.SQL != "Yes":
+		thread = "neither replication thread runs"
+	case s.IO != "Yes":
+		thread = "the IO thread does not run (" + s.IO + ")"
+	case s.SQL != "Yes":
+		thread = "the SQL thread does not run"
+	default:
+		return ""
+	}
+	if s.Err != "" {
+		thread += ": " + s.Err
+	}
+	return thread
 }
 
 // Tables is the document [DocTables]: the tables of a server when they were read last (the table dictionary of

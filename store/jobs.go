@@ -88,7 +88,11 @@ func (s *Jobs) LiveHeavy(ctx context.Context, cluster string, server job.Server)
 		if !task.Heavy() {
 			continue
 		}
-		j, _, err := s.Last(ctx, job.Key{Cluster: cluster, Server: server, Task: task.Name})
+		k := job.Key{Cluster: cluster, Server: server, Task: task.Name}
+		if task.Whole {
+			k.Server = job.Server{} // has every server of the cluster
+		}
+		j, _, err := s.Last(ctx, k)
 		switch {
 		case errors.Is(err, ErrNone):
 		case err != nil:

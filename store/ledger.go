@@ -65,16 +65,16 @@ type Order struct {
 	Reason  string
 }
 
-// ByHand is the order of a person; force says that they know of the hold or the blackout.
+// ByHand is the order of a person. With force it knows of the hold or the blackout.
 func ByHand(cluster, task string, servers []job.Server, args map[string]string, by string, force bool) Order {
-	reason := "asked for by " + by
+	o := Order{
+		Cluster: cluster, Task: task, Servers: servers, Args: args, Reason: "asked for by " + by,
+		Trigger: job.Trigger{Kind: job.Manual, By: by, Force: force},
+	}
 	if force {
-		reason = "forced by " + by
+		o.Reason = "forced by " + by
 	}
-	return Order{
-		Cluster: cluster, Task: task, Servers: servers, Args: args,
-		Trigger: job.Trigger{Kind: job.Manual, By: by, Force: force}, Reason: reason,
-	}
+	return o
 }
 
 // RunNow records a request by hand; the schedulers start its jobs. The ids of those jobs are [job.NewID] of the

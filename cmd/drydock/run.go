@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -52,7 +53,7 @@ type runRequest struct {
 }
 
 func (c *cli) runNow(ctx context.Context, w io.Writer, cfg *config.Config, conn *bus.Conn, r runRequest) error {
-	servers, err := targets(cfg, r)
+	servers, told, err := targets(cfg, r)
 	if err != nil {
 		return err
 	}
@@ -60,6 +61,7 @@ func (c *cli) runNow(ctx context.Context, w io.Writer, cfg *config.Config, conn 
 	if err != nil {
 		return err
 	}
+	maps.Copy(args, told)
 	order := store.ByHand(r.cluster, r.task, servers, args, operator(), r.force)
 	if task, err := job.TaskByName(r.task); err == nil && task.Logical() && r.server == "" {
 		cluster, _ := cfg.Cluster(r.cluster) // targets found it
@@ -88,7 +90,11 @@ func (c *cli) runNow(ctx context.Context, w io.Writer, cfg *config.Config, conn 
 	for _, s := range servers {
 		id := job.NewID(tick.Due, tick.ID, job.Key{Cluster: r.cluster, Server: s, Task: r.task})
 		ids = append(ids, id)
-		fmt.Fprintf(w, "%s  %s on %s\n", id, r.task, s)
+		on := s.String()
+		if s == (job.Server{}) {
+			on = "the cluster " + r.cluster
+		}
+		fmt.Fprintf(w, "%s  %s on %s\n", id, r.task, on)
 	}
 	if !r.wait {
 		return nil
@@ -126,39 +132,40 @@ func refuseUnconfirmed(ctx context.Context, conn *bus.Conn, cfg *config.Config, 
 	return err
 }
 
-// targets are the servers a request means. Errors name what is unknown.
-func targets(cfg *config.Config, r runRequest) ([]job.Server, error) {
+// targets are the servers whose slots a request means, and what the jobs are told. Errors name what is unknown.
+func targets(cfg *config.Config, r runRequest) ([]job.Server, map[string]string, error) {
 	cluster, ok := cfg.Cluster(r.cluster)
 	if !ok {
-		return nil, fmt.Errorf("no cluster %q in %s", r.cluster, cfg.File)
+		return nil, nil, fmt.Errorf("no cluster %q in %s", r.cluster, cfg.File)
 	}
 	task, err := job.TaskByName(r.task)
 	if err != nil {
-		return nil, fmt.Errorf("%w %q", err, r.task)
+		return nil, nil, fmt.Errorf("%w %q", err, r.task)
 	}
 	if !task.Built {
-		return nil, fmt.Errorf("task %s is not built yet", task.Name)
+		return nil, nil, fmt.Errorf("task %s is not built yet", task.Name)
 	}
 	if why := app.Refusals(cfg, cluster)[task.Name]; why != "" {
-		return nil, fmt.Errorf("%s", why)
+		return nil, nil, fmt.Errorf("%s", why)
 	}
 	switch {
 	case r.server == "":
-		return app.Targets(cluster, task), nil
-	case task.Whole:
-		return nil, fmt.Errorf("%s works on the whole cluster; leave --server out", task.Name)
+		return app.Targets(cluster, task), nil, nil
+	case !task.OneServer():
+		return nil, nil, fmt.Errorf("%s works on the whole cluster; leave --server out", task.Name)
 	}
 	s, err := job.ParseServer(r.server)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if s.Port == 0 {
 		s.Port = 3306
 	}
 	if !slices.Contains(app.Servers(cluster.Servers), s) {
-		return nil, fmt.Errorf("no server %s in cluster %s", s, r.cluster)
+		return nil, nil, fmt.Errorf("no server %s in cluster %s", s, r.cluster)
 	}
-	return []job.Server{s}, nil
+	slots, told := task.Slots([]job.Server{s}, true)
+	return slots, told, nil
 }
 
 // board is what is known of the jobs being watched.

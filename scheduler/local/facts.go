@@ -65,6 +65,15 @@ func (w *watched) known() (store.Facts, time.Time) {
 	return w.last, w.asked
 }
 
+// remember takes in what the bucket knows before the first question. It counts as no answer.
+func (w *watched) remember(f store.Facts) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.asked.IsZero() {
+		w.last = f
+	}
+}
+
 // keep takes in an answer and gives the one before it.
 func (w *watched) keep(f store.Facts, asked time.Time) (before store.Facts, first bool) {
 	w.mu.Lock()
@@ -125,6 +134,9 @@ func (f *Facts) round(ctx context.Context) {
 func (f *Facts) renew(ctx context.Context, w *watched) {
 	var known store.Facts
 	ok, err := f.docs.Get(ctx, w.Cluster, w.Server, store.DocFacts, &known)
+	if _, asked := w.known(); ok && asked.IsZero() {
+		w.remember(known) // of an earlier life: since when it is as it is
+	}
 	if err == nil && ok && time.Since(known.Time).Abs() < f.every/2 {
 		w.keep(known, time.Now().Add(-time.Since(known.Time).Abs()))
 		return
@@ -175,6 +187,8 @@ func (f *Facts) of(ctx context.Context, cluster string, s job.Server, good func(
 	if ctx.Err() != nil {
 		return store.Facts{}, ctx.Err()
 	}
+	last, _ := w.known()
+	now.Follow(last)
 	if before, first := w.keep(now, time.Now()); first || now.Up != before.Up || now.Role != before.Role {
 		f.log.Info("server facts", "cluster", cluster, "server", s.String(), "up", now.Up, "role", now.Role, "version", now.Version, "reason", now.Err)
 	}

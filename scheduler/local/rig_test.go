@@ -90,11 +90,22 @@ func (r *rig) start(actor string) (stop func()) {
 // queue creates a job on server i, as the fan-out does.
 func (r *rig) queue(i int, task string, mode job.Mode) job.Job {
 	r.t.Helper()
+	return r.create(job.Key{Cluster: "lab", Server: r.cluster.Servers[i], Task: task}, mode, nil)
+}
+
+// ask creates a job that drydock does, on any server or on the whole cluster.
+func (r *rig) ask(task string, s job.Server, args map[string]string) job.Job {
+	r.t.Helper()
+	return r.create(job.Key{Cluster: "lab", Server: s, Task: task}, job.Local, args)
+}
+
+func (r *rig) create(k job.Key, mode job.Mode, args map[string]string) job.Job {
+	r.t.Helper()
 	r.ticks++
 	due := time.Now().UTC().Add(time.Duration(r.ticks) * time.Millisecond)
-	k := job.Key{Cluster: "lab", Server: r.cluster.Servers[i], Task: task}
 	j, err := r.jobs.Create(bustest.Context(r.t), job.Job{
-		State: job.Queued, ID: job.NewID(due, "t", k), Cluster: k.Cluster, Server: k.Server, Task: task, Mode: mode, Due: due, Seen: uint64(r.ticks),
+		State: job.Queued, ID: job.NewID(due, "t", k), Cluster: k.Cluster, Server: k.Server, Task: k.Task, Mode: mode, Due: due,
+		Args: args, Seen: uint64(r.ticks),
 	}, "due")
 	if err != nil {
 		r.t.Fatal(err)

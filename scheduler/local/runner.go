@@ -105,6 +105,7 @@ func New(cfg Config, conn *bus.Conn, jobs *store.Jobs, view *store.View, docs *s
 func (r *Runner) observe(ev bus.JobEvent) {
 	r.mu.Lock()
 	delete(r.held, serverName{ev.Job.Cluster, ev.Job.Server})
+	delete(r.held, serverName{cluster: ev.Job.Cluster}) // what concerns all of its servers
 	if end := r.runs[ev.Job.Run()]; end != nil && (ev.Job.State == job.Finished || !ev.Job.State.Live()) {
 		end(errEnded)
 	}
@@ -172,7 +173,7 @@ func (r *Runner) look(ctx context.Context, hands *sync.WaitGroup) time.Duration 
 	next := lookIdle
 	for _, j := range waiting {
 		c, ok := r.clusters[j.Cluster]
-		if !ok || !slices.Contains(c.Servers, j.Server) {
+		if !ok || !c.has(j.Server) {
 			continue // another scheduler's, or nobody's until it is configured again
 		}
 		next = lookAgain
@@ -186,6 +187,9 @@ func (r *Runner) look(ctx context.Context, hands *sync.WaitGroup) time.Duration 
 	}
 	return next
 }
+
+// has reports whether the server, or the whole cluster, is looked after here.
+func (c Cluster) has(s job.Server) bool { return s == (job.Server{}) || slices.Contains(c.Servers, s) }
 
 // begin is false while the job is in another hand, or its server in trouble.
 func (r *Runner) begin(j job.Job) bool {
@@ -213,9 +217,12 @@ func (r *Runner) attend(ctx context.Context, c Cluster, j job.Job) {
 	}
 	// The connection comes before its turn: a job whose server cannot be reached waits without keeping others from theirs.
 	var s *session
+	server := j.Server
 	if overSQL(j) {
 		var err error
-		s, err = openSession(ctx, c, j.Server)
+		if server, err = r.place(ctx, c, j); err == nil {
+			s, err = openSession(ctx, c, server)
+		}
 		r.reached(ctx, j, err)
 		if err != nil {
 			return
@@ -228,7 +235,7 @@ func (r *Runner) attend(ctx context.Context, c Cluster, j job.Job) {
 	defer r.mine(j.Run(), nil)
 	if j, ok := r.take(ctx, j); ok {
 		r.log.Info("job started", "job", j)
-		r.work(ctx, c, j, s)
+		r.work(ctx, c, j, server, s)
 	}
 }
 
@@ -324,10 +331,18 @@ func (r *Runner) rival(ctx context.Context, j job.Job) (job.Job, error) {
 	if err != nil || !task.Heavy() {
 		return job.Job{}, err
 	}
-	live, err := r.jobs.LiveHeavy(ctx, j.Cluster, j.Server)
-	if err != nil {
-		r.log.Warn("look for other jobs of the server", "job", j, "err", err)
-		return job.Job{}, err
+	servers := []job.Server{j.Server}
+	if task.Whole {
+		servers = r.clusters[j.Cluster].Servers
+	}
+	var live []job.Job
+	for _, s := range servers {
+		there, err := r.jobs.LiveHeavy(ctx, j.Cluster, s)
+		if err != nil {
+			r.log.Warn("look for other jobs of the server", "job", j, "err", err)
+			return job.Job{}, err
+		}
+		live = append(live, there...)
 	}
 	for i := range live {
 		if live[i].ID == j.ID {

@@ -18,7 +18,8 @@ type work struct {
 	*Runner
 	cluster Cluster
 	job     job.Job
-	session *session // nil for a task that is not done over SQL
+	server  job.Server // that it is about; for a job of the whole cluster its primary
+	session *session   // with that server; nil for a task that is not done over SQL
 	lines   *lines
 	paused  string   // the factor that holds the work up, empty while it goes on
 	after   []func() // what is to be put away when the end of the job has been recorded, the last first
@@ -43,6 +44,7 @@ var deeds = map[string]func(*work, context.Context) (outcome, error){
 	"stop":            (*work).stopService,
 	"start":           (*work).startService,
 	"restart":         (*work).restartService,
+	"checksum":        (*work).compareServers,
 	"mysqldump":       (*work).dumpSQL,
 	"mydumper":        (*work).dumpFolder,
 }
@@ -58,8 +60,8 @@ func overSQL(j job.Job) bool {
 var errUndone = errors.New("this version cannot do the task over SQL")
 
 // work does a started job to its end.
-func (r *Runner) work(ctx context.Context, c Cluster, j job.Job, s *session) {
-	w := &work{Runner: r, cluster: c, job: j, session: s, lines: newLines(r.logs, r.log, j)}
+func (r *Runner) work(ctx context.Context, c Cluster, j job.Job, server job.Server, s *session) {
+	w := &work{Runner: r, cluster: c, job: j, server: server, session: s, lines: newLines(r.logs, r.log, j)}
 	defer w.putAway()
 	stop := r.pulse(ctx, w)
 	out, err := outcome{}, errUndone
@@ -160,7 +162,7 @@ func (r *Runner) pulse(ctx context.Context, w *work) (stop func()) {
 				continue
 			}
 			// Without an answer there is no sign: nobody can tell then whether the statement still runs.
-			if f, err := r.facts.Of(ctx, w.job.Cluster, w.job.Server, every/2); err == nil && f.Up {
+			if f, err := r.facts.Of(ctx, w.job.Cluster, w.server, every/2); err == nil && f.Up {
 				r.sign(w.job)
 			}
 		}
@@ -227,13 +229,17 @@ func (w *work) note(ctx context.Context, reason string) {
 
 // held asks every server of the cluster for what counts, and says what holds the work up.
 func (w *work) held(ctx context.Context) (factor, reason string) {
-	all := map[job.Server]store.Facts{}
-	servers := []job.Server{w.job.Server}
+	servers := []job.Server{w.server}
 	if w.cluster.MaxLag > 0 {
 		servers = w.cluster.Servers
 	} else if w.cluster.MaxLoad == 0 {
 		return "", ""
 	}
+	return holdup(w.cluster, w.server, w.ask(ctx, w.job.Cluster, servers))
+}
+
+// ask gives the facts of several servers, at most a tick old, as far as they can be had.
+func (r *Runner) ask(ctx context.Context, cluster string, servers []job.Server) map[job.Server]store.Facts {
 	type answer struct {
 		server job.Server
 		facts  store.Facts
@@ -242,16 +248,17 @@ func (w *work) held(ctx context.Context) (factor, reason string) {
 	answers := make(chan answer, len(servers)) // one send each, nobody waits
 	for _, s := range servers {
 		go func() {
-			f, err := w.facts.Of(ctx, w.job.Cluster, s, w.ticker)
+			f, err := r.facts.Of(ctx, cluster, s, r.ticker)
 			answers <- answer{s, f, err}
 		}()
 	}
+	all := map[job.Server]store.Facts{}
 	for range servers {
 		if a := <-answers; a.err == nil {
 			all[a.server] = a.facts
 		}
 	}
-	return holdup(w.cluster, w.job.Server, all)
+	return all
 }
 
 // holdup says why work on the tables of a server must pause: any one factor is enough. It is pure. factor names what
