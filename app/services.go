@@ -107,11 +107,14 @@ func factsConfig(cfg *config.Config, log *slog.Logger) local.FactsConfig {
 }
 
 func localConfig(cfg *config.Config, actor string, log *slog.Logger) local.Config {
-	out := local.Config{Actor: actor, Ticker: cfg.Global.Ticker, Log: log.With("component", "local")}
+	out := local.Config{
+		Actor: actor, Ticker: cfg.Global.Ticker, Log: log.With("component", "local"), Dir: filepath.Join(cfg.Global.Datadir, "local"),
+	}
 	for _, c := range cfg.Clusters {
 		out.Clusters = append(out.Clusters, local.Cluster{
 			Name: c.Name, Servers: Servers(c.Servers), User: c.User, Password: c.Password.Reveal(), Lease: c.Lease,
 			MaxLag: c.MaxLag, MaxLoad: c.MaxLoad, LockTimeout: c.LockTimeout, MaxPause: c.MaxPause, LogsTableKeep: c.LogsTableKeep,
+			ReplicationUser: c.ReplicationUser, ReplicationPassword: c.ReplicationPassword.Reveal(), ClientTool: c.ClientTool,
 		})
 	}
 	return out
@@ -269,7 +272,7 @@ func needRestart(old, fresh *config.Config) (changed []string) {
 		}
 		serves := func(c config.Cluster) any {
 			return []any{c.Servers, c.User, c.Password, c.AcceptSecret, c.JobsMode, c.JobsLogLevel, c.LogBatchSize, c.ReceiverPorts, c.Compress, c.BackupHash,
-				c.MaxLag, c.MaxLoad, c.LockTimeout, c.LogsTableKeep}
+				c.MaxLag, c.MaxLoad, c.LockTimeout, c.LogsTableKeep, c.ReplicationUser, c.ReplicationPassword, c.ClientTool}
 		}
 		if !reflect.DeepEqual(serves(was), serves(c)) {
 			changed = append(changed, "servers, credentials, mode, backup form or maintenance limits of cluster "+c.Name)

@@ -188,6 +188,10 @@ type Cluster struct {
 	Compress   string // compress-backups: "none", "gzip" or "zstd"
 	BackupHash string // backup-hash: "blake3" or "sha256"
 
+	ReplicationUser     string // user part of replication-credential, "" = unset
+	ReplicationPassword Secret // password part of replication-credential
+	ClientTool          string // backup-mysqlclient-path
+
 	BackupMaxAge time.Duration // backup-max-age, 0 = a backup is never overdue
 }
 

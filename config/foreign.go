@@ -25,7 +25,9 @@ var laterSettings = []string{
 // passed over, so that one file can serve both programs.
 var foreign = []string{
 	// Topology, failover and replication: drydock never changes who is primary.
-	"failover-", "switchover-", "check-", "force-", "autorejoin", "autorejoin-", "autoseed", "replication-",
+	"failover-", "switchover-", "check-", "force-", "autorejoin", "autorejoin-", "autoseed",
+	"replication-active-", "replication-delayed", "replication-dynamic-", "replication-error-", "replication-master-",
+	"replication-multi-", "replication-multisource-", "replication-restart-", "replication-source-", "replication-use-ssl",
 	"multi-master", "multi-master-", "multi-tier-slave", "topology-", "arbitration-", "prefered-master", "interactive",
 	"db-servers-prefered-master", "db-servers-ignored-hosts", "db-servers-ignored-readonly", "db-servers-delayed-hosts",
 	"db-servers-delayed-time", "db-servers-locality", "db-servers-binary-path", "db-servers-state-change-script",
@@ -52,7 +54,7 @@ var foreign = []string{
 	// Backups beyond this version.
 	"backup-keep-", "backup-keep-until-valid", "backup-lockddl", "backup-binlogs", "backup-binlogs-", "backup-binlog-",
 	"backup-logical-", "backup-mydumper-", "backup-myloader-", "backup-mysqldump-", "backup-mysqlbinlog-",
-	"backup-mysqlclient-", "backup-load-script", "backup-save-script", "backup-disk-threshold-", "backup-streaming",
+	"backup-load-script", "backup-save-script", "backup-disk-threshold-", "backup-streaming",
 	"backup-streaming-", "backup-mbstream-", "compress-backups-", "scheduler-alert-", "scheduler-sla-rotate-cron",
 }
 

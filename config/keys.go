@@ -146,6 +146,9 @@ func clusterKeys(c *Cluster) []key {
 	t.group = "Tasks over SQL"
 	localKeys(t, c)
 
+	t.group = "Reseeds"
+	reseedKeys(t, c)
+
 	t.group = "Backups"
 	t.enum("backup-physical-type", &c.BackupType, "mariabackup", []string{"mariabackup", "xtrabackup"}, "Tool of the physical backup.")
 	t.enum("compress-backups", &c.Compress, "none", []string{"none", "gzip", "zstd"},
@@ -200,6 +203,14 @@ func localKeys(t *table, c *Cluster) {
 		"How long work on tables may pause at a stretch; then the job ends as an error, so that the next one gets the server.")
 	t.duration("maintenance-lock-timeout", &c.LockTimeout, 5*time.Second, bounds[time.Duration]{min: time.Second},
 		"How long a statement on a table may wait for its metadata lock, with everybody else queued behind it.")
+}
+
+// reseedKeys adds what restores need beside a backup.
+func reseedKeys(t *table, c *Cluster) {
+	t.login("replication-credential", &c.ReplicationUser, &c.ReplicationPassword,
+		"Account that a reseeded server replicates with if it did not replicate before. One that did keeps its own.")
+	t.text("backup-mysqlclient-path", &c.ClientTool, "mariadb", "a program, by path or by name",
+		"Client that logical reseeds load SQL with, on drydock's host.", notEmpty)
 }
 
 // jobKeys adds how jobs reach the database hosts and how long they may take.

@@ -81,7 +81,7 @@ var tasks = []Task{
 	{Name: "schemamonitor", Kind: KindMonitor, Built: true, Place: Here},
 	{Name: "checksum", Kind: KindMaintenance, Place: Here},
 	{Name: "reseedlogical", Kind: KindRestore, Place: Here},
-	{Name: "reseedlogicalmaster", Kind: KindRestore, Place: Here},
+	{Name: "reseedlogicalmaster", Kind: KindRestore, Built: true, Place: Here},
 }
 
 // Tasks returns the table of tasks in client order. The slice is the caller's.

@@ -96,8 +96,13 @@ func sources(ctx context.Context, db *sql.DB, mariadb bool) ([]store.Source, err
 	return out, nil
 }
 
+// querier is a pool of connections, or one of them.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
 // pairs reads a result of two columns.
-func pairs(ctx context.Context, db *sql.DB, query string) (map[string]string, error) {
+func pairs(ctx context.Context, db querier, query string) (map[string]string, error) {
 	rows, err := db.QueryContext(ctx, query)
 	if err != nil {
 		return nil, err
@@ -116,7 +121,7 @@ func pairs(ctx context.Context, db *sql.DB, query string) (map[string]string, er
 }
 
 // records reads a result by column name: the columns of these statements differ between versions.
-func records(ctx context.Context, db *sql.DB, query string) ([]map[string]sql.NullString, error) {
+func records(ctx context.Context, db querier, query string) ([]map[string]sql.NullString, error) {
 	rows, err := db.QueryContext(ctx, query)
 	if err != nil {
 		return nil, err

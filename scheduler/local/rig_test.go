@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"database/sql"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -33,12 +34,14 @@ type rig struct {
 	cluster Cluster
 	dbs     []*sql.DB
 	ticks   int
+	dir     string            // of client programs' files
+	args    map[string]string // of the jobs to come
 }
 
 func newRig(t *testing.T, servers ...*mariadbd.Server) *rig {
 	t.Helper()
 	conn := bustest.Start(t)
-	r := &rig{t: t, conn: conn, jobs: store.NewJobs(conn, "test", nil), docs: store.NewDocs(conn)}
+	r := &rig{t: t, conn: conn, jobs: store.NewJobs(conn, "test", nil), docs: store.NewDocs(conn), dir: filepath.Join(t.TempDir(), "local")}
 	r.cluster = Cluster{Name: "lab", User: "drydock", Password: password, Lease: time.Minute, LockTimeout: time.Second}
 	for _, s := range servers {
 		r.cluster.Servers = append(r.cluster.Servers, job.Server{Host: "127.0.0.1", Port: s.Port()})
@@ -67,7 +70,7 @@ func (r *rig) start(actor string) (stop func()) {
 	}
 	log := bustest.Log(r.t)
 	facts := NewFacts(FactsConfig{Servers: logins, Ticker: 200 * time.Millisecond, Log: log}, r.docs)
-	runner := New(Config{Actor: actor, Ticker: 200 * time.Millisecond, Log: log, Clusters: []Cluster{r.cluster}},
+	runner := New(Config{Actor: actor, Ticker: 200 * time.Millisecond, Log: log, Clusters: []Cluster{r.cluster}, Dir: r.dir},
 		r.conn, store.NewJobs(r.conn, actor, view), view, r.docs, facts)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -93,7 +96,7 @@ func (r *rig) queue(i int, task string, mode job.Mode) job.Job {
 	due := time.Now().UTC().Add(time.Duration(r.ticks) * time.Millisecond)
 	k := job.Key{Cluster: "lab", Server: r.cluster.Servers[i], Task: task}
 	j, err := r.jobs.Create(bustest.Context(r.t), job.Job{
-		State: job.Queued, ID: job.NewID(due, "t", k), Cluster: k.Cluster, Server: k.Server, Task: task, Mode: mode, Due: due, Seen: uint64(r.ticks),
+		State: job.Queued, ID: job.NewID(due, "t", k), Cluster: k.Cluster, Server: k.Server, Task: task, Mode: mode, Due: due, Seen: uint64(r.ticks), Args: r.args,
 	}, "due")
 	if err != nil {
 		r.t.Fatal(err)

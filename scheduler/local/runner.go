@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -21,6 +22,7 @@ type Config struct {
 	Ticker   time.Duration // monitoring-ticker: how often a paused job looks whether it may go on
 	Log      *slog.Logger
 	Clusters []Cluster
+	Dir      string // private folder for the files of client programs; what is in it at the start is leftovers
 }
 
 // Cluster is one cluster of a [Config].
@@ -34,6 +36,12 @@ type Cluster struct {
 	LockTimeout    time.Duration // maintenance-lock-timeout
 	MaxPause       time.Duration // maintenance-max-pause, 0 = no limit
 	LogsTableKeep  int           // scheduler-db-servers-logs-table-keep
+
+	ReplicationUser, ReplicationPassword string // replication-credential, empty: none
+
+	// Programs on drydock's host, each by path or name.
+	DumpTool   string // backup-mysqldump-path
+	ClientTool string // backup-mysqlclient-path
 }
 
 // Runner does the jobs of mode [job.Local]. Make one with [New].
@@ -42,6 +50,7 @@ type Runner struct {
 	ticker   time.Duration
 	log      *slog.Logger
 	clusters map[string]Cluster
+	dir      string
 	conn     *bus.Conn
 	jobs     *store.Jobs
 	view     *store.View
@@ -76,7 +85,7 @@ const (
 // New registers with the view, so it must be called before the view runs. jobs writes as cfg.Actor.
 func New(cfg Config, conn *bus.Conn, jobs *store.Jobs, view *store.View, docs *store.Docs, facts *Facts) *Runner {
 	r := &Runner{
-		actor: cfg.Actor, ticker: cfg.Ticker, log: cfg.Log, clusters: map[string]Cluster{},
+		actor: cfg.Actor, ticker: cfg.Ticker, log: cfg.Log, dir: cfg.Dir, clusters: map[string]Cluster{},
 		conn: conn, jobs: jobs, view: view, docs: docs, facts: facts, logs: bus.NewBatcher(conn, bus.StreamLogs),
 		kick: make(chan struct{}, 1),
 		busy: map[job.Key]bool{}, runs: map[string]context.CancelCauseFunc{}, down: map[serverName]outage{},
@@ -116,6 +125,11 @@ func (r *Runner) Run(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	case <-r.view.Ready():
+	}
+	if r.dir != "" {
+		if err := os.RemoveAll(r.dir); err != nil {
+			return fmt.Errorf("clear what an earlier run left: %w", err)
+		}
 	}
 	logging, stopLogging := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLogging()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"drydock/bus"
@@ -18,13 +19,25 @@ type work struct {
 	job     job.Job
 	session *session
 	lines   *lines
-	paused  string // the factor that holds the work up, empty while it goes on
+	paused  string       // the factor that holds the work up, empty while it goes on
+	moved   atomic.Int64 // bytes streamed so far
+	told    int64        // of them, in the last sign of life
 }
 
 // outcome is what came of a job, for people. It stands in the job whether the work succeeded or not.
 type outcome struct {
 	result string
 	errors []string // the first few
+	exit   []int    // of the client programs that took part
+	gtid   string   // the position of the data
+	state  string   // what a failure left behind, empty for nothing
+}
+
+func (o outcome) left() string {
+	if o.state == "" {
+		return ""
+	}
+	return "; " + o.state
 }
 
 // deeds are the tasks that this package does. An error fails the job; the outcome counts all the same.
@@ -33,6 +46,8 @@ var deeds = map[string]func(*work, context.Context) (outcome, error){
 	"optimize":        func(w *work, ctx context.Context) (outcome, error) { return w.eachTable(ctx, "OPTIMIZE") },
 	"logstablerotate": (*work).rotateLogTables,
 	"schemamonitor":   (*work).readSchema,
+
+	"reseedlogicalmaster": (*work).reseedFromPrimary,
 }
 
 // errUndone is the end of a job whose task this version has no deed for.
@@ -56,7 +71,7 @@ func (r *Runner) work(ctx context.Context, c Cluster, j job.Job, s *session) {
 	}
 	switch {
 	case err != nil:
-		w.lines.add(levelError, "ended: "+err.Error())
+		w.lines.add(levelError, "ended: "+err.Error()+out.left())
 	default:
 		w.lines.add(levelInfo, out.result)
 	}
@@ -71,15 +86,15 @@ func (r *Runner) work(ctx context.Context, c Cluster, j job.Job, s *session) {
 func (w *work) report(ctx context.Context, out outcome, err error, cut bool) {
 	ch := store.Change{Event: job.Done, Edit: func(j *job.Job) {
 		j.Evidence.Tool, j.Evidence.Result, j.Evidence.Errors = "drydock over SQL", out.result, out.errors
-		j.Evidence.Completed = err == nil
+		j.Evidence.Completed, j.Evidence.Exit, j.Evidence.GTID = err == nil, out.exit, out.gtid
 	}}
 	patience := w.cluster.Lease
 	switch {
 	case cut:
-		ch.Event, ch.Reason = job.Cut, "drydock was stopped while it worked"
+		ch.Event, ch.Reason = job.Cut, "drydock was stopped while it worked"+out.left()
 		patience = busTimeout
 	case err != nil:
-		ch.Event, ch.Reason = job.Error, err.Error()
+		ch.Event, ch.Reason = job.Error, err.Error()+out.left()
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
@@ -115,7 +130,7 @@ func (r *Runner) pulse(ctx context.Context, w *work) (stop func()) {
 			w.lines.flush()
 			// Without an answer there is no sign: nobody can tell then whether the statement still runs.
 			if f, err := r.facts.Of(ctx, w.job.Cluster, w.job.Server, every/2); err == nil && f.Up {
-				r.sign(w.job)
+				w.sign(every)
 			}
 		}
 	}()
@@ -125,13 +140,19 @@ func (r *Runner) pulse(ctx context.Context, w *work) (stop func()) {
 	}
 }
 
-func (r *Runner) sign(j job.Job) {
-	err := r.conn.Publish(bus.ProgressSubject(j.Cluster, j.Server.Host, j.Server.Port, j.Task), bus.Progress{
+// sign tells that the job lives, with the bytes that it moved since the last time.
+func (w *work) sign(every time.Duration) {
+	j := w.job
+	p := bus.Progress{
 		Sign: bus.SignHeartbeat, Cluster: j.Cluster, Server: j.Server, Task: j.Task, JobID: j.ID, Attempt: j.Attempt,
 		Type: bus.TypeProgress, Time: time.Now().UTC(),
-	})
-	if err != nil {
-		r.log.Warn("tell of a sign of life", "job", j, "err", err)
+	}
+	if moved := w.moved.Load(); moved > w.told {
+		p.Sign, p.Bytes, p.Rate = bus.SignBytes, moved, float64(moved-w.told)/every.Seconds()
+		w.told = moved
+	}
+	if err := w.conn.Publish(bus.ProgressSubject(j.Cluster, j.Server.Host, j.Server.Port, j.Task), p); err != nil {
+		w.log.Warn("tell of a sign of life", "job", j, "err", err)
 	}
 }
 
