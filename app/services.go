@@ -141,7 +141,7 @@ func receiverConfig(cfg *config.Config, name, version string, log *slog.Logger) 
 		}
 	}
 	for _, c := range cfg.Clusters {
-		out.Clusters[c.Name] = receiver.Cluster{Servers: Servers(c.Servers), Hash: c.BackupHash, Compress: c.Compress}
+		out.Clusters[c.Name] = receiver.Cluster{Servers: Servers(c.Servers), Hash: c.BackupHash, Compress: c.Compress, ReceiverPorts: c.ReceiverPorts}
 	}
 	return out, nil
 }
