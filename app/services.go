@@ -90,7 +90,11 @@ func (p *process) newScheduler(context.Context) (func(context.Context) error, er
 	p.life.start("projection", store.NewProjector(p.conn, p.Log.With("component", "projection")).Run)
 	docs := store.NewDocs(p.conn)
 	facts := local.NewFacts(factsConfig(p.Config, p.Log), docs)
-	runner := local.New(localConfig(p.Config, cfg.Actor, p.Log), p.conn, jobs, p.view, docs, facts)
+	localCfg, err := localConfig(p.Config, cfg.Actor, p.Log)
+	if err != nil {
+		return nil, err
+	}
+	runner := local.New(localCfg, p.conn, jobs, p.view, docs, facts)
 	return func(ctx context.Context) error {
 		return together(ctx, s.Run, p.ssh.Run, runner.Run, facts.Run)
 	}, nil
@@ -106,8 +110,13 @@ func factsConfig(cfg *config.Config, log *slog.Logger) local.FactsConfig {
 	return out
 }
 
-func localConfig(cfg *config.Config, actor string, log *slog.Logger) local.Config {
+func localConfig(cfg *config.Config, actor string, log *slog.Logger) (local.Config, error) {
+	address, err := cfg.Global.AdvertisedAddress()
+	if err != nil {
+		return local.Config{}, err
+	}
 	out := local.Config{
+		Bind: cfg.Global.BindAddress, Address: address,
 		Actor: actor, Ticker: cfg.Global.Ticker, Log: log.With("component", "local"), Dir: filepath.Join(cfg.Global.Datadir, "local"),
 	}
 	for _, c := range cfg.Clusters {
@@ -117,7 +126,7 @@ func localConfig(cfg *config.Config, actor string, log *slog.Logger) local.Confi
 			ReplicationUser: c.ReplicationUser, ReplicationPassword: c.ReplicationPassword.Reveal(), ClientTool: c.ClientTool,
 		})
 	}
-	return out
+	return out, nil
 }
 
 // graphitePort belongs to Graphite in this ecosystem (wire.md section 6).

@@ -210,7 +210,9 @@ const (
 	ArgBackup   = "backup"   // id in the catalogue
 	ArgFrom     = "from"     // HOST:PORT of the server that the backup is of
 	ArgReceiver = "receiver" // receiver that holds the backup's file
-	ArgPrimary  = "primary"  // HOST:PORT that the restored server shall replicate from, when it is not known by itself
+	// ArgConfirm is HOST:PORT of the server whose data are replaced: who asked for it knows. A job without it ends as an error.
+	ArgConfirm = "confirm"
+	ArgPrimary = "primary" // HOST:PORT that the restored server shall replicate from, when it is not known by itself
 )
 
 // HeldReason begins the reason of a queued job that waits for another heavy job of its server (wire.md section 6).

@@ -80,7 +80,7 @@ var tasks = []Task{
 	{Name: "logstablerotate", Kind: KindMaintenance, Built: true, Place: Here},
 	{Name: "schemamonitor", Kind: KindMonitor, Built: true, Place: Here},
 	{Name: "checksum", Kind: KindMaintenance, Place: Here},
-	{Name: "reseedlogical", Kind: KindRestore, Place: Here},
+	{Name: "reseedlogical", Kind: KindRestore, Built: true, Place: Here},
 	{Name: "reseedlogicalmaster", Kind: KindRestore, Built: true, Place: Here},
 }
 

@@ -103,7 +103,7 @@ func (d *Desk) Order(ctx context.Context, r Request) (Ordered, error) {
 	if err := mayReplace(r, facts, time.Now()); err != nil {
 		return Ordered{}, err
 	}
-	args := map[string]string{}
+	args := map[string]string{job.ArgConfirm: r.Server.String()}
 	if p, ok := primaryFor(r, facts, time.Now()); ok {
 		args[job.ArgPrimary] = p.Addr()
 	} else if r.Kind == Master {

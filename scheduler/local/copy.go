@@ -24,11 +24,11 @@ var dumpOptions = []string{
 // fromPrimary is the feed of task reseedlogicalmaster: the primary's dump, straight into the server's client.
 type fromPrimary struct {
 	r      *reseed
-	dump   *tool
+	dump   *program
 	cancel context.CancelFunc
 	pipe   *os.File
 	from   *bufio.Reader
-	loader *tool
+	loader *program
 }
 
 func (w *work) reseedFromPrimary(ctx context.Context) (outcome, error) {
@@ -49,7 +49,7 @@ func (f *fromPrimary) open(ctx context.Context) error {
 	}
 	f.pipe, f.from = out, bufio.NewReaderSize(patient{out, c.Lease}, copyBuffer)
 	ctx, f.cancel = context.WithCancel(ctx)
-	f.dump, err = f.r.startTool(ctx, cmp.Or(c.DumpTool, "mariadb-dump"), append([]string{"--defaults-file=" + file}, dumpOptions...), nil, in)
+	f.dump, err = f.r.startProgram(ctx, f.r.desk.dir, cmp.Or(c.DumpTool, "mariadb-dump"), append([]string{"--defaults-file=" + file}, dumpOptions...), nil, in)
 	_ = in.Close() // the dump has its own copy
 	if err != nil {
 		return err
@@ -76,7 +76,7 @@ func (f *fromPrimary) load(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	f.loader = l.tool
+	f.loader = l.program
 	tail, err := l.take(f.from)
 	if err != nil {
 		if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -105,7 +105,7 @@ func (f *fromPrimary) close() {
 }
 
 func (f *fromPrimary) exit() (codes []int) {
-	for _, t := range []*tool{f.dump, f.loader} {
+	for _, t := range []*program{f.dump, f.loader} {
 		if t != nil {
 			codes = append(codes, t.status)
 		}
@@ -130,7 +130,7 @@ const copyBuffer = 256 << 10
 
 // loader is the client program that gives SQL to the server.
 type loader struct {
-	*tool
+	*program
 	work   *work
 	in     *os.File
 	cancel context.CancelFunc
@@ -148,7 +148,7 @@ func (r *reseed) startLoader(ctx context.Context) (*loader, error) {
 		return nil, fmt.Errorf("make a pipe: %w", err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	t, err := r.startTool(ctx, cmp.Or(c.ClientTool, "mariadb"), []string{
+	t, err := r.startProgram(ctx, r.desk.dir, cmp.Or(c.ClientTool, "mariadb"), []string{
 		"--defaults-file=" + file, "--batch", "--binary-mode", "--default-character-set=utf8mb4", "--max-allowed-packet=1G",
 		"--skip-reconnect", "--init-command=" + loaderInit,
 	}, out, io.Discard)
@@ -158,7 +158,7 @@ func (r *reseed) startLoader(ctx context.Context) (*loader, error) {
 		_ = in.Close()
 		return nil, err
 	}
-	return &loader{tool: t, work: r.work, in: in, cancel: cancel}, nil
+	return &loader{program: t, work: r.work, in: in, cancel: cancel}, nil
 }
 
 // take gives everything from to the client and keeps the end of it. An error of reading is returned as it is; one of
@@ -229,12 +229,15 @@ const dumpEnd = "\n-- Dump completed"
 
 var dumpPosition = regexp.MustCompile(`(?m)^(?:-- )?SET GLOBAL gtid_slave_pos='([0-9,-]*)';$`)
 
+// errCutDump is a dump without its end marker.
+var errCutDump = errors.New(`it does not end with "-- Dump completed"`)
+
 // position reads the GTID position out of the end of a dump. It fails for a dump that is not whole.
 func (t tail) position() (string, error) {
 	text := string(t.text)
 	i := strings.LastIndex(text, dumpEnd)
 	if i < 0 || strings.Contains(strings.TrimRight(text[i+1:], "\n"), "\n") {
-		return "", errors.New(`it does not end with "-- Dump completed"`)
+		return "", errCutDump
 	}
 	found := dumpPosition.FindAllStringSubmatch(text[:i+1], -1)
 	if len(found) == 0 {

@@ -22,7 +22,7 @@ type reseed struct {
 	channel channel
 	account account
 	events  events
-	ownJobs bool   // the server has its own table of script jobs
+	began   string // by the server's clock
 	state   string // of the server now, for the reason of a failure
 }
 
@@ -84,8 +84,8 @@ func (w *work) reseedFrom(ctx context.Context, make func(*reseed) (feed, error))
 func (r *reseed) examine(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, reseedTimeout)
 	defer cancel()
-	if r.job.Args[job.ArgConfirm] == "" {
-		return errors.New("a reseed must be confirmed when it is asked for")
+	if r.job.Args[job.ArgConfirm] != r.job.Server.String() {
+		return fmt.Errorf("a reseed replaces all data of %s, and nobody confirmed that: ask for it with drydock reseed or POST .../actions/reseed", r.job.Server)
 	}
 	if err := r.allowed(ctx); err != nil {
 		return err
@@ -100,8 +100,7 @@ func (r *reseed) examine(ctx context.Context) error {
 	if r.account, err = readAccount(ctx, r.session); err != nil {
 		return fmt.Errorf("read drydock's own account: %w", err)
 	}
-	r.ownJobs, err = r.exists(ctx, "SELECT 1 FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = '"+jobsSchema+"'")
-	return err
+	return nil
 }
 
 // allowed refuses a server whose loss others would feel, and one that cannot be filled without them.
@@ -237,6 +236,9 @@ func (r *reseed) dropSchemas(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := r.session.conn.QueryRowContext(ctx, "SELECT CAST(NOW() AS CHAR)").Scan(&r.began); err != nil {
+		return err
+	}
 	rows, err := records(ctx, r.session.conn, "SELECT SCHEMA_NAME AS s FROM information_schema.SCHEMATA WHERE SCHEMA_NAME NOT IN ("+notOurs+", '"+jobsSchema+"')")
 	if err != nil {
 		return err
@@ -259,17 +261,29 @@ func (r *reseed) settle(ctx context.Context, gtid string) error {
 	if err := r.events.resume(ctx, r.session); err != nil {
 		return fmt.Errorf("keep events to the primary: %w", err)
 	}
+	if err := r.dropForeignJobs(ctx); err != nil {
+		return fmt.Errorf("drop the jobs of another server's script: %w", err)
+	}
 	return r.position(ctx, gtid)
+}
+
+// dropForeignJobs empties the table of script jobs if the load has brought it: what is in it are jobs of another server.
+func (r *reseed) dropForeignJobs(ctx context.Context) error {
+	brought, err := r.exists(ctx, "SELECT 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA = '"+jobsSchema+"' AND TABLE_NAME = 'jobs' AND CREATE_TIME >= "+literal(r.began))
+	if err != nil || !brought {
+		return err
+	}
+	return r.session.exec(ctx, "DELETE FROM "+jobsSchema+".jobs")
 }
 
 // The sessions that load hold a named lock each, by which they are known from any other: nothing else tells whose
 // connection one is.
 const (
-	loaderLock  = "drydock.reseed."
-	loaderMarks = "DO GET_LOCK(CONCAT('" + loaderLock + "', CONNECTION_ID()), 0)"
-	loaderSeek  = "SELECT ID AS id FROM information_schema.PROCESSLIST WHERE IS_USED_LOCK(CONCAT('" + loaderLock + "', ID)) = ID"
-	// loaderInit are the settings of a session that loads.
-	loaderInit = "SET SESSION sql_log_bin=0, SESSION foreign_key_checks=0, SESSION unique_checks=0, SESSION max_statement_time=0, SESSION wait_timeout=2147483; " + loaderMarks
+	loaderLock = "drydock.reseed."
+	loaderSeek = "SELECT ID AS id FROM information_schema.PROCESSLIST WHERE IS_USED_LOCK(CONCAT('" + loaderLock + "', ID)) = ID"
+	// loaderInit is the first statement of a session that loads.
+	loaderInit = "SET SESSION sql_log_bin=0, SESSION foreign_key_checks=0, SESSION unique_checks=0, SESSION max_statement_time=0, " +
+		"SESSION wait_timeout=2147483, @drydock=GET_LOCK(CONCAT('" + loaderLock + "', CONNECTION_ID()), 0)"
 )
 
 // endLoaders ends the sessions of a load that is over: a server notices that its client has gone only when the statement

@@ -44,15 +44,20 @@ func newRig(t *testing.T, servers ...*mariadbd.Server) *rig {
 	r := &rig{t: t, conn: conn, jobs: store.NewJobs(conn, "test", nil), docs: store.NewDocs(conn), dir: filepath.Join(t.TempDir(), "local")}
 	r.cluster = Cluster{Name: "lab", User: "drydock", Password: password, Lease: time.Minute, LockTimeout: time.Second}
 	for _, s := range servers {
-		r.cluster.Servers = append(r.cluster.Servers, job.Server{Host: "127.0.0.1", Port: s.Port()})
-		db, err := s.DB()
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.dbs = append(r.dbs, db)
-		t.Cleanup(func() { _ = db.Close() })
+		r.add(s)
 	}
 	return r
+}
+
+func (r *rig) add(s *mariadbd.Server) {
+	r.t.Helper()
+	r.cluster.Servers = append(r.cluster.Servers, job.Server{Host: "127.0.0.1", Port: s.Port()})
+	db, err := s.DB()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.dbs = append(r.dbs, db)
+	r.t.Cleanup(func() { _ = db.Close() })
 }
 
 func server(t *testing.T, extra ...string) *mariadbd.Server {
@@ -70,7 +75,7 @@ func (r *rig) start(actor string) (stop func()) {
 	}
 	log := bustest.Log(r.t)
 	facts := NewFacts(FactsConfig{Servers: logins, Ticker: 200 * time.Millisecond, Log: log}, r.docs)
-	runner := New(Config{Actor: actor, Ticker: 200 * time.Millisecond, Log: log, Clusters: []Cluster{r.cluster}, Dir: r.dir},
+	runner := New(Config{Actor: actor, Ticker: 200 * time.Millisecond, Log: log, Clusters: []Cluster{r.cluster}, Dir: r.dir, Bind: "127.0.0.1", Address: "127.0.0.1"},
 		r.conn, store.NewJobs(r.conn, actor, view), view, r.docs, facts)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -96,12 +101,20 @@ func (r *rig) queue(i int, task string, mode job.Mode) job.Job {
 	due := time.Now().UTC().Add(time.Duration(r.ticks) * time.Millisecond)
 	k := job.Key{Cluster: "lab", Server: r.cluster.Servers[i], Task: task}
 	j, err := r.jobs.Create(bustest.Context(r.t), job.Job{
-		State: job.Queued, ID: job.NewID(due, "t", k), Cluster: k.Cluster, Server: k.Server, Task: task, Mode: mode, Due: due, Seen: uint64(r.ticks), Args: r.args,
+		State: job.Queued, ID: job.NewID(due, "t", k), Cluster: k.Cluster, Server: k.Server, Task: task, Mode: mode, Due: due, Seen: uint64(r.ticks), Args: r.argsFor(k.Server),
 	}, "due")
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	return j
+}
+
+// argsFor are the arguments of a reseed that was confirmed, unless the test says otherwise.
+func (r *rig) argsFor(s job.Server) map[string]string {
+	if r.args != nil {
+		return r.args
+	}
+	return map[string]string{job.ArgConfirm: s.String()}
 }
 
 func (r *rig) apply(j job.Job, events ...job.Event) {

@@ -22,6 +22,8 @@ type Config struct {
 	Ticker   time.Duration // monitoring-ticker: how often a paused job looks whether it may go on
 	Log      *slog.Logger
 	Clusters []Cluster
+	Bind     string // bind-address: where backups are listened for
+	Address  string // what receivers connect to (monitoring-address)
 	Dir      string // private folder for the files of client programs; what is in it at the start is leftovers
 }
 
@@ -40,8 +42,10 @@ type Cluster struct {
 	ReplicationUser, ReplicationPassword string // replication-credential, empty: none
 
 	// Programs on drydock's host, each by path or name.
-	DumpTool   string // backup-mysqldump-path
-	ClientTool string // backup-mysqlclient-path
+	DumpTool        string   // backup-mysqldump-path
+	ClientTool      string   // backup-mysqlclient-path
+	Myloader        string   // backup-myloader-path
+	MyloaderOptions []string // backup-myloader-options
 }
 
 // Runner does the jobs of mode [job.Local]. Make one with [New].
@@ -51,6 +55,8 @@ type Runner struct {
 	log      *slog.Logger
 	clusters map[string]Cluster
 	dir      string
+	bind     string
+	address  string
 	conn     *bus.Conn
 	jobs     *store.Jobs
 	view     *store.View
@@ -85,7 +91,7 @@ const (
 // New registers with the view, so it must be called before the view runs. jobs writes as cfg.Actor.
 func New(cfg Config, conn *bus.Conn, jobs *store.Jobs, view *store.View, docs *store.Docs, facts *Facts) *Runner {
 	r := &Runner{
-		actor: cfg.Actor, ticker: cfg.Ticker, log: cfg.Log, dir: cfg.Dir, clusters: map[string]Cluster{},
+		actor: cfg.Actor, ticker: cfg.Ticker, log: cfg.Log, dir: cfg.Dir, bind: cfg.Bind, address: cfg.Address, clusters: map[string]Cluster{},
 		conn: conn, jobs: jobs, view: view, docs: docs, facts: facts, logs: bus.NewBatcher(conn, bus.StreamLogs),
 		kick: make(chan struct{}, 1),
 		busy: map[job.Key]bool{}, runs: map[string]context.CancelCauseFunc{}, down: map[serverName]outage{},

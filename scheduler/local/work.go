@@ -48,6 +48,7 @@ var deeds = map[string]func(*work, context.Context) (outcome, error){
 	"schemamonitor":   (*work).readSchema,
 
 	"reseedlogicalmaster": (*work).reseedFromPrimary,
+	"reseedlogical":       (*work).reseedFromBackup,
 }
 
 // errUndone is the end of a job whose task this version has no deed for.

@@ -18,8 +18,8 @@ import (
 	"drydock/job"
 )
 
-// tool is one client program at work, in a process group of its own. It dies with drydock, whatever ends drydock.
-type tool struct {
+// program is one client program at work, in a process group of its own. It dies with drydock, whatever ends drydock.
+type program struct {
 	name   string
 	said   *said
 	done   chan struct{} // closed once the program has ended; nothing below is read before
@@ -27,19 +27,19 @@ type tool struct {
 	status int // its exit status, -1 when a signal ended it
 }
 
-const toolGrace = 10 * time.Second // for what a program left in its pipes after it was killed
+const programGrace = 10 * time.Second // for what a program left in its pipes after it was killed
 
-// startTool starts a program. When ctx ends its whole group is killed. What it writes to standard error goes to the
+// startProgram starts a program. When ctx ends its whole group is killed. What it writes to standard error goes to the
 // job's log; the last lines are kept for the reason.
 //
 // The kernel sends the parent-death signal when the thread dies that forked, so the goroutine keeps its thread until the
 // program has ended.
-func (w *work) startTool(ctx context.Context, path string, args []string, stdin io.Reader, stdout io.Writer) (*tool, error) {
-	t := &tool{name: filepath.Base(path), said: &said{lines: w.lines}, done: make(chan struct{})}
+func (w *work) startProgram(ctx context.Context, dir, path string, args []string, stdin io.Reader, stdout io.Writer) (*program, error) {
+	t := &program{name: filepath.Base(path), said: &said{lines: w.lines}, done: make(chan struct{})}
 	t.said.name = t.name
 	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = stdin, stdout, t.said, toolGrace
-	cmd.Env = append(os.Environ(), "MYSQL_PWD=", "MYSQL_HOST=", "MYSQL_TCP_PORT=", "LC_ALL=C.UTF-8")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = stdin, stdout, t.said, programGrace
+	cmd.Dir, cmd.Env = dir, environment(dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	started := make(chan error) // one send, one receive
@@ -61,8 +61,19 @@ func (w *work) startTool(ctx context.Context, path string, args []string, stdin 
 	return t, nil
 }
 
+// environment is what a program gets: nothing that could hold drydock's secrets, or change how it logs in.
+func environment(home string) []string {
+	out := []string{"HOME=" + home, "LC_ALL=C.UTF-8"}
+	for _, name := range []string{"PATH", "TZ", "TMPDIR", "LD_LIBRARY_PATH"} {
+		if v, ok := os.LookupEnv(name); ok {
+			out = append(out, name+"="+v)
+		}
+	}
+	return out
+}
+
 // wait waits for the end and says how it failed, with the program's last words.
-func (t *tool) wait() error {
+func (t *program) wait() error {
 	<-t.done
 	if t.err == nil {
 		return nil
@@ -125,10 +136,14 @@ type desk struct{ dir string }
 
 // newDesk makes the folder. What a crash left there of an earlier attempt goes first.
 func (w *work) newDesk() (desk, error) {
-	d := desk{filepath.Join(w.dir, w.job.ID)} // an id is letters and digits
 	if w.dir == "" {
 		return desk{}, errors.New("no folder for the files of client programs is configured")
 	}
+	dir, err := filepath.Abs(filepath.Join(w.dir, w.job.ID)) // an id is letters and digits
+	if err != nil {
+		return desk{}, err
+	}
+	d := desk{dir}
 	if err := os.RemoveAll(d.dir); err != nil {
 		return desk{}, fmt.Errorf("clear the folder of an earlier attempt: %w", err)
 	}
@@ -141,9 +156,9 @@ func (w *work) newDesk() (desk, error) {
 func (d desk) clear() error { return os.RemoveAll(d.dir) }
 
 // optionFile writes how to reach a server, for --defaults-file: the password stands in no argument and no environment.
-func (d desk) optionFile(name string, s job.Server, user, password string) (string, error) {
+func (d desk) optionFile(name string, s job.Server, user, password string, further ...string) (string, error) {
 	text := "[client]\nprotocol=tcp\nhost=" + optionValue(s.Host) + "\nport=" + strconv.Itoa(s.Port) +
-		"\nuser=" + optionValue(user) + "\npassword=" + optionValue(password) + "\n"
+		"\nuser=" + optionValue(user) + "\npassword=" + optionValue(password) + "\n" + strings.Join(further, "\n") + "\n"
 	path := filepath.Join(d.dir, name+".cnf")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return "", fmt.Errorf("write option file: %w", err)
