@@ -189,7 +189,7 @@ func (f *fromBackup) load(ctx context.Context) (string, error) {
 	if errors.Is(err, errCutDump) {
 		return "", l.abort(fmt.Errorf("backup %s: %w", f.manifest.ID, err))
 	}
-	if err == nil && gtid != f.manifest.GTID {
+	if err == nil && !(covers(gtid, f.manifest.GTID) && covers(f.manifest.GTID, gtid)) {
 		return "", l.abort(fmt.Errorf("backup %s ends with position %s, and its manifest says %s", f.manifest.ID, gtid, f.manifest.GTID))
 	}
 	return f.manifest.GTID, l.finish()

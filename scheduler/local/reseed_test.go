@@ -434,3 +434,63 @@ func TestAPositionCoversAnother(t *testing.T) {
 		}
 	}
 }
+
+func TestABackupWhoseBinaryLogIsPurgedIsNoReseed(t *testing.T) {
+	t.Parallel()
+	r, primary, astray := fleet(t, 10)
+	b := r.backups()
+	r.start("scheduler@a")
+	old := b.put(0, "mysqldump", r.value(0, "SELECT @@gtid_binlog_pos"), r.dumped(0, "mariadb-dump", backupOptions...), nil)
+	r.sql(0, "CREATE TABLE shop.z (i INT)", "FLUSH BINARY LOGS")
+	at := b.put(0, "mysqldump", r.value(0, "SELECT @@gtid_binlog_pos"), r.dumped(0, "mariadb-dump", backupOptions...), nil)
+	r.sql(0, "FLUSH BINARY LOGS", "INSERT INTO shop.z VALUES (1)")
+	var first string
+	for _, row := range must(records(t.Context(), r.dbs[0], "SHOW BINARY LOGS")) {
+		first = row["Log_name"].String
+	}
+	bustest.Until(t, 20e9, "no replica needs the old logs", func() bool {
+		r.sql(0, "PURGE BINARY LOGS TO '"+first+"'")
+		return len(must(records(t.Context(), r.dbs[0], "SHOW BINARY LOGS"))) == 1
+	})
+	args := func(m store.Manifest) map[string]string {
+		return map[string]string{job.ArgConfirm: r.cluster.Servers[1].String(), job.ArgBackup: m.ID, job.ArgFrom: m.Server.Addr()}
+	}
+	r.args = args(old)
+	j := r.awaitState(r.queue(1, "reseedlogical", job.Local), job.Halted)
+	if !strings.Contains(j.Reason, "is not in the binary logs of the primary") || !strings.HasSuffix(j.Reason, "; nothing on the server was touched") {
+		t.Errorf("%s", j.Reason)
+	}
+	r.args = args(at)
+	r.awaitState(r.queue(1, "reseedlogical", job.Local), job.Finished)
+	r.sql(1, "SET sql_log_bin=0", "INSERT INTO replication_manager_schema.jobs VALUES ('of the replica')")
+	r.sameAsPrimary(primary, astray, 1)
+}
+
+// tarOf is a folder as drydock stores it: its files without any folder in their names.
+func tarOf(t *testing.T, folder string) []byte {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "sh", "-c", `cd "$1" && tar -cf - *`, "sh", folder).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestAStrayReplicaIsReseededFromAFolderOfMydumper(t *testing.T) {
+	t.Parallel()
+	r, primary, astray := fleet(t, 3000)
+	b := r.backups()
+	folder := filepath.Join(t.TempDir(), "dump")
+	r.dumped(0, "mydumper", "--outputdir="+folder, "--triggers", "--events", "--routines", "--build-empty-files", "--regex", `^(?!(mysql|sys)\.)`)
+	gtid := r.value(0, "SELECT @@gtid_binlog_pos")
+	m := b.put(0, "mydumper", gtid, tarOf(t, folder), nil)
+	r.sql(0, "INSERT INTO shop.a VALUES (100000, 'after the backup', '')")
+	r.start("scheduler@a")
+	j := r.awaitState(r.queue(1, "reseedlogical", job.Local), job.Finished)
+	if v := job.Judge(must(job.TaskByName(j.Task)), j, true); v.Event != job.Pass || j.Evidence.GTID != gtid || !strings.Contains(j.Evidence.Result, m.ID) {
+		t.Errorf("judged %+v, evidence %+v", v, j.Evidence)
+	}
+	t.Log(r.logged(j))
+	r.sql(1, "SET sql_log_bin=0", "DROP USER stray@'%'") // accounts are not in such a backup
+	r.sameAsPrimary(primary, astray, 1)
+}
