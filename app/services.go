@@ -49,6 +49,13 @@ func schedules(c config.Cluster) []scheduler.Schedule {
 		}
 		out = append(out, e)
 	}
+	for _, tool := range []string{"mysqldump", "mydumper"} {
+		e := entry(tool, "scheduler-db-servers-logical-backup", c.LogicalBackup)
+		if tool != c.LogicalType {
+			e.Enabled, e.Why = false, "backup-logical-type is "+c.LogicalType
+		}
+		out = append(out, e)
+	}
 	for _, t := range job.Tasks() {
 		if t.Kind != job.KindLog {
 			continue
@@ -67,6 +74,7 @@ func schedulerConfig(cfg *config.Config, name string, log *slog.Logger) schedule
 	for _, c := range cfg.Clusters {
 		out.Clusters = append(out.Clusters, scheduler.Cluster{
 			Name: c.Name, Servers: Servers(c.Servers), BackupServers: backupServers(c), Mode: job.Mode(c.JobsMode),
+			Preferred: Servers(c.BackupHosts), MaxLag: c.MaxLag,
 			Zone: c.Timezone, CatchUp: c.CatchUp, MaxLateness: c.MaxLateness, Schedules: schedules(c),
 			Lease: c.Lease, PickupTimeout: c.PickupTimeout, ClaimTimeout: c.ClaimTimeout, CheckTimeout: c.CheckTimeout,
 			Retry: c.Retry, Windows: c.Windows, WindowPolicy: c.WindowPolicy, MaxBackups: c.MaxBackups, Splay: c.Splay,
@@ -117,17 +125,21 @@ func localConfig(cfg *config.Config, actor string, log *slog.Logger) (local.Conf
 	}
 	out := local.Config{
 		Bind: cfg.Global.BindAddress, Address: address,
-		Actor: actor, Ticker: cfg.Global.Ticker, Log: log.With("component", "local"), Dir: filepath.Join(cfg.Global.Datadir, "local"),
+		Actor: actor, Ticker: cfg.Global.Ticker, Log: log.With("component", "local"), WorkDir: filepath.Join(cfg.Global.Datadir, workFolder),
 	}
 	for _, c := range cfg.Clusters {
 		out.Clusters = append(out.Clusters, local.Cluster{
 			Name: c.Name, Servers: Servers(c.Servers), User: c.User, Password: c.Password.Reveal(), Lease: c.Lease,
 			MaxLag: c.MaxLag, MaxLoad: c.MaxLoad, LockTimeout: c.LockTimeout, MaxPause: c.MaxPause, LogsTableKeep: c.LogsTableKeep,
 			ReplicationUser: c.ReplicationUser, ReplicationPassword: c.ReplicationPassword.Reveal(), ClientTool: c.ClientTool,
+			Mysqldump: local.Tool(c.Mysqldump), Mydumper: local.Tool(c.Mydumper), Myloader: local.Tool(c.Myloader),
 		})
 	}
 	return out, nil
 }
+
+// workFolder is the folder in the data folder where dumps are made and option files stand while they are needed.
+const workFolder = "work"
 
 // graphitePort belongs to Graphite in this ecosystem (wire.md section 6).
 const graphitePort = 10002
@@ -185,6 +197,7 @@ func gatewayConfig(cfg *config.Config, name, version string, log *slog.Logger) g
 	for _, c := range cfg.Clusters {
 		out.Clusters = append(out.Clusters, gateway.Cluster{
 			Name: c.Name, Servers: Servers(c.Servers), BackupServers: backupServers(c), Password: c.Password.Reveal(),
+			Preferred: Servers(c.BackupHosts), MaxLag: c.MaxLag,
 			Mode: job.Mode(c.JobsMode), AcceptSecret: c.AcceptSecret, LogLevel: c.JobsLogLevel, BatchSize: c.LogBatchSize,
 			ReceiverPorts: c.ReceiverPorts,
 		})
@@ -281,7 +294,7 @@ func needRestart(old, fresh *config.Config) (changed []string) {
 		}
 		serves := func(c config.Cluster) any {
 			return []any{c.Servers, c.User, c.Password, c.AcceptSecret, c.JobsMode, c.JobsLogLevel, c.LogBatchSize, c.ReceiverPorts, c.Compress, c.BackupHash,
-				c.MaxLag, c.MaxLoad, c.LockTimeout, c.LogsTableKeep, c.ReplicationUser, c.ReplicationPassword, c.ClientTool}
+				c.MaxLag, c.MaxLoad, c.LockTimeout, c.LogsTableKeep, c.Mysqldump, c.Mydumper, c.Myloader, c.BackupHosts, c.ReplicationUser, c.ReplicationPassword, c.ClientTool}
 		}
 		if !reflect.DeepEqual(serves(was), serves(c)) {
 			changed = append(changed, "servers, credentials, mode, backup form or maintenance limits of cluster "+c.Name)

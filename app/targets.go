@@ -3,6 +3,7 @@ package app
 import (
 	"drydock/config"
 	"drydock/job"
+	"drydock/store"
 )
 
 // Servers turns configured servers into the domain's.
@@ -28,4 +29,9 @@ func Targets(c config.Cluster, t job.Task) []job.Server {
 		return backupServers(c)
 	}
 	return Servers(c.Servers)
+}
+
+// Sources is where a logical backup of the cluster may be taken from.
+func Sources(c config.Cluster) store.Sources {
+	return store.Sources{Servers: Servers(c.Servers), Preferred: Servers(c.BackupHosts), MaxLag: c.MaxLag}
 }

@@ -125,6 +125,9 @@ type OpenRequest struct {
 	Attempt int     `json:"attempt"`
 	// Check opens a one-shot reservation that only hashes what comes (receive-jobs-check); no job stands behind it.
 	Check bool `json:"check,omitempty"`
+	// From are further IP addresses that the stream may come from, beside those of the server: drydock's own, when it does
+	// the job itself and sends what its tools make.
+	From []string `json:"from,omitempty"`
 }
 
 // OpenReply is the reservation.

@@ -159,6 +159,7 @@ type Cluster struct {
 	Logs           Schedule // scheduler-db-servers-logs and -cron
 	LogsTasks      []string // scheduler-db-servers-logs-tasks, task names of wire.md section 3
 	PhysicalBackup Schedule // scheduler-db-servers-physical-backup and -cron
+	LogicalBackup  Schedule // scheduler-db-servers-logical-backup and -cron
 	Optimize       Schedule // scheduler-db-servers-optimize and -cron
 
 	Analyze         Schedule // scheduler-db-servers-analyze and -cron
@@ -184,13 +185,17 @@ type Cluster struct {
 
 	SSH SSH // scheduler-jobs-ssh* and onpremise-ssh*
 
-	BackupType string // backup-physical-type: "mariabackup" or "xtrabackup"
-	Compress   string // compress-backups: "none", "gzip" or "zstd"
-	BackupHash string // backup-hash: "blake3" or "sha256"
+	BackupType  string // backup-physical-type: "mariabackup" or "xtrabackup"
+	LogicalType string // backup-logical-type: "mysqldump" or "mydumper"
+	Mysqldump   Tool   // backup-mysqldump-*
+	Mydumper    Tool   // backup-mydumper-*
+	Compress    string // compress-backups: "none", "gzip" or "zstd"
+	BackupHash  string // backup-hash: "blake3" or "sha256"
 
 	ReplicationUser     string // user part of replication-credential, "" = unset
 	ReplicationPassword Secret // password part of replication-credential
 	ClientTool          string // backup-mysqlclient-path
+	Myloader            Tool   // backup-myloader-*
 
 	BackupMaxAge time.Duration // backup-max-age, 0 = a backup is never overdue
 }
@@ -207,6 +212,12 @@ type SSH struct {
 	Key        string        // onpremise-ssh-private-key, resolved to a path; "" = password only
 	KnownHosts string        // onpremise-ssh-known-hosts, resolved to a path; "" = ~/.ssh/known_hosts
 	Script     string        // onpremise-ssh-db-job-script, resolved to a path; "" = the built-in script
+}
+
+// Tool is a program on drydock's own host.
+type Tool struct {
+	Path    string   // "" = found by its name
+	Options []string // one argument each; none of them holds a password or says where the server is
 }
 
 // Schedule is one scheduled task: its switch and its cron spec of 5 or 6 fields, valid even when the switch is off.

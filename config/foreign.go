@@ -8,7 +8,6 @@ import (
 // later are the switches of maintenance.txt that a later version will have. Off they do no harm; on they are an
 // error, because a schedule that never runs without a word is worse than a refused start.
 var later = map[string]string{
-	"scheduler-db-servers-logical-backup":   "logical backups",
 	"scheduler-rolling-restart":             "the rolling restart",
 	"scheduler-rolling-reprov":              "the rolling reprovisioning",
 	"scheduler-db-servers-receiver-use-ssl": "TLS on the stream ports",
@@ -17,7 +16,7 @@ var later = map[string]string{
 
 // laterSettings belong to those switches and mean nothing without them: names, or prefixes ending in "-".
 var laterSettings = []string{
-	"scheduler-db-servers-logical-backup-cron", "scheduler-rolling-restart-cron", "scheduler-rolling-reprov-cron",
+	"scheduler-rolling-restart-cron", "scheduler-rolling-reprov-cron",
 	"backup-restic-", "onpremise-ssh-start-",
 }
 
@@ -53,7 +52,7 @@ var foreign = []string{
 	"log-heartbeat", "log-failed-election", "log-task-level", "log-backup-stream", "log-backup-stream-",
 	// Backups beyond this version.
 	"backup-keep-", "backup-keep-until-valid", "backup-lockddl", "backup-binlogs", "backup-binlogs-", "backup-binlog-",
-	"backup-logical-", "backup-mydumper-", "backup-myloader-", "backup-mysqldump-", "backup-mysqlbinlog-",
+	"backup-logical-dump-", "backup-logical-load-", "backup-mydumper-regex", "backup-mysqlbinlog-",
 	"backup-load-script", "backup-save-script", "backup-disk-threshold-", "backup-streaming",
 	"backup-streaming-", "backup-mbstream-", "compress-backups-", "scheduler-alert-", "scheduler-sla-rotate-cron",
 }

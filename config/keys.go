@@ -132,7 +132,7 @@ func clusterKeys(c *Cluster) []key {
 	t.credential("db-servers-credential", &c.User, &c.Password,
 		"Database account, user:password. The scripts prove who they are with the same password.")
 	t.servers("db-servers-backup-hosts", &c.BackupHosts, false,
-		"Servers that physical backups are taken from, out of db-servers-hosts. Empty: every server.")
+		"Servers that backups are taken from, out of db-servers-hosts: physical ones from each of them, a logical one from the first that is up. Empty: physical ones from every server, a logical one from a replica or else the primary.")
 
 	t.group = "Schedules"
 	scheduleKeys(t, c)
@@ -151,6 +151,14 @@ func clusterKeys(c *Cluster) []key {
 
 	t.group = "Backups"
 	t.enum("backup-physical-type", &c.BackupType, "mariabackup", []string{"mariabackup", "xtrabackup"}, "Tool of the physical backup.")
+	t.enum("backup-logical-type", &c.LogicalType, "mysqldump", []string{"mysqldump", "mydumper"}, "Tool of the logical backup.")
+	t.text("backup-mysqldump-path", &c.Mysqldump.Path, "", "a program",
+		"mysqldump or mariadb-dump on drydock's host. Empty: mariadb-dump, else mysqldump, where the shell would find it.")
+	t.options("backup-mysqldump-options", &c.Mysqldump.Options, "--all-databases --single-transaction --quick --hex-blob --routines --events --triggers",
+		notForMysqldump, "Options of mysqldump beside the connection and the position in the binary log, which drydock adds. Quoted as in a shell; no shell reads them.")
+	t.text("backup-mydumper-path", &c.Mydumper.Path, "", "a program", "mydumper on drydock's host. Empty: mydumper, where the shell would find it.")
+	t.options("backup-mydumper-options", &c.Mydumper.Options, `--triggers --events --routines --regex '^(?!(mysql|sys)\.)'`,
+		notForMydumper, "Options of mydumper beside the connection and the folder, which drydock adds. Quoted as in a shell; no shell reads them.")
 	t.enum("compress-backups", &c.Compress, "none", []string{"none", "gzip", "zstd"},
 		"Compression of backup files while they arrive. true means gzip and false none, as in replication-manager.",
 		alias{"true", "gzip"}, alias{"false", "none"})
@@ -180,6 +188,8 @@ func scheduleKeys(t *table, c *Cluster) {
 	t.choices("scheduler-db-servers-logs-tasks", &c.LogsTasks, []string{"errorlog", "slowquery"},
 		[]string{"errorlog", "slowquery", "auditlog", "sqlerrorlog"}, "Which logs scheduler-db-servers-logs fetches.")
 	t.schedule("scheduler-db-servers-physical-backup", &c.PhysicalBackup, "0 0 1 * * *", "Take a physical backup.")
+	t.schedule("scheduler-db-servers-logical-backup", &c.LogicalBackup, "0 0 1 * * *",
+		"Take a logical backup of one server of the cluster, chosen when it runs (docs/backups.md).")
 	t.schedule("scheduler-db-servers-optimize", &c.Optimize, "0 0 3 * * 0", "Optimize the tables of every server.")
 	t.schedule("scheduler-db-servers-analyze", &c.Analyze, "0 0 4 * * 0", "Analyze the tables of every server.")
 	t.schedule("scheduler-db-servers-logs-table-rotate", &c.LogsTableRotate, "0 0 */6 * * *",
@@ -209,8 +219,11 @@ func localKeys(t *table, c *Cluster) {
 func reseedKeys(t *table, c *Cluster) {
 	t.login("replication-credential", &c.ReplicationUser, &c.ReplicationPassword,
 		"Account that a reseeded server replicates with if it did not replicate before. One that did keeps its own.")
-	t.text("backup-mysqlclient-path", &c.ClientTool, "mariadb", "a program, by path or by name",
-		"Client that logical reseeds load SQL with, on drydock's host.", notEmpty)
+	t.text("backup-mysqlclient-path", &c.ClientTool, "", "a program",
+		"mariadb or mysql on drydock's host. Empty: mariadb, else mysql, where the shell would find it.")
+	t.text("backup-myloader-path", &c.Myloader.Path, "", "a program", "myloader on drydock's host. Empty: myloader, where the shell would find it.")
+	t.options("backup-myloader-options", &c.Myloader.Options, "", notForMyloader,
+		"Options of myloader beside the connection and the folder, which drydock adds. Quoted as in a shell; no shell reads them.")
 }
 
 // jobKeys adds how jobs reach the database hosts and how long they may take.

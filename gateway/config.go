@@ -42,6 +42,8 @@ type Config struct {
 type Cluster struct {
 	Name          string
 	Servers       []job.Server
+	Preferred     []job.Server        // optional: where a logical backup of the cluster is taken from; empty means any
+	MaxLag        time.Duration       // of a replica that it is taken from, 0 = any
 	BackupServers []job.Server        // optional: where backups of the whole cluster run; empty means all
 	Password      string              // of the database account; it proves the scripts
 	Mode          job.Mode            // scheduler-jobs-mode

@@ -90,7 +90,7 @@ func TestRunNowAsksForTheGrantOfTheKind(t *testing.T) {
 		{"admin", path("sql", db1, "/jobs/reseedmariabackup"), 409}, // only where somebody confirms
 		{"admin", path("sql", db1, "/jobs/reseedlogical"), 409},
 		{"admin", path("sql", db1, "/jobs/stop"), 501},
-		{"admin", path("sql", db1, "/jobs/mysqldump"), 501},
+		{"admin", path("sql", db1, "/jobs/mysqldump"), 202},
 		{"admin", path("sql", db1, "/jobs/nonsense"), 404},
 		{"admin", path("sql", job.Server{Host: "no", Port: 1}, "/jobs/optimize"), 404},
 		{"admin", "/api/clusters/nowhere/jobs/optimize", 404},

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -62,7 +63,7 @@ func (g *Gateway) runOnServer(c *gin.Context) {
 		g.fail(c, errServer)
 		return
 	}
-	g.run(c, cl, task, []job.Server{cl.Servers[i]})
+	g.run(c, cl, task, []job.Server{cl.Servers[i]}, "")
 }
 
 func (g *Gateway) runOnCluster(c *gin.Context) {
@@ -70,7 +71,19 @@ func (g *Gateway) runOnCluster(c *gin.Context) {
 	if !ok {
 		return
 	}
-	g.run(c, cl, task, cl.targets(task))
+	if !task.Logical() {
+		g.run(c, cl, task, cl.targets(task), "")
+		return
+	}
+	from, why, err := g.Docs.Source(c.Request.Context(), cl.Name, store.Sources{Servers: cl.Servers, Preferred: cl.Preferred, MaxLag: cl.MaxLag})
+	switch {
+	case errors.Is(err, store.ErrNoSource):
+		g.fail(c, errConflict.withMessage("%v", err))
+	case err != nil:
+		g.fail(c, err)
+	default:
+		g.run(c, cl, task, []job.Server{from}, why)
+	}
 }
 
 // runnable finds the cluster and task of a run, checks the grant, and answers by itself when something is missing.
@@ -109,8 +122,9 @@ func grantOf(t job.Task) string {
 	}
 }
 
-// run records the request in the ledger, unless the cluster is closed or every slot is taken.
-func (g *Gateway) run(c *gin.Context, cl *cluster, task job.Task, servers []job.Server) {
+// run records the request in the ledger, unless the cluster is closed or every slot is taken. why says why these servers
+// were chosen, when nobody named them.
+func (g *Gateway) run(c *gin.Context, cl *cluster, task job.Task, servers []job.Server, why string) {
 	force, ok := g.open(c, cl.Name)
 	if !ok {
 		return
@@ -133,11 +147,18 @@ func (g *Gateway) run(c *gin.Context, cl *cluster, task job.Task, servers []job.
 		return
 	}
 	// The taken servers go into the tick too: the ledger then tells why they were left out.
-	run := g.Ledger.RunNow
-	if force {
-		run = g.Ledger.RunForced
+	who := callOf(c).who.Name
+	order := store.Order{
+		Cluster: cl.Name, Task: task.Name, Servers: servers, Reason: "asked for by " + who,
+		Trigger: job.Trigger{Kind: job.Manual, By: who, Force: force},
 	}
-	tick, err := run(c.Request.Context(), cl.Name, task.Name, servers, callOf(c).who.Name)
+	if force {
+		order.Reason = "forced by " + who
+	}
+	if why != "" {
+		order.Reason += "; " + why
+	}
+	tick, err := g.Ledger.Run(c.Request.Context(), order)
 	if err != nil {
 		g.fail(c, err)
 		return

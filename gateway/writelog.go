@@ -28,7 +28,8 @@ func (g *Gateway) logLevel(c *gin.Context) {
 		return
 	}
 	task, _ := job.TaskByName(name) // a channel is no task, and has no end line
-	yesNo(c, task.EndLine || joblog.Enabled(callOf(c).cluster.LogLevel, c.Param("level")))
+	_, inLog := task.Format.EndLine()
+	yesNo(c, inLog || joblog.Enabled(callOf(c).cluster.LogLevel, c.Param("level")))
 }
 
 // writeLog keeps a batch of log lines: what they prove is added to the job, the lines go to DRYDOCK_LOGS, and 200 means

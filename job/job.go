@@ -152,11 +152,14 @@ const FormatGood = "good"
 
 // Evidence is what the worker's log and its reports say about the work.
 type Evidence struct {
-	Completed  bool     `json:"completed"` // the tool's own end line was seen
-	Tool       string   `json:"tool,omitempty"`
-	BinlogFile string   `json:"binlog_file,omitempty"`
-	BinlogPos  int64    `json:"binlog_pos,omitempty"`
-	GTID       string   `json:"gtid,omitempty"`
+	Completed  bool   `json:"completed"` // the tool's own end line was seen
+	Tool       string `json:"tool,omitempty"`
+	BinlogFile string `json:"binlog_file,omitempty"`
+	BinlogPos  int64  `json:"binlog_pos,omitempty"`
+	GTID       string `json:"gtid,omitempty"`
+	// BinlogOf says whose binary log the position is in: BinlogOwn or BinlogSource; empty when it was not told, which is
+	// the server's own for a physical backup.
+	BinlogOf   string   `json:"binlog_of,omitempty"`
 	Errors     []string `json:"errors,omitempty"` // the tool's error lines, the first few
 	Exit       []int    `json:"exit,omitempty"`   // exit status of every pipeline member, when reported
 	Sent       *int64   `json:"sent,omitempty"`   // bytes the worker says it sent, or received where drydock sends
@@ -165,6 +168,12 @@ type Evidence struct {
 	// Restore is the object a client attached to job-state (wire.md section 3), kept as it came.
 	Restore json.RawMessage `json:"restore,omitempty"`
 }
+
+// The values of [Evidence.BinlogOf].
+const (
+	BinlogOwn    = "server" // of the server that the backup is of, be it a replica
+	BinlogSource = "source" // of the server that it replicates from
+)
 
 // Job is one run of one task on one server. Every message on DRYDOCK_JOBS carries it whole.
 type Job struct {

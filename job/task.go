@@ -52,15 +52,42 @@ type Task struct {
 	Kind    Kind
 	Flow    Flow
 	LogFile string // file the stream is appended to, for KindLog (architecture.md section 4)
-	EndLine bool   // the tool's own end line ("completed OK!") is part of the proof
+	Format  Format // of the stream, which the receiver checks as it passes by; empty when there is nothing to check
 	Built   bool   // false: named by the protocol, comes with a later version
 	Place   Place  // who can do it
 }
 
+// Format is the format of a task's stream. It is also how the name of a backup's file ends.
+type Format string
+
+// The formats.
+const (
+	// XBStream is what mariabackup and xtrabackup send. That they came to their end stands in their log.
+	XBStream Format = "xbstream"
+	// SQLText is the text of mysqldump, with the tool's end marker as its last line.
+	SQLText Format = "sql"
+	// Tar is a tar archive of the folder that mydumper made, with the tool's metadata file in it.
+	Tar Format = "tar"
+)
+
+// EndLine is what the tool itself says when it is done, as part of the proof; empty when there is no such thing. inLog
+// tells that it stands in the tool's log and not in the stream.
+func (f Format) EndLine() (text string, inLog bool) {
+	switch f {
+	case XBStream:
+		return "completed OK!", true
+	case SQLText:
+		return "-- Dump completed", false
+	case Tar:
+		return "Finished dump at", false
+	}
+	return "", false
+}
+
 // tasks is in the order in which a client asks for them (wire.md sections 3 and 4); those that no client does come last.
 var tasks = []Task{
-	{Name: "xtrabackup", Kind: KindBackup, Flow: FlowIn, EndLine: true, Built: true},
-	{Name: "mariabackup", Kind: KindBackup, Flow: FlowIn, EndLine: true, Built: true},
+	{Name: "xtrabackup", Kind: KindBackup, Flow: FlowIn, Format: XBStream, Built: true},
+	{Name: "mariabackup", Kind: KindBackup, Flow: FlowIn, Format: XBStream, Built: true},
 	{Name: "errorlog", Kind: KindLog, Flow: FlowIn, LogFile: "log_error.log", Built: true},
 	{Name: "slowquery", Kind: KindLog, Flow: FlowIn, LogFile: "log_slow_query.log", Built: true},
 	{Name: "auditlog", Kind: KindLog, Flow: FlowIn, LogFile: "log_audit.log", Built: true},
@@ -74,8 +101,8 @@ var tasks = []Task{
 	{Name: "stop", Kind: KindService, Place: Either},
 	{Name: "restart", Kind: KindService, Place: Either},
 	{Name: "start", Kind: KindService, Place: Either},
-	{Name: "mysqldump", Kind: KindBackup, Flow: FlowIn, Place: EitherHere},
-	{Name: "mydumper", Kind: KindBackup, Flow: FlowIn, Place: EitherHere},
+	{Name: "mysqldump", Kind: KindBackup, Flow: FlowIn, Format: SQLText, Built: true, Place: EitherHere},
+	{Name: "mydumper", Kind: KindBackup, Flow: FlowIn, Format: Tar, Built: true, Place: EitherHere},
 	{Name: "analyze", Kind: KindMaintenance, Built: true, Place: Here},
 	{Name: "logstablerotate", Kind: KindMaintenance, Built: true, Place: Here},
 	{Name: "schemamonitor", Kind: KindMonitor, Built: true, Place: Here},
@@ -100,6 +127,10 @@ func TaskByName(name string) (Task, error) {
 // Heavy reports whether the task must have the server for itself. A table rebuilt under a physical backup can make a
 // backup that ends well and does not restore: mariabackup then streams one file twice.
 func (t Task) Heavy() bool { return t.Kind != KindLog && t.Kind != KindMonitor }
+
+// Logical reports whether the task dumps a server over SQL. One server of the cluster is enough for it, whichever holds
+// the data: it is chosen when the task runs.
+func (t Task) Logical() bool { return t.Kind == KindBackup && t.Place == EitherHere }
 
 // Local reports whether drydock does the task itself. remote is scheduler-jobs-exec-remote, nil when it is unset: set,
 // the script does the tasks it names, and drydock the others that either can do (maintenance.txt section 6.1.8.5).

@@ -183,7 +183,7 @@ func (p *Pool) manifest(j job.Job, spec sink.Spec, checks []job.Check) store.Man
 		Type: store.ManifestType, ID: j.ID, Cluster: j.Cluster, Server: j.Server, Task: j.Task, Attempt: j.Attempt,
 		Trigger: j.Trigger, Tool: ev.Tool, Started: j.Started(), Ended: s.Closed, Receiver: p.cfg.Name, Path: spec.Final(),
 		Compress: spec.Compress, Size: s.Bytes, Stored: s.Stored, Algo: s.Algo, Hash: s.Hash, StoredHash: s.StoredHash,
-		BinlogFile: ev.BinlogFile, BinlogPos: ev.BinlogPos, GTID: ev.GTID, Checks: checks,
+		BinlogFile: ev.BinlogFile, BinlogPos: ev.BinlogPos, GTID: ev.GTID, BinlogOf: ev.BinlogOf, Checks: checks,
 	}
 }
 

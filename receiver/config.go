@@ -86,7 +86,7 @@ func (c Config) withDefaults() (Config, error) {
 }
 
 // ownFolders are the names that drydock itself uses in the data folder (architecture.md section 4).
-var ownFolders = []string{backupsFolder, "nats", "tls"}
+var ownFolders = []string{backupsFolder, "nats", "tls", "work"}
 
 const backupsFolder = "Backups"
 
@@ -139,7 +139,7 @@ func (c Config) place(k job.Key, id string, attempt int) (sink.Spec, job.Task, e
 		if attempt > 1 { // a file that an earlier attempt published, and was not proven after all, is not in the way
 			name += fmt.Sprintf("-%02d", attempt)
 		}
-		spec.Name = name + ".xbstream"
+		spec.Name = name + "." + string(task.Format)
 		spec.Compress = cmp.Or(cl.Compress, sink.None)
 	}
 	return spec, task, nil

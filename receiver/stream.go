@@ -1,6 +1,7 @@
 package receiver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"drydock/dump"
 	"drydock/job"
 	"drydock/receiver/sink"
 	"drydock/store"
@@ -27,22 +29,23 @@ func (r *reservation) receive(conn *net.TCPConn) bool {
 	stopMeter := r.p.meter(r.ref, &meter)
 	check := r.formatCheck()
 	res, err := r.store(conn, check, &meter)
+	facts.Format, facts.Broken = verdictOf(check) // also after an error: a check may hold a goroutine
 	stopMeter()
 	r.freePort() // the records below may wait for the bus
 	noted()      // what follows says all of it again
 	facts.Closed, facts.Bytes = time.Now().UTC(), meter.Load()
 	if err != nil {
+		facts.Format, facts.Broken = "", false // of a part nothing can be said
 		r.broken(facts, err)
 		return false
 	}
-	facts.Format, facts.Broken = verdictOf(check)
 	facts.Complete, facts.Stored, facts.Algo, facts.Hash, facts.StoredHash = true, res.Stored, res.Algo, res.Hash, res.StoredHash
 	r.log.Info("stream complete", "bytes", facts.Bytes, "elapsed", facts.Closed.Sub(facts.Opened).String())
-	return r.complete(facts)
+	return r.complete(facts, said(check))
 }
 
 // store moves the bytes. After an error the sender has seen a reset and no file is left.
-func (r *reservation) store(conn *net.TCPConn, check *xbstream.Checker, meter *atomic.Int64) (sink.Result, error) {
+func (r *reservation) store(conn *net.TCPConn, check checker, meter *atomic.Int64) (sink.Result, error) {
 	defer conn.Close()
 	defer context.AfterFunc(r.ctx, func() { reset(conn) })()
 	f, err := r.create()
@@ -69,17 +72,29 @@ func (r *reservation) store(conn *net.TCPConn, check *xbstream.Checker, meter *a
 	return res, errors.Join(err, f.Abort())
 }
 
-// formatCheck reads along with a physical backup; nil for every other stream.
-func (r *reservation) formatCheck() *xbstream.Checker {
-	if r.task.Kind != job.KindBackup || !r.task.EndLine {
-		return nil
-	}
-	return xbstream.New()
+// checker reads along with a stream. Write never fails. After Close, which must be called, Opaque says why the rest
+// could not be looked at, though nothing is wrong.
+type checker interface {
+	io.WriteCloser
+	Opaque() string
 }
 
-// verdictOf is what the job records of the check. A defect does not end the stream: the job fails by its proof, and says
-// why, when the worker has told its side.
-func verdictOf(check *xbstream.Checker) (format string, broken bool) {
+// formatCheck reads along with a stream that has a format; nil for every other stream.
+func (r *reservation) formatCheck() checker {
+	switch r.task.Format {
+	case job.XBStream:
+		return xbstream.New()
+	case job.SQLText:
+		return new(dump.SQL)
+	case job.Tar:
+		return dump.NewTar()
+	}
+	return nil
+}
+
+// verdictOf ends the check and is what the job records of it. A defect does not end the stream: the job fails by its
+// proof, and says why, when the worker has told its side.
+func verdictOf(check checker) (format string, broken bool) {
 	if check == nil {
 		return "", false
 	}
@@ -90,6 +105,29 @@ func verdictOf(check *xbstream.Checker) (format string, broken bool) {
 		return why, false
 	}
 	return job.FormatGood, false
+}
+
+// said is the evidence that stands in the stream itself: a dump names its tool and its position in the binary log. Call
+// it after [verdictOf].
+func said(check checker) func(*job.Evidence) {
+	d, ok := check.(interface {
+		Tool() string
+		Position() dump.Position
+	})
+	if !ok {
+		return func(*job.Evidence) {}
+	}
+	tool, p := d.Tool(), d.Position()
+	return func(e *job.Evidence) {
+		e.Tool = cmp.Or(tool, e.Tool)
+		if p.IsZero() {
+			return
+		}
+		e.BinlogFile, e.BinlogPos, e.GTID, e.BinlogOf = p.File, p.Pos, p.GTID, job.BinlogOwn
+		if p.Source {
+			e.BinlogOf = job.BinlogSource
+		}
+	}
 }
 
 // create makes the file only now that the sender is there. One of the same attempt can only be left from an offer that
@@ -133,9 +171,12 @@ func (r *reservation) noteOpened(facts job.Stream) (stop func()) {
 }
 
 // complete records a stream that is whole on disk; false when the job does not want it any more.
-func (r *reservation) complete(facts job.Stream) bool {
+func (r *reservation) complete(facts job.Stream, said func(*job.Evidence)) bool {
 	// Not r.ctx: a stream that is on disk is recorded whatever ends now.
-	_, ok := r.p.record(r.p.recording, r.ref, store.Change{Event: job.Note, Edit: func(j *job.Job) { j.Stream = &facts }})
+	_, ok := r.p.record(r.p.recording, r.ref, store.Change{Event: job.Note, Edit: func(j *job.Job) {
+		j.Stream = &facts
+		said(&j.Evidence)
+	}})
 	if !ok && r.p.recording.Err() != nil {
 		r.log.Error("complete stream could not be recorded before the stop", "path", r.spec.Temp())
 		return false

@@ -20,6 +20,8 @@ const (
 	fanoutTimeout = 25 * time.Second
 	// fanoutPatience is the least age at which a tick is too old to start jobs, however small scheduler-max-lateness is.
 	fanoutPatience = time.Minute
+	// overlap is how much earlier than its tick a job may seem to be, on another machine's clock.
+	overlap = time.Minute
 )
 
 // runFanout turns the ticks of the ledger into jobs. All schedulers of a bus share the work.
@@ -31,6 +33,7 @@ func (s *Scheduler) runFanout(ctx context.Context) error {
 type skip struct {
 	server job.Server
 	reason string
+	final  bool // nobody can know better
 }
 
 // fanout starts the jobs of one tick. It may be called again for a tick that is done in part or in whole: a slot
@@ -45,12 +48,18 @@ func (s *Scheduler) fanout(ctx context.Context, m bus.Meta, t bus.Tick) error {
 
 	c, known := s.cluster(t.Cluster)
 	servers, skips := s.resolve(c, known, t)
+	var err error
+	if len(servers) > 0 && len(t.Servers) == 0 && isLogical(t.Task) {
+		if servers, t.Reason, skips, err = s.chooseSource(ctx, m, t, c); err != nil {
+			return err
+		}
+	}
 	recorded, err := s.recordedSkips(ctx, m, t)
 	if err != nil {
 		return err
 	}
 	if slices.Contains(recorded, job.Server{}) {
-		servers = nil // the whole tick was skipped
+		servers, skips = nil, nil // the whole tick was skipped
 	}
 	for _, srv := range recorded { // decided, but perhaps the slot was not told
 		servers = slices.DeleteFunc(servers, func(x job.Server) bool { return x == srv })
@@ -59,8 +68,9 @@ func (s *Scheduler) fanout(ctx context.Context, m bus.Meta, t bus.Tick) error {
 			return err
 		}
 	}
-	if len(skips) > 0 && s.now().Sub(t.Time) < fanoutPatience {
-		// Another scheduler on this bus may know better, such as one that was reloaded with a new server.
+	if len(skips) > 0 && !skips[0].final && s.now().Sub(t.Time) < fanoutPatience {
+		// Another scheduler on this bus may know better, such as one that was reloaded with a new server; or a server that
+		// was not fit will be.
 		err, skips = fmt.Errorf("leave tick %s to another scheduler: %s", t.ID, skips[0].reason), nil
 	}
 	closures, e := s.control.Closures(ctx)
@@ -99,7 +109,7 @@ func (s *Scheduler) resolve(c Cluster, known bool, t bus.Tick) (servers []job.Se
 		if slices.Contains(c.Servers, srv) {
 			servers = append(servers, srv)
 		} else {
-			skips = append(skips, skip{srv, fmt.Sprintf("%s has no server %s in its configuration of cluster %q", s.actor, srv, t.Cluster)})
+			skips = append(skips, skip{server: srv, reason: fmt.Sprintf("%s has no server %s in its configuration of cluster %q", s.actor, srv, t.Cluster)})
 		}
 	}
 	return servers, skips
@@ -120,7 +130,7 @@ func (s *Scheduler) startAll(ctx context.Context, m bus.Meta, t bus.Tick, c Clus
 			mu.Lock()
 			defer mu.Unlock()
 			if reason != "" {
-				refused = append(refused, skip{srv, reason})
+				refused = append(refused, skip{server: srv, reason: reason})
 			}
 			if err == nil {
 				err = e // the first is enough: the others will be like it
@@ -169,7 +179,7 @@ func (s *Scheduler) start(ctx context.Context, m bus.Meta, t bus.Tick, c Cluster
 // overtaken says what became of a tick whose slot has decided a later one: it started its job before that, or the later
 // one came first, as after a failed try, and then it starts none.
 func (s *Scheduler) overtaken(ctx context.Context, m bus.Meta, key job.Key, t bus.Tick) (refusal string, err error) {
-	past, err := s.jobs.List(ctx, store.Filter{Cluster: key.Cluster, Server: key.Server, Task: key.Task, Since: m.Time.Add(-time.Minute), Limit: 1 << 20})
+	past, err := s.jobs.List(ctx, store.Filter{Cluster: key.Cluster, Server: key.Server, Task: key.Task, Since: m.Time.Add(-overlap), Limit: 1 << 20})
 	if err != nil {
 		return "", err
 	}

@@ -228,7 +228,7 @@ func (s *Scheduler) turnAway(t bus.Tick, servers []job.Server, reason string) (o
 	}
 	for _, srv := range servers {
 		if !begun(srv) {
-			out = append(out, skip{srv, reason})
+			out = append(out, skip{server: srv, reason: reason})
 		}
 	}
 	return out

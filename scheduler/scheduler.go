@@ -28,7 +28,9 @@ type Config struct {
 type Cluster struct {
 	Name          string
 	Servers       []job.Server   // all servers, at least one
-	BackupServers []job.Server   // those that are backed up; empty for all
+	BackupServers []job.Server   // those that physical backups are taken of; empty for all
+	Preferred     []job.Server   // those that a logical backup is taken from; empty for any (db-servers-backup-hosts)
+	MaxLag        time.Duration  // of a replica that a logical backup is taken from, 0 = any (maintenance-max-lag)
 	Mode          job.Mode       // how new jobs reach the script (scheduler-jobs-mode)
 	ExecRemote    []string       // scheduler-jobs-exec-remote, nil when it is unset; see [job.Task.Local]
 	Zone          *time.Location // of the cron specs (scheduler-timezone)
@@ -79,6 +81,7 @@ type Scheduler struct {
 	ledger  *store.Ledger
 	view    *store.View
 	control *store.Control
+	docs    *store.Docs
 	now     func() time.Time
 
 	setup    atomic.Pointer[setup]
@@ -114,7 +117,7 @@ func New(cfg Config, conn *bus.Conn, jobs *store.Jobs, ledger *store.Ledger, vie
 	}
 	s := &Scheduler{
 		actor: cfg.Actor, log: cfg.Log, conn: conn, jobs: jobs, ledger: ledger, view: view, now: time.Now,
-		control: store.NewControl(conn), queued: make(chan struct{}, 1),
+		control: store.NewControl(conn), docs: store.NewDocs(conn), queued: make(chan struct{}, 1),
 		reloaded: make(chan struct{}, 1), due: newInbox[slot](), finished: newInbox[job.Key](),
 		signs: newSigns(), closing: newClosing(),
 	}
@@ -262,7 +265,7 @@ func (c Cluster) check() error {
 	case c.MaxBackups < 0 || c.Splay < 0:
 		return errors.New("the number of backups at a time and the splay must not be negative")
 	}
-	for _, srv := range c.BackupServers {
+	for _, srv := range slices.Concat(c.BackupServers, c.Preferred) {
 		if !slices.Contains(c.Servers, srv) {
 			return fmt.Errorf("backup server %s is not one of its servers", srv)
 		}
@@ -278,7 +281,12 @@ func (c Cluster) mode(task string) job.Mode {
 	return c.Mode
 }
 
-// targets lists the servers that a task's schedule means.
+// sources is where a logical backup may be taken from.
+func (c Cluster) sources() store.Sources {
+	return store.Sources{Servers: c.Servers, Preferred: c.Preferred, MaxLag: c.MaxLag}
+}
+
+// targets lists the servers that a task's schedule means. A logical backup is taken of one of them.
 func (c Cluster) targets(t job.Task) []job.Server {
 	if t.Kind == job.KindBackup && t.Flow == job.FlowIn && len(c.BackupServers) > 0 {
 		return c.BackupServers

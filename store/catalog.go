@@ -39,11 +39,14 @@ type Manifest struct {
 	Algo     string      `json:"algo"`   // of both hashes
 	Hash     string      `json:"hash"`   // of the received bytes
 	// StoredHash is the hash of the file on disk; it equals Hash when nothing was compressed.
-	StoredHash string      `json:"stored_hash"`
-	BinlogFile string      `json:"binlog_file,omitempty"`
-	BinlogPos  int64       `json:"binlog_pos,omitempty"`
-	GTID       string      `json:"gtid,omitempty"`
-	Checks     []job.Check `json:"checks"` // what made it a backup
+	StoredHash string `json:"stored_hash"`
+	BinlogFile string `json:"binlog_file,omitempty"`
+	BinlogPos  int64  `json:"binlog_pos,omitempty"`
+	GTID       string `json:"gtid,omitempty"`
+	// BinlogOf says whose binary log that position is in ([job.Evidence.BinlogOf]): of a dump of a replica it may be the
+	// replica's own or its source's.
+	BinlogOf string      `json:"binlog_of,omitempty"`
+	Checks   []job.Check `json:"checks"` // what made it a backup
 }
 
 // Catalog lists the backups. Safe for concurrent use.

@@ -52,13 +52,25 @@ func (c *cli) runNow(ctx context.Context, w io.Writer, cfg *config.Config, conn 
 	if err != nil {
 		return err
 	}
-	run := store.NewLedger(conn, cliActor()).RunNow
+	order := store.Order{
+		Cluster: r.cluster, Task: r.task, Servers: servers, Reason: "asked for by " + operator(),
+		Trigger: job.Trigger{Kind: job.Manual, By: operator(), Force: r.force},
+	}
+	if task, err := job.TaskByName(r.task); err == nil && task.Logical() && r.server == "" {
+		cluster, _ := cfg.Cluster(r.cluster) // targets found it
+		chosen, why, err := store.NewDocs(conn).Source(ctx, r.cluster, app.Sources(cluster))
+		if err != nil {
+			return err
+		}
+		order.Servers, order.Reason = []job.Server{chosen}, order.Reason+"; "+why
+		servers = order.Servers
+	}
 	if r.force {
-		run = store.NewLedger(conn, cliActor()).RunForced
+		order.Reason = strings.Replace(order.Reason, "asked for", "forced", 1)
 	} else if err := refuseClosed(ctx, conn, r.cluster); err != nil {
 		return err
 	}
-	tick, err := run(ctx, r.cluster, r.task, servers, operator())
+	tick, err := store.NewLedger(conn, cliActor()).Run(ctx, order)
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package local
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -138,7 +137,7 @@ func (f *fromBackup) open(ctx context.Context) (err error) {
 	f.stream.until(ctx)
 	f.from = bufio.NewReaderSize(f.stream, copyBuffer)
 	if f.manifest.Task == "mydumper" {
-		f.folder = filepath.Join(f.r.desk.dir, "dump")
+		f.folder = filepath.Join(f.r.desk, "dump")
 		return unpack(f.folder, io.TeeReader(f.from, counter{f.r.work}), f.manifest.Size)
 	}
 	head, err := f.from.Peek(dumpHead)
@@ -185,11 +184,11 @@ func (f *fromBackup) load(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", l.abort(err)
 	}
-	gtid, err := end.position()
-	if errors.Is(err, errCutDump) {
+	gtid, err := position(end)
+	if err != nil {
 		return "", l.abort(fmt.Errorf("backup %s: %w", f.manifest.ID, err))
 	}
-	if err == nil && !(covers(gtid, f.manifest.GTID) && covers(f.manifest.GTID, gtid)) {
+	if !(covers(gtid, f.manifest.GTID) && covers(f.manifest.GTID, gtid)) {
 		return "", l.abort(fmt.Errorf("backup %s ends with position %s, and its manifest says %s", f.manifest.ID, gtid, f.manifest.GTID))
 	}
 	return f.manifest.GTID, l.finish()
@@ -198,15 +197,16 @@ func (f *fromBackup) load(ctx context.Context) (string, error) {
 // loadFolder has myloader load what was unpacked.
 func (f *fromBackup) loadFolder(ctx context.Context) (err error) {
 	r := f.r
-	file, err := r.desk.optionFile("server", r.job.Server, r.cluster.User, r.cluster.Password, "init-command="+optionValue(loaderInit))
+	path, err := r.cluster.Myloader.find("backup-myloader-path", "myloader")
 	if err != nil {
 		return err
 	}
-	args := append([]string{"--defaults-file=" + file, "--directory=" + f.folder, "--overwrite-tables"}, r.cluster.MyloaderOptions...)
-	f.loader, err = r.startProgram(ctx, r.desk.dir, cmp.Or(r.cluster.Myloader, "myloader"), args, nil, io.Discard)
-	if err != nil {
+	file := filepath.Join(r.desk, "server.cnf")
+	if err := writeOptionFile(file, r.job.Server.Host, r.job.Server.Port, r.cluster.User, r.cluster.Password, `init-command="`+loaderInit+`"`); err != nil {
 		return err
 	}
+	args := append([]string{"--defaults-file=" + file, "--directory=" + f.folder, "--overwrite-tables"}, r.cluster.Myloader.Options...)
+	f.loader = begin(ctx, run{path: path, args: args, dir: r.desk, lines: r.lines, secret: r.cluster.Password}, nil, func() {})
 	return f.loader.wait()
 }
 
@@ -220,9 +220,11 @@ func (f *fromBackup) close() {
 	}
 }
 
-func (f *fromBackup) exit() []int {
-	if f.loader == nil {
-		return nil
+func (f *fromBackup) exit() []int { return statuses(f.loader) }
+
+func (f *fromBackup) tool() string {
+	if f.manifest.Task == "mydumper" {
+		return "myloader"
 	}
-	return []int{f.loader.status}
+	return "mariadb"
 }

@@ -2,15 +2,15 @@ package local
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"regexp"
-	"strings"
+	"path/filepath"
 	"time"
+
+	"drydock/dump"
 )
 
 // dumpOptions make the dump of a primary that a replica begins with: at one moment, without locks on InnoDB tables, with
@@ -24,7 +24,7 @@ var dumpOptions = []string{
 // fromPrimary is the feed of task reseedlogicalmaster: the primary's dump, straight into the server's client.
 type fromPrimary struct {
 	r      *reseed
-	dump   *program
+	dumper *program
 	cancel context.CancelFunc
 	pipe   *os.File
 	from   *bufio.Reader
@@ -39,8 +39,12 @@ func (f *fromPrimary) name() string { return "a dump of the primary " + f.r.prim
 
 func (f *fromPrimary) open(ctx context.Context) error {
 	c := f.r.cluster
-	file, err := f.r.desk.optionFile("primary", f.r.primary, c.User, c.Password)
+	path, err := c.Mysqldump.find("backup-mysqldump-path", "mariadb-dump", "mysqldump")
 	if err != nil {
+		return err
+	}
+	file := filepath.Join(f.r.desk, "primary.cnf")
+	if err := writeOptionFile(file, f.r.primary.Host, f.r.primary.Port, c.User, c.Password); err != nil {
 		return err
 	}
 	out, in, err := os.Pipe()
@@ -49,11 +53,8 @@ func (f *fromPrimary) open(ctx context.Context) error {
 	}
 	f.pipe, f.from = out, bufio.NewReaderSize(patient{out, c.Lease}, copyBuffer)
 	ctx, f.cancel = context.WithCancel(ctx)
-	f.dump, err = f.r.startProgram(ctx, f.r.desk.dir, cmp.Or(c.DumpTool, "mariadb-dump"), append([]string{"--defaults-file=" + file}, dumpOptions...), nil, in)
-	_ = in.Close() // the dump has its own copy
-	if err != nil {
-		return err
-	}
+	args := append([]string{"--defaults-file=" + file}, dumpOptions...)
+	f.dumper = begin(ctx, run{path: path, args: args, dir: f.r.desk, out: in, lines: f.r.lines, secret: c.Password}, nil, func() { _ = in.Close() })
 	if _, err := f.from.Peek(1); err != nil {
 		return f.broken(err)
 	}
@@ -65,7 +66,7 @@ func (f *fromPrimary) broken(err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return fmt.Errorf("the dump of %s sent nothing for %s", f.r.primary, f.r.cluster.Lease)
 	}
-	if ended := f.dump.wait(); ended != nil {
+	if ended := f.dumper.wait(); ended != nil {
 		return ended
 	}
 	return errors.New("the dump is empty")
@@ -77,17 +78,17 @@ func (f *fromPrimary) load(ctx context.Context) (string, error) {
 		return "", err
 	}
 	f.loader = l.program
-	tail, err := l.take(f.from)
+	text, err := l.take(f.from)
 	if err != nil {
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			err = f.broken(err)
 		}
 		return "", l.abort(err)
 	}
-	if err := f.dump.wait(); err != nil {
+	if err := f.dumper.wait(); err != nil {
 		return "", l.abort(err)
 	}
-	gtid, err := tail.position()
+	gtid, err := position(text)
 	if err != nil {
 		return "", l.abort(fmt.Errorf("dump of %s: %w", f.r.primary, err))
 	}
@@ -96,22 +97,17 @@ func (f *fromPrimary) load(ctx context.Context) (string, error) {
 
 func (f *fromPrimary) close() {
 	f.cancel()
-	if f.dump != nil {
-		<-f.dump.done
+	if f.dumper != nil {
+		<-f.dumper.done
 	}
 	if f.pipe != nil {
 		_ = f.pipe.Close() // closing twice does nothing
 	}
 }
 
-func (f *fromPrimary) exit() (codes []int) {
-	for _, t := range []*program{f.dump, f.loader} {
-		if t != nil {
-			codes = append(codes, t.status)
-		}
-	}
-	return codes
-}
+func (f *fromPrimary) exit() []int { return statuses(f.dumper, f.loader) }
+
+func (f *fromPrimary) tool() string { return "mariadb-dump, mariadb" }
 
 // patient reads from a pipe and gives up when nothing comes for a time.
 type patient struct {
@@ -139,8 +135,12 @@ type loader struct {
 // startLoader starts the client. It ends at the first error of the server, or when all was given.
 func (r *reseed) startLoader(ctx context.Context) (*loader, error) {
 	c := r.cluster
-	file, err := r.desk.optionFile("server", r.job.Server, c.User, c.Password)
+	path, err := Tool{Path: c.ClientTool}.find("backup-mysqlclient-path", "mariadb", "mysql")
 	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(r.desk, "server.cnf")
+	if err := writeOptionFile(file, r.job.Server.Host, r.job.Server.Port, c.User, c.Password); err != nil {
 		return nil, err
 	}
 	out, in, err := os.Pipe()
@@ -148,27 +148,21 @@ func (r *reseed) startLoader(ctx context.Context) (*loader, error) {
 		return nil, fmt.Errorf("make a pipe: %w", err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	t, err := r.startProgram(ctx, r.desk.dir, cmp.Or(c.ClientTool, "mariadb"), []string{
+	p := begin(ctx, run{path: path, dir: r.desk, lines: r.lines, secret: c.Password, args: []string{
 		"--defaults-file=" + file, "--batch", "--binary-mode", "--default-character-set=utf8mb4", "--max-allowed-packet=1G",
 		"--skip-reconnect", "--init-command=" + loaderInit,
-	}, out, io.Discard)
-	_ = out.Close() // the client has its own copy
-	if err != nil {
-		cancel()
-		_ = in.Close()
-		return nil, err
-	}
-	return &loader{program: t, work: r.work, in: in, cancel: cancel}, nil
+	}}, out, func() {})
+	return &loader{program: p, work: r.work, in: in, cancel: cancel}, nil
 }
 
-// take gives everything from to the client and keeps the end of it. An error of reading is returned as it is; one of
+// take gives everything in from to the client and reads along. An error of reading is returned as it is; one of
 // writing means that the client has ended, which it explains itself.
-func (l *loader) take(from io.Reader) (tail, error) {
-	end, buf := tail{}, make([]byte, copyBuffer)
+func (l *loader) take(from io.Reader) (*dump.SQL, error) {
+	end, buf := new(dump.SQL), make([]byte, copyBuffer)
 	for {
 		n, err := from.Read(buf)
 		if n > 0 {
-			end.add(buf[:n])
+			_, _ = end.Write(buf[:n]) // never fails
 			if _, err := l.in.Write(buf[:n]); err != nil {
 				return end, fmt.Errorf("give the dump to the client: %w", err)
 			}
@@ -208,40 +202,15 @@ func (l *loader) abort(why error) error {
 	return why
 }
 
-// tail is the end of a stream.
-type tail struct{ text []byte }
-
-const tailKept = 64 << 10
-
-func (t *tail) add(p []byte) {
-	if len(p) >= tailKept {
-		t.text = append(t.text[:0], p[len(p)-tailKept:]...)
-		return
+// position is where a dump that has gone by stands. It fails for one that is not whole, or does not say. Errors:
+// [dump.ErrTruncated].
+func position(text *dump.SQL) (string, error) {
+	if err := text.Close(); err != nil {
+		return "", err
 	}
-	t.text = append(t.text, p...)
-	if over := len(t.text) - tailKept; over > 0 {
-		t.text = append(t.text[:0], t.text[over:]...)
+	p := text.Position()
+	if p.IsZero() {
+		return "", errors.New("it has no position in the binary log")
 	}
-}
-
-// dumpEnd is the last line of mariadb-dump and mysqldump; without it the dump is not whole.
-const dumpEnd = "\n-- Dump completed"
-
-var dumpPosition = regexp.MustCompile(`(?m)^(?:-- )?SET GLOBAL gtid_slave_pos='([0-9,-]*)';$`)
-
-// errCutDump is a dump without its end marker.
-var errCutDump = errors.New(`it does not end with "-- Dump completed"`)
-
-// position reads the GTID position out of the end of a dump. It fails for a dump that is not whole.
-func (t tail) position() (string, error) {
-	text := string(t.text)
-	i := strings.LastIndex(text, dumpEnd)
-	if i < 0 || strings.Contains(strings.TrimRight(text[i+1:], "\n"), "\n") {
-		return "", errCutDump
-	}
-	found := dumpPosition.FindAllStringSubmatch(text[:i+1], -1)
-	if len(found) == 0 {
-		return "", errors.New("it has no GTID position")
-	}
-	return found[len(found)-1][1], nil
+	return p.GTID, nil // empty when nothing was ever logged
 }

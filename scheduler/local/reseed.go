@@ -16,7 +16,7 @@ import (
 // the end the server is left out of replication, so that nothing fills up what is half there.
 type reseed struct {
 	*work
-	desk    desk
+	desk    string // folder for the files of client programs
 	primary job.Server
 	source  store.Facts // of the primary
 	channel channel
@@ -37,6 +37,8 @@ type feed interface {
 	close()
 	// name is what it is, for people.
 	name() string
+	// tool is the program that loads.
+	tool() string
 	// exit are the exit statuses of the programs that took part.
 	exit() []int
 }
@@ -57,7 +59,6 @@ func (w *work) reseedFrom(ctx context.Context, make func(*reseed) (feed, error))
 	if r.desk, err = w.newDesk(); err != nil {
 		return out, err
 	}
-	defer func() { err = errors.Join(err, r.desk.clear()) }()
 	f, err := make(r)
 	if err != nil {
 		out.state = r.state
@@ -67,7 +68,7 @@ func (w *work) reseedFrom(ctx context.Context, make func(*reseed) (feed, error))
 	w.lines.add(levelInfo, "reseed from "+f.name()+", to replicate from "+r.primary.String())
 	gtid, err := r.fill(ctx, f)
 	f.close()
-	out.exit, out.gtid = f.exit(), gtid
+	out.tool, out.exit, out.gtid = f.tool(), f.exit(), gtid
 	var lag time.Duration
 	if err == nil {
 		lag, err = r.follow(ctx)

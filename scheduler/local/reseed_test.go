@@ -148,8 +148,8 @@ func (r *rig) leftOut(i int, s *mariadbd.Server) {
 	if err != nil || len(rows) != 1 || rows[0]["Master_Host"].String != nowhere || rows[0]["Slave_IO_Running"].String == "Yes" {
 		r.t.Errorf("after a restart: %v, %v", rows, err)
 	}
-	if left, err := os.ReadDir(r.dir); err != nil || len(left) != 0 {
-		r.t.Errorf("left in the folder: %v, %v", left, err)
+	if left, err := filepath.Glob(filepath.Join(r.workDir, "*", "*")); err != nil || len(left) != 0 {
+		r.t.Errorf("left in the work folder: %v, %v", left, err)
 	}
 }
 
@@ -163,7 +163,7 @@ func TestAReseedWhosePrimaryDiesLeavesTheServerOutOfReplicationAndCanBeRepeated(
 	}
 	release()
 	j = r.awaitState(j, job.Halted)
-	if !strings.HasPrefix(j.Reason, "mariadb-dump: exit status ") || !strings.HasSuffix(j.Reason, incomplete) {
+	if !strings.HasPrefix(j.Reason, "mariadb-dump ended with exit status ") || !strings.HasSuffix(j.Reason, incomplete) {
 		t.Errorf("%s", j.Reason)
 	}
 	r.leftOut(1, astray)
@@ -354,13 +354,16 @@ func (b *backups) put(i int, task, gtid string, content []byte, edit func(*store
 // dumped is what a client program made of server i, with the rig's account.
 func (r *rig) dumped(i int, name string, args ...string) []byte {
 	r.t.Helper()
-	file, err := desk{r.t.TempDir()}.optionFile("dump", r.cluster.Servers[i], "drydock", password)
-	if err != nil {
+	file := filepath.Join(r.t.TempDir(), "dump.cnf")
+	if err := writeOptionFile(file, r.cluster.Servers[i].Host, r.cluster.Servers[i].Port, "drydock", password); err != nil {
 		r.t.Fatal(err)
 	}
-	out, err := exec.CommandContext(r.t.Context(), name, append([]string{"--defaults-file=" + file}, args...)...).Output()
+	cmd := exec.CommandContext(r.t.Context(), name, append([]string{"--defaults-file=" + file}, args...)...)
+	var said strings.Builder
+	cmd.Stderr = &said
+	out, err := cmd.Output()
 	if err != nil {
-		r.t.Fatalf("%s: %v", name, err)
+		r.t.Fatalf("%s: %v: %s", name, err, said.String())
 	}
 	return out
 }
@@ -412,7 +415,7 @@ func TestADamagedOrUselessBackupIsNoReseed(t *testing.T) {
 	refused(b.put(0, "mysqldump", gtid, []byte(strings.Replace(string(text), "Server version\t10.", "Server version\t9.", 1)), nil), "do not fit", untouched)
 	refused(b.put(0, "mydumper", gtid, []byte("no archive"), nil), "unpack the backup", untouched)
 	refused(b.put(0, "mysqldump", gtid, text, func(m *store.Manifest) { m.Hash = strings.Repeat("0", 64) }), "the stream of backup", incomplete)
-	refused(b.put(0, "mysqldump", gtid, text[:len(text)-100], nil), `does not end with "-- Dump completed"`, incomplete)
+	refused(b.put(0, "mysqldump", gtid, text[:len(text)-100], nil), "dump is truncated", incomplete)
 	r.leftOut(1, astray)
 }
 

@@ -3,7 +3,6 @@ package local
 import (
 	"context"
 	"database/sql"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -34,14 +33,14 @@ type rig struct {
 	cluster Cluster
 	dbs     []*sql.DB
 	ticks   int
-	dir     string            // of client programs' files
+	workDir string
 	args    map[string]string // of the jobs to come
 }
 
 func newRig(t *testing.T, servers ...*mariadbd.Server) *rig {
 	t.Helper()
 	conn := bustest.Start(t)
-	r := &rig{t: t, conn: conn, jobs: store.NewJobs(conn, "test", nil), docs: store.NewDocs(conn), dir: filepath.Join(t.TempDir(), "local")}
+	r := &rig{t: t, conn: conn, jobs: store.NewJobs(conn, "test", nil), docs: store.NewDocs(conn), workDir: t.TempDir()}
 	r.cluster = Cluster{Name: "lab", User: "drydock", Password: password, Lease: time.Minute, LockTimeout: time.Second}
 	for _, s := range servers {
 		r.add(s)
@@ -75,7 +74,7 @@ func (r *rig) start(actor string) (stop func()) {
 	}
 	log := bustest.Log(r.t)
 	facts := NewFacts(FactsConfig{Servers: logins, Ticker: 200 * time.Millisecond, Log: log}, r.docs)
-	runner := New(Config{Actor: actor, Ticker: 200 * time.Millisecond, Log: log, Clusters: []Cluster{r.cluster}, Dir: r.dir, Bind: "127.0.0.1", Address: "127.0.0.1"},
+	runner := New(Config{Actor: actor, Ticker: 200 * time.Millisecond, WorkDir: r.workDir, Bind: "127.0.0.1", Address: "127.0.0.1", Log: log, Clusters: []Cluster{r.cluster}},
 		r.conn, store.NewJobs(r.conn, actor, view), view, r.docs, facts)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup

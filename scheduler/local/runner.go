@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -20,11 +19,11 @@ import (
 type Config struct {
 	Actor    string        // as whom it writes, "scheduler@NAME"
 	Ticker   time.Duration // monitoring-ticker: how often a paused job looks whether it may go on
+	WorkDir  string        // where dumps are made and option files stand; made when [Runner.Run] begins
 	Log      *slog.Logger
 	Clusters []Cluster
 	Bind     string // bind-address: where backups are listened for
 	Address  string // what receivers connect to (monitoring-address)
-	Dir      string // private folder for the files of client programs; what is in it at the start is leftovers
 }
 
 // Cluster is one cluster of a [Config].
@@ -38,23 +37,22 @@ type Cluster struct {
 	LockTimeout    time.Duration // maintenance-lock-timeout
 	MaxPause       time.Duration // maintenance-max-pause, 0 = no limit
 	LogsTableKeep  int           // scheduler-db-servers-logs-table-keep
+	Mysqldump      Tool          // backup-mysqldump-*
+	Mydumper       Tool          // backup-mydumper-*
+	Myloader       Tool          // backup-myloader-*
+	ClientTool     string        // backup-mysqlclient-path, empty: found by its name
 
 	ReplicationUser, ReplicationPassword string // replication-credential, empty: none
-
-	// Programs on drydock's host, each by path or name.
-	DumpTool        string   // backup-mysqldump-path
-	ClientTool      string   // backup-mysqlclient-path
-	Myloader        string   // backup-myloader-path
-	MyloaderOptions []string // backup-myloader-options
 }
 
 // Runner does the jobs of mode [job.Local]. Make one with [New].
 type Runner struct {
 	actor    string
 	ticker   time.Duration
+	workDir  string
+	space    *workspace // set by Run before any work
 	log      *slog.Logger
 	clusters map[string]Cluster
-	dir      string
 	bind     string
 	address  string
 	conn     *bus.Conn
@@ -91,7 +89,7 @@ const (
 // New registers with the view, so it must be called before the view runs. jobs writes as cfg.Actor.
 func New(cfg Config, conn *bus.Conn, jobs *store.Jobs, view *store.View, docs *store.Docs, facts *Facts) *Runner {
 	r := &Runner{
-		actor: cfg.Actor, ticker: cfg.Ticker, log: cfg.Log, dir: cfg.Dir, bind: cfg.Bind, address: cfg.Address, clusters: map[string]Cluster{},
+		actor: cfg.Actor, ticker: cfg.Ticker, workDir: cfg.WorkDir, log: cfg.Log, bind: cfg.Bind, address: cfg.Address, clusters: map[string]Cluster{},
 		conn: conn, jobs: jobs, view: view, docs: docs, facts: facts, logs: bus.NewBatcher(conn, bus.StreamLogs),
 		kick: make(chan struct{}, 1),
 		busy: map[job.Key]bool{}, runs: map[string]context.CancelCauseFunc{}, down: map[serverName]outage{},
@@ -132,11 +130,16 @@ func (r *Runner) Run(ctx context.Context) error {
 		return nil
 	case <-r.view.Ready():
 	}
-	if r.dir != "" {
-		if err := os.RemoveAll(r.dir); err != nil {
-			return fmt.Errorf("clear what an earlier run left: %w", err)
-		}
+	space, err := openWorkspace(r.workDir)
+	if err != nil {
+		return err
 	}
+	r.space = space
+	defer func() {
+		if err := space.close(); err != nil {
+			r.log.Warn("remove the work folder", "err", err)
+		}
+	}()
 	logging, stopLogging := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLogging()
 	var writer, hands sync.WaitGroup

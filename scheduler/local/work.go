@@ -1,9 +1,11 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -22,15 +24,19 @@ type work struct {
 	paused  string       // the factor that holds the work up, empty while it goes on
 	moved   atomic.Int64 // bytes streamed so far
 	told    int64        // of them, in the last sign of life
+	after   []func()     // what is to be put away when the end of the job has been recorded, the last first
 }
 
 // outcome is what came of a job, for people. It stands in the job whether the work succeeded or not.
 type outcome struct {
 	result string
 	errors []string // the first few
-	exit   []int    // of the client programs that took part
-	gtid   string   // the position of the data
+	gtid   string   // the position of the data that a server was given
 	state  string   // what a failure left behind, empty for nothing
+	// Of a program that was run for it:
+	tool string
+	exit []int
+	sent *int64 // bytes to the receiver, all of them
 }
 
 func (o outcome) left() string {
@@ -46,6 +52,8 @@ var deeds = map[string]func(*work, context.Context) (outcome, error){
 	"optimize":        func(w *work, ctx context.Context) (outcome, error) { return w.eachTable(ctx, "OPTIMIZE") },
 	"logstablerotate": (*work).rotateLogTables,
 	"schemamonitor":   (*work).readSchema,
+	"mysqldump":       (*work).dumpSQL,
+	"mydumper":        (*work).dumpFolder,
 
 	"reseedlogicalmaster": (*work).reseedFromPrimary,
 	"reseedlogical":       (*work).reseedFromBackup,
@@ -57,6 +65,7 @@ var errUndone = errors.New("this version cannot do the task over SQL")
 // work does a started job to its end.
 func (r *Runner) work(ctx context.Context, c Cluster, j job.Job, s *session) {
 	w := &work{Runner: r, cluster: c, job: j, session: s, lines: newLines(r.logs, r.log, j)}
+	defer w.putAway()
 	stop := r.pulse(ctx, w)
 	out, err := outcome{}, errUndone
 	if deed := deeds[j.Task]; deed != nil {
@@ -82,12 +91,27 @@ func (r *Runner) work(ctx context.Context, c Cluster, j job.Job, s *session) {
 	}
 }
 
+func (w *work) putAway() {
+	for _, f := range slices.Backward(w.after) {
+		f()
+	}
+}
+
 // report records the end. It tries for as long as the job would live without a sign: work that is done and not
 // recorded would be done again.
 func (w *work) report(ctx context.Context, out outcome, err error, cut bool) {
 	ch := store.Change{Event: job.Done, Edit: func(j *job.Job) {
-		j.Evidence.Tool, j.Evidence.Result, j.Evidence.Errors = "drydock over SQL", out.result, out.errors
-		j.Evidence.Completed, j.Evidence.Exit, j.Evidence.GTID = err == nil, out.exit, out.gtid
+		j.Evidence.Result, j.Evidence.Errors = out.result, out.errors
+		j.Evidence.Completed = err == nil
+		if out.gtid != "" {
+			j.Evidence.GTID = out.gtid
+		}
+		if out.tool == "" {
+			j.Evidence.Tool = "drydock over SQL"
+			return
+		}
+		// What the tool says of itself in the stream, the receiver has noted.
+		j.Evidence.Tool, j.Evidence.Exit, j.Evidence.Sent = cmp.Or(j.Evidence.Tool, out.tool), out.exit, out.sent
 	}}
 	patience := w.cluster.Lease
 	switch {
