@@ -112,7 +112,11 @@ func (p *process) newScheduler(context.Context) (func(context.Context) error, er
 	p.life.start("projection", store.NewProjector(p.conn, p.Log.With("component", "projection")).Run)
 	docs := store.NewDocs(p.conn)
 	facts := local.NewFacts(factsConfig(p.Config, p.Log), docs)
-	runner := local.New(localConfig(p.Config, cfg.Actor, p.Log), p.conn, jobs, p.view, docs, facts)
+	localCfg, err := localConfig(p.Config, cfg.Actor, p.Log)
+	if err != nil {
+		return nil, err
+	}
+	runner := local.New(localCfg, p.conn, jobs, p.view, docs, facts)
 	roller := rolling.New(rollingConfig(p.Config, cfg.Actor, p.Log), p.conn, jobs, store.NewLedger(p.conn, cfg.Actor), p.view, facts)
 	return func(ctx context.Context) error {
 		return together(ctx, s.Run, p.ssh.Run, runner.Run, facts.Run, roller.Run)
@@ -129,9 +133,14 @@ func factsConfig(cfg *config.Config, log *slog.Logger) local.FactsConfig {
 	return out
 }
 
-func localConfig(cfg *config.Config, actor string, log *slog.Logger) local.Config {
+func localConfig(cfg *config.Config, actor string, log *slog.Logger) (local.Config, error) {
+	address, err := cfg.Global.AdvertisedAddress()
+	if err != nil {
+		return local.Config{}, err
+	}
 	out := local.Config{
-		Actor: actor, Ticker: cfg.Global.Ticker, WorkDir: filepath.Join(cfg.Global.Datadir, workFolder), Log: log.With("component", "local"),
+		Bind: cfg.Global.BindAddress, Address: address,
+		Actor: actor, Ticker: cfg.Global.Ticker, Log: log.With("component", "local"), WorkDir: filepath.Join(cfg.Global.Datadir, workFolder),
 	}
 	for _, c := range cfg.Clusters {
 		orch, err := newOrchestrator(cfg, c)
@@ -139,10 +148,11 @@ func localConfig(cfg *config.Config, actor string, log *slog.Logger) local.Confi
 			Name: c.Name, Servers: Servers(c.Servers), User: c.User, Password: c.Password.Reveal(), Lease: c.Lease,
 			MaxLag: c.MaxLag, MaxLoad: c.MaxLoad, LockTimeout: c.LockTimeout, MaxPause: c.MaxPause, LogsTableKeep: c.LogsTableKeep,
 			Orchestrator: orch, NoOrchestrator: err, ServiceWait: c.Orchestrator.Wait,
-			Mysqldump: local.Tool(c.Mysqldump), Mydumper: local.Tool(c.Mydumper),
+			ReplicationUser: c.ReplicationUser, ReplicationPassword: c.ReplicationPassword.Reveal(), ClientTool: c.ClientTool,
+			Mysqldump: local.Tool(c.Mysqldump), Mydumper: local.Tool(c.Mydumper), Myloader: local.Tool(c.Myloader),
 		})
 	}
-	return out
+	return out, nil
 }
 
 // workFolder is the folder in the data folder where dumps are made and option files stand while they are needed.
@@ -169,7 +179,7 @@ func receiverConfig(cfg *config.Config, name, version string, log *slog.Logger) 
 		}
 	}
 	for _, c := range cfg.Clusters {
-		out.Clusters[c.Name] = receiver.Cluster{Servers: Servers(c.Servers), Hash: c.BackupHash, Compress: c.Compress}
+		out.Clusters[c.Name] = receiver.Cluster{Servers: Servers(c.Servers), Hash: c.BackupHash, Compress: c.Compress, ReceiverPorts: c.ReceiverPorts}
 	}
 	return out, nil
 }
@@ -353,7 +363,7 @@ func needRestart(old, fresh *config.Config) (changed []string) {
 		serves := func(c config.Cluster) any {
 			return []any{c.Servers, c.User, c.Password, c.AcceptSecret, c.JobsMode, c.JobsLogLevel, c.LogBatchSize, c.ReceiverPorts, c.Compress, c.BackupHash,
 				c.MaxLag, c.MaxLoad, c.LockTimeout, c.LogsTableKeep, c.Rolling, c.Orchestrator, archiveSettings(c),
-				c.Mysqldump, c.Mydumper, c.BackupHosts}
+				c.Mysqldump, c.Mydumper, c.Myloader, c.BackupHosts, c.ReplicationUser, c.ReplicationPassword, c.ClientTool}
 		}
 		if !reflect.DeepEqual(serves(was), serves(c)) {
 			changed = append(changed, "servers, credentials, mode, backup form, archive, maintenance limits, rolling operations or orchestrator of cluster "+c.Name)

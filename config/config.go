@@ -198,6 +198,11 @@ type Cluster struct {
 	Compress    string // compress-backups: "none", "gzip" or "zstd"
 	BackupHash  string // backup-hash: "blake3" or "sha256"
 
+	ReplicationUser     string // user part of replication-credential, "" = unset
+	ReplicationPassword Secret // password part of replication-credential
+	ClientTool          string // backup-mysqlclient-path
+	Myloader            Tool   // backup-myloader-*
+
 	BackupMaxAge time.Duration // backup-max-age, 0 = a backup is never overdue
 	MaxClockSkew time.Duration // monitoring-max-clock-skew, 0 = clocks may differ
 

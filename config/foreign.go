@@ -15,7 +15,9 @@ var later = map[string]string{
 // passed over, so that one file can serve both programs.
 var foreign = []string{
 	// Topology, failover and replication: drydock never changes who is primary.
-	"failover-", "switchover-", "check-", "force-", "autorejoin", "autorejoin-", "autoseed", "replication-",
+	"failover-", "switchover-", "check-", "force-", "autorejoin", "autorejoin-", "autoseed",
+	"replication-active-", "replication-delayed", "replication-dynamic-", "replication-error-", "replication-master-",
+	"replication-multi-", "replication-multisource-", "replication-restart-", "replication-source-", "replication-use-ssl",
 	"multi-master", "multi-master-", "multi-tier-slave", "topology-", "arbitration-", "prefered-master", "interactive",
 	"db-servers-prefered-master", "db-servers-ignored-hosts", "db-servers-ignored-readonly", "db-servers-delayed-hosts",
 	"db-servers-delayed-time", "db-servers-locality", "db-servers-binary-path", "db-servers-state-change-script",
@@ -42,8 +44,8 @@ var foreign = []string{
 	// Backups beyond this version.
 	"backup-keep-until-valid", "backup-restic-purge-", "backup-restic-save-", "backup-restic-run-", "backup-restic-storage-policy",
 	"backup-restic-local-repository", "backup-lockddl", "backup-binlogs", "backup-binlogs-", "backup-binlog-",
-	"backup-logical-dump-", "backup-logical-load-", "backup-mydumper-regex", "backup-myloader-", "backup-mysqlbinlog-",
-	"backup-mysqlclient-", "backup-load-script", "backup-save-script", "backup-disk-threshold-", "backup-streaming",
+	"backup-logical-dump-", "backup-logical-load-", "backup-mydumper-regex", "backup-mysqlbinlog-",
+	"backup-load-script", "backup-save-script", "backup-disk-threshold-", "backup-streaming",
 	"backup-streaming-", "backup-mbstream-", "compress-backups-", "scheduler-alert-", "scheduler-sla-rotate-cron",
 }
 

@@ -156,6 +156,8 @@ func clusterKeys(c *Cluster) []key {
 
 	t.group = "Rolling operations"
 	rollingKeys(t, &c.Rolling)
+	t.group = "Reseeds"
+	reseedKeys(t, c)
 
 	t.group = "Backups"
 	t.enum("backup-physical-type", &c.BackupType, "mariabackup", []string{"mariabackup", "xtrabackup"}, "Tool of the physical backup.")
@@ -226,6 +228,17 @@ func localKeys(t *table, c *Cluster) {
 		"How long work on tables may pause at a stretch; then the job ends as an error, so that the next one gets the server.")
 	t.duration("maintenance-lock-timeout", &c.LockTimeout, 5*time.Second, bounds[time.Duration]{min: time.Second},
 		"How long a statement on a table may wait for its metadata lock, with everybody else queued behind it.")
+}
+
+// reseedKeys adds what restores need beside a backup.
+func reseedKeys(t *table, c *Cluster) {
+	t.login("replication-credential", &c.ReplicationUser, &c.ReplicationPassword,
+		"Account that a reseeded server replicates with if it did not replicate before. One that did keeps its own.")
+	t.text("backup-mysqlclient-path", &c.ClientTool, "", "a program",
+		"mariadb or mysql on drydock's host. Empty: mariadb, else mysql, where the shell would find it.")
+	t.text("backup-myloader-path", &c.Myloader.Path, "", "a program", "myloader on drydock's host. Empty: myloader, where the shell would find it.")
+	t.options("backup-myloader-options", &c.Myloader.Options, "", notForMyloader,
+		"Options of myloader beside the connection and the folder, which drydock adds. Quoted as in a shell; no shell reads them.")
 }
 
 // jobKeys adds how jobs reach the database hosts and how long they may take.

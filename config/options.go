@@ -20,6 +20,8 @@ var (
 	notForMydumper  = append([]string{
 		"-o", "--outputdir", "-L", "--logfile", "-D", "--daemon", "-I", "--snapshot-interval", "--stream", "-m", "--no-schemas",
 	}, notForClients...)
+	// Into another schema, or into the binary log, would be no reseed.
+	notForMyloader = append([]string{"-d", "--directory", "-B", "--database", "-s", "--source-db", "-e", "--enable-binlog"}, notForClients...)
 )
 
 // options adds the options of a tool, of which those in not are refused.

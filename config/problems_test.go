@@ -136,13 +136,13 @@ onpremise-ssh-start-db-script = "/opt/start"
 scheduler-rolling-restart = false
 scheduler-rolling-restart-cron = "0 0 4 * * *"
 `+good+`db-servers-prefered-master = "db1"
-replication-credential = "r:p"
+replication-multisource-head-clusters = "x"
 `)
 	for pos, key := range map[string]string{
 		"x.toml:2": "failover-mode", "x.toml:3": "check-type", "x.toml:4": "haproxy", "x.toml:5": "proxysql-servers",
 		"x.toml:6": "backup-keep-until-valid", "x.toml:7": "backup-restic-purge-oldest-on-disk-space", "x.toml:8": "onpremise-ssh-start-db-script",
 		"x.toml:10": "scheduler-rolling-restart-cron", "x.toml:14": "db-servers-prefered-master",
-		"x.toml:15": "replication-credential",
+		"x.toml:15": "replication-multisource-head-clusters",
 	} {
 		if !hasNote(cfg.Ignored, pos, key) {
 			t.Errorf("%s %s is not among %v", pos, key, cfg.Ignored)

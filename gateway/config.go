@@ -72,11 +72,8 @@ type Deps struct {
 // ErrConfig is in the chain of every error of [New] that a change of configuration cures.
 var ErrConfig = errors.New("gateway configuration")
 
-// Fixed by the protocol or by taste; nobody ever wanted to configure them.
-const (
-	defaultBatch        = 5
-	defaultReceiverPort = 4444
-)
+// Fixed by taste; nobody ever wanted to configure it.
+const defaultBatch = 5
 
 // cluster is a [Cluster] made ready for lookups.
 type cluster struct {
@@ -111,7 +108,7 @@ func (c *cluster) find(host, port string) (index int, ok bool) {
 
 // receiverPort is where the script of a server listens: the list is spread over the servers (wire.md section 5).
 func (c *cluster) receiverPort(index int) int {
-	return c.ReceiverPorts[index%len(c.ReceiverPorts)]
+	return job.ReceiverPort(c.ReceiverPorts, index)
 }
 
 // targets are the servers that a run on the whole cluster means, as the scheduler chooses them.
@@ -151,9 +148,6 @@ func (c Config) withDefaults() (Config, error) {
 func (c Cluster) ready() (*cluster, error) {
 	c.LogLevel = cmp.Or(c.LogLevel, "INFO")
 	c.BatchSize = cmp.Or(c.BatchSize, defaultBatch)
-	if len(c.ReceiverPorts) == 0 {
-		c.ReceiverPorts = []int{defaultReceiverPort}
-	}
 	switch {
 	case c.Name == "":
 		return nil, fmt.Errorf("%w: a cluster without a name", ErrConfig)

@@ -57,6 +57,8 @@ func (g *Gateway) routes() http.Handler {
 	user.GET("/clusters/:cluster/servers", g.listServers)
 	user.POST("/clusters/:cluster/servers/:host/:port/jobs/:task", g.readBody, g.viewReady, g.runOnServer)
 	user.POST("/clusters/:cluster/jobs/:task", g.readBody, g.viewReady, g.runOnCluster)
+	user.POST("/clusters/:cluster/servers/:host/:port/actions/reseed/:kind", g.readBody, g.reseed)
+	user.POST("/clusters/:cluster/servers/:host/:port/actions/flashback/:kind", g.readBody, g.flashback)
 	user.GET("/jobs", g.listJobs)
 	user.GET("/jobs/:id", g.showJob)
 	user.DELETE("/jobs/:id", g.cancelJob)

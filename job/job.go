@@ -30,6 +30,15 @@ func (s Server) String() string {
 // Addr is HOST:PORT for dialing, IPv6 hosts in brackets.
 func (s Server) Addr() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.Port)) }
 
+// ReceiverPort is where the script of server number index of its cluster listens for what drydock sends: the ports of
+// scheduler-db-servers-receiver-ports are spread over the servers (wire.md section 5); 4444 when there are none.
+func ReceiverPort(ports []int, index int) int {
+	if len(ports) == 0 {
+		return 4444
+	}
+	return ports[index%len(ports)]
+}
+
 // ErrServer is returned by [ParseServer] for a text that names no server.
 var ErrServer = errors.New("not a server: want HOST or HOST:PORT, IPv6 in brackets before a port")
 
@@ -167,7 +176,7 @@ type Evidence struct {
 	BinlogOf   string   `json:"binlog_of,omitempty"`
 	Errors     []string `json:"errors,omitempty"` // the tool's error lines, the first few
 	Exit       []int    `json:"exit,omitempty"`   // exit status of every pipeline member, when reported
-	Sent       *int64   `json:"sent,omitempty"`   // bytes the worker says it sent
+	Sent       *int64   `json:"sent,omitempty"`   // bytes the worker says it sent, or received where drydock sends
 	SentSHA256 string   `json:"sent_sha256,omitempty"`
 	Result     string   `json:"result,omitempty"` // last lines of the tool's output
 	// Restore is the object a client attached to job-state (wire.md section 3), kept as it came.
@@ -220,6 +229,16 @@ type Job struct {
 	// starts nothing.
 	Seen uint64 `json:"seen,omitempty"`
 }
+
+// The arguments of restores ([Job.Args]).
+const (
+	ArgBackup   = "backup"   // id in the catalogue
+	ArgFrom     = "from"     // HOST:PORT of the server that the backup is of
+	ArgReceiver = "receiver" // receiver that holds the backup's file
+	// ArgConfirm is HOST:PORT of the server whose data are replaced: who asked for it knows. A job without it ends as an error.
+	ArgConfirm = "confirm"
+	ArgPrimary = "primary" // HOST:PORT that the restored server shall replicate from, when it is not known by itself
+)
 
 // HeldReason begins the reason of a queued job that waits for another heavy job of its server (wire.md section 6).
 const HeldReason = "WARN0110: "

@@ -27,7 +27,8 @@ type Verdict struct {
 // A stream that ended is not proof (wire.md section 5): a killed backup tool closes it like a finished one. A backup
 // passes only with the whole stream on disk, the tool's own end line (in its log, or in the stream where it writes it
 // there: the check of the format finds it), no failed pipeline member, and the number of bytes the worker says it sent,
-// where it says so.
+// where it says so. A restore passes only with the whole backup sent, checked against its manifest while it was read; what
+// the worker says about bytes and hash is then about what it received.
 func Judge(t Task, j Job, late bool) Verdict {
 	var checks []Check
 	waiting := false
@@ -70,6 +71,22 @@ func Judge(t Task, j Job, late bool) Verdict {
 			}
 			if j.Evidence.SentSHA256 != "" && s.Algo == "sha256" {
 				fixed("hash", strings.EqualFold(j.Evidence.SentSHA256, s.Hash), "hash of the sent bytes differs")
+			}
+		}
+	}
+	if t.Flow == FlowOut {
+		switch s := j.Stream; {
+		case s == nil || s.Opened.IsZero():
+			open("stream", false, "nothing was sent")
+		case s.Err != "":
+			fixed("stream", false, s.Err)
+		default:
+			open("stream", s.Complete, "not sent to its end")
+			if s.Complete && j.Evidence.Sent != nil {
+				fixed("bytes", *j.Evidence.Sent == s.Bytes, fmt.Sprintf("sent %d, received %d", s.Bytes, *j.Evidence.Sent))
+			}
+			if s.Complete && j.Evidence.SentSHA256 != "" {
+				fixed("hash", strings.EqualFold(j.Evidence.SentSHA256, s.Hash), "hash of the received bytes differs")
 			}
 		}
 	}

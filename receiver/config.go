@@ -41,6 +41,8 @@ type Cluster struct {
 	Servers  []job.Server
 	Hash     string // backup-hash: blake3 or sha256; empty means blake3
 	Compress string // compress-backups: none, gzip or zstd; logs are never compressed
+	// ReceiverPorts is where the scripts listen for a backup that is sent to them (scheduler-db-servers-receiver-ports).
+	ReceiverPorts []int
 }
 
 // portsKey is the configuration key of [Config.Ports], named in every error about them.

@@ -54,6 +54,8 @@ func (p *Pool) serve() (micro.Service, error) {
 			micro.WithEndpointSubject(own(bus.VerbCommit)), micro.WithEndpointQueueGroupDisabled()),
 		svc.AddEndpoint("check", endpoint(p, p.checkTime, p.awaitCheck),
 			micro.WithEndpointSubject(own(bus.VerbCheck)), micro.WithEndpointQueueGroupDisabled()),
+		svc.AddEndpoint("send", endpoint(p, requestTime, p.send),
+			micro.WithEndpointSubject(own(bus.VerbSend)), micro.WithEndpointQueueGroupDisabled()),
 	)
 	if err != nil {
 		return svc, fmt.Errorf("announce the receiver service: %w", err)

@@ -13,7 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	"drydock/bus"
 	"drydock/dump"
 	"drydock/job"
 	"drydock/receiver/sink"
@@ -27,7 +26,7 @@ func (r *reservation) receive(conn *net.TCPConn) bool {
 	r.log.Info("stream opened", "peer", facts.Peer)
 	noted := r.noteOpened(facts)
 	var meter atomic.Int64
-	stopMeter := r.meter(&meter)
+	stopMeter := r.p.meter(r.ref, &meter)
 	check := r.formatCheck()
 	res, err := r.store(conn, check, &meter)
 	facts.Format, facts.Broken = verdictOf(check) // also after an error: a check may hold a goroutine
@@ -222,42 +221,4 @@ func (r *reservation) reason(err error) (text string, tell bool) {
 		return "stream broke: connection reset by the sender", true
 	}
 	return "stream broke: " + errno(err).Error(), true
-}
-
-// meter publishes what moved, once a second and only if something did: bytes are the job's sign of life.
-func (r *reservation) meter(moved *atomic.Int64) (stop func()) {
-	quit := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		beat := time.NewTicker(time.Second)
-		defer beat.Stop()
-		last, lastAt := int64(0), time.Now()
-		for {
-			select {
-			case <-quit:
-				return
-			case now := <-beat.C:
-				if n := moved.Load(); n != last {
-					r.progress(n, float64(n-last)/now.Sub(lastAt).Seconds())
-					last = n
-				}
-				lastAt = now
-			}
-		}
-	})
-	return func() {
-		close(quit)
-		wg.Wait()
-	}
-}
-
-func (r *reservation) progress(bytes int64, rate float64) {
-	k := r.ref.Key
-	err := r.p.conn.Publish(bus.ProgressSubject(k.Cluster, k.Server.Host, k.Server.Port, k.Task), bus.Progress{
-		Sign: bus.SignBytes, Bytes: bytes, Rate: rate, Cluster: k.Cluster, Server: k.Server, Task: k.Task,
-		JobID: r.ref.ID, Attempt: r.ref.Attempt, Type: bus.TypeProgress, Time: time.Now().UTC(),
-	})
-	if err != nil {
-		r.log.Debug("publish progress", "err", err)
-	}
 }

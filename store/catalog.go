@@ -141,6 +141,28 @@ func (c *Catalog) update(ctx context.Context, m Manifest, edit func(now Manifest
 	return fmt.Errorf("record manifest %s: %w", m.ID, ErrBusy)
 }
 
+// ErrNoBackup is returned for a backup that is not in the catalogue.
+var ErrNoBackup = errors.New("no such backup")
+
+// Get reads the manifest of one backup. Errors: [ErrNoBackup].
+func (c *Catalog) Get(ctx context.Context, cluster string, s job.Server, id string) (m Manifest, err error) {
+	kv, err := c.c.Bucket(ctx, bus.BucketCatalog)
+	if err != nil {
+		return m, err
+	}
+	e, err := kv.Get(ctx, bus.CatalogKey(cluster, s.Host, s.Port, id))
+	if errors.Is(err, jetstream.ErrKeyNotFound) || errors.Is(err, jetstream.ErrInvalidKey) {
+		return m, fmt.Errorf("%w: %q of %s in cluster %s", ErrNoBackup, id, s, cluster)
+	}
+	if err != nil {
+		return m, fmt.Errorf("read manifest %s: %w", id, err)
+	}
+	if err := json.Unmarshal(e.Value(), &m); err != nil {
+		return m, fmt.Errorf("decode manifest %s: %w", id, err)
+	}
+	return m, nil
+}
+
 // List reads the manifests of a cluster and a server, newest first; an empty cluster or host means all.
 func (c *Catalog) List(ctx context.Context, cluster string, server job.Server) ([]Manifest, error) {
 	kv, err := c.c.Bucket(ctx, bus.BucketCatalog)

@@ -114,8 +114,13 @@ func sources(ctx context.Context, db querier, mariadb bool) ([]store.Source, err
 	return out, nil
 }
 
+// querier is a pool of connections, or one of them.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
 // pairs reads a result of two columns.
-func pairs(ctx context.Context, db *sql.DB, query string) (map[string]string, error) {
+func pairs(ctx context.Context, db querier, query string) (map[string]string, error) {
 	rows, err := db.QueryContext(ctx, query)
 	if err != nil {
 		return nil, err
@@ -131,11 +136,6 @@ func pairs(ctx context.Context, db *sql.DB, query string) (map[string]string, er
 		out[name] = value.String
 	}
 	return out, rows.Err()
-}
-
-// querier is a pool or one connection.
-type querier interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
 // records reads a result by column name: the columns of these statements differ between versions.

@@ -34,6 +34,7 @@ type rig struct {
 	dbs     []*sql.DB
 	ticks   int
 	workDir string
+	args    map[string]string // of the jobs to come
 }
 
 func newRig(t *testing.T, servers ...*mariadbd.Server) *rig {
@@ -42,15 +43,20 @@ func newRig(t *testing.T, servers ...*mariadbd.Server) *rig {
 	r := &rig{t: t, conn: conn, jobs: store.NewJobs(conn, "test", nil), docs: store.NewDocs(conn), workDir: t.TempDir()}
 	r.cluster = Cluster{Name: "lab", User: "drydock", Password: password, Lease: time.Minute, LockTimeout: time.Second}
 	for _, s := range servers {
-		r.cluster.Servers = append(r.cluster.Servers, job.Server{Host: "127.0.0.1", Port: s.Port()})
-		db, err := s.DB()
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.dbs = append(r.dbs, db)
-		t.Cleanup(func() { _ = db.Close() })
+		r.add(s)
 	}
 	return r
+}
+
+func (r *rig) add(s *mariadbd.Server) {
+	r.t.Helper()
+	r.cluster.Servers = append(r.cluster.Servers, job.Server{Host: "127.0.0.1", Port: s.Port()})
+	db, err := s.DB()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.dbs = append(r.dbs, db)
+	r.t.Cleanup(func() { _ = db.Close() })
 }
 
 func server(t *testing.T, extra ...string) *mariadbd.Server {
@@ -68,7 +74,7 @@ func (r *rig) start(actor string) (stop func()) {
 	}
 	log := bustest.Log(r.t)
 	facts := NewFacts(FactsConfig{Servers: logins, Ticker: 200 * time.Millisecond, Log: log}, r.docs)
-	runner := New(Config{Actor: actor, Ticker: 200 * time.Millisecond, WorkDir: r.workDir, Log: log, Clusters: []Cluster{r.cluster}},
+	runner := New(Config{Actor: actor, Ticker: 200 * time.Millisecond, WorkDir: r.workDir, Bind: "127.0.0.1", Address: "127.0.0.1", Log: log, Clusters: []Cluster{r.cluster}},
 		r.conn, store.NewJobs(r.conn, actor, view), view, r.docs, facts)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -102,6 +108,9 @@ func (r *rig) ask(task string, s job.Server, args map[string]string) job.Job {
 func (r *rig) create(k job.Key, mode job.Mode, args map[string]string) job.Job {
 	r.t.Helper()
 	r.ticks++
+	if args == nil {
+		args = r.argsFor(k.Server)
+	}
 	due := time.Now().UTC().Add(time.Duration(r.ticks) * time.Millisecond)
 	j, err := r.jobs.Create(bustest.Context(r.t), job.Job{
 		State: job.Queued, ID: job.NewID(due, "t", k), Cluster: k.Cluster, Server: k.Server, Task: k.Task, Mode: mode, Due: due,
@@ -111,6 +120,14 @@ func (r *rig) create(k job.Key, mode job.Mode, args map[string]string) job.Job {
 		r.t.Fatal(err)
 	}
 	return j
+}
+
+// argsFor are the arguments of a reseed that was confirmed, unless the test says otherwise.
+func (r *rig) argsFor(s job.Server) map[string]string {
+	if r.args != nil {
+		return r.args
+	}
+	return map[string]string{job.ArgConfirm: s.String()}
 }
 
 func (r *rig) apply(j job.Job, events ...job.Event) {

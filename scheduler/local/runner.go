@@ -23,6 +23,8 @@ type Config struct {
 	WorkDir  string        // where dumps are made and option files stand; made when [Runner.Run] begins
 	Log      *slog.Logger
 	Clusters []Cluster
+	Bind     string // bind-address: where backups are listened for
+	Address  string // what receivers connect to (monitoring-address)
 }
 
 // Cluster is one cluster of a [Config].
@@ -43,6 +45,10 @@ type Cluster struct {
 	ServiceWait    time.Duration // prov-orchestrator-wait
 	Mysqldump      Tool          // backup-mysqldump-*
 	Mydumper       Tool          // backup-mydumper-*
+	Myloader       Tool          // backup-myloader-*
+	ClientTool     string        // backup-mysqlclient-path, empty: found by its name
+
+	ReplicationUser, ReplicationPassword string // replication-credential, empty: none
 }
 
 // Runner does the jobs of mode [job.Local]. Make one with [New].
@@ -53,6 +59,8 @@ type Runner struct {
 	space    *workspace // set by Run before any work
 	log      *slog.Logger
 	clusters map[string]Cluster
+	bind     string
+	address  string
 	conn     *bus.Conn
 	jobs     *store.Jobs
 	view     *store.View
@@ -87,7 +95,7 @@ const (
 // New registers with the view, so it must be called before the view runs. jobs writes as cfg.Actor.
 func New(cfg Config, conn *bus.Conn, jobs *store.Jobs, view *store.View, docs *store.Docs, facts *Facts) *Runner {
 	r := &Runner{
-		actor: cfg.Actor, ticker: cfg.Ticker, workDir: cfg.WorkDir, log: cfg.Log, clusters: map[string]Cluster{},
+		actor: cfg.Actor, ticker: cfg.Ticker, workDir: cfg.WorkDir, log: cfg.Log, bind: cfg.Bind, address: cfg.Address, clusters: map[string]Cluster{},
 		conn: conn, jobs: jobs, view: view, docs: docs, facts: facts, logs: bus.NewBatcher(conn, bus.StreamLogs),
 		kick: make(chan struct{}, 1),
 		busy: map[job.Key]bool{}, runs: map[string]context.CancelCauseFunc{}, down: map[serverName]outage{},
@@ -173,7 +181,7 @@ func (r *Runner) look(ctx context.Context, hands *sync.WaitGroup) time.Duration 
 	next := lookIdle
 	for _, j := range waiting {
 		c, ok := r.clusters[j.Cluster]
-		if !ok || !c.has(j.Server) {
+		if !ok || !c.has(j) {
 			continue // another scheduler's, or nobody's until it is configured again
 		}
 		next = lookAgain
@@ -188,8 +196,13 @@ func (r *Runner) look(ctx context.Context, hands *sync.WaitGroup) time.Duration 
 	return next
 }
 
-// has reports whether the server, or the whole cluster, is looked after here.
-func (c Cluster) has(s job.Server) bool { return s == (job.Server{}) || slices.Contains(c.Servers, s) }
+// has reports whether the job's server is looked after here. What is done to a whole cluster may be done elsewhere.
+func (c Cluster) has(j job.Job) bool {
+	if j.Server == (job.Server{}) {
+		return deeds[j.Task] != nil
+	}
+	return slices.Contains(c.Servers, j.Server)
+}
 
 // begin is false while the job is in another hand, or its server in trouble.
 func (r *Runner) begin(j job.Job) bool {

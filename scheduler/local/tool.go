@@ -40,7 +40,8 @@ func (t Tool) find(key string, names ...string) (string, error) {
 type run struct {
 	path string
 	args []string
-	dir  string // its working folder and home: no option file of drydock's own user gets in the way
+	dir  string   // its working folder and home: no option file of drydock's own user gets in the way
+	in   *os.File // its standard input, nil for none
 	out  io.Writer
 	// lines takes what it writes to standard error, and to standard output where out is nil. secret never gets there.
 	lines  *lines
@@ -66,6 +67,9 @@ func (r run) do(ctx context.Context) (code int, err error) {
 	cmd.SysProcAttr = processGroup()
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = drainTime
+	if r.in != nil {
+		cmd.Stdin = r.in
+	}
 	said := &saying{lines: r.lines, secret: r.secret}
 	cmd.Stderr, cmd.Stdout = said, said
 	var failed error

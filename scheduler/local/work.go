@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"drydock/bus"
@@ -21,18 +22,29 @@ type work struct {
 	server  job.Server // that it is about; for a job of the whole cluster its primary
 	session *session   // with that server; nil for a task that is not done over SQL
 	lines   *lines
-	paused  string   // the factor that holds the work up, empty while it goes on
-	after   []func() // what is to be put away when the end of the job has been recorded, the last first
+	paused  string       // the factor that holds the work up, empty while it goes on
+	moved   atomic.Int64 // bytes streamed so far
+	told    int64        // of them, in the last sign of life
+	after   []func()     // what is to be put away when the end of the job has been recorded, the last first
 }
 
 // outcome is what came of a job, for people. It stands in the job whether the work succeeded or not.
 type outcome struct {
 	result string
 	errors []string // the first few
+	gtid   string   // the position of the data that a server was given
+	state  string   // what a failure left behind, empty for nothing
 	// Of a program that was run for it:
 	tool string
 	exit []int
 	sent *int64 // bytes to the receiver, all of them
+}
+
+func (o outcome) left() string {
+	if o.state == "" {
+		return ""
+	}
+	return "; " + o.state
 }
 
 // deeds are the tasks that this package does. An error fails the job; the outcome counts all the same.
@@ -47,6 +59,9 @@ var deeds = map[string]func(*work, context.Context) (outcome, error){
 	"checksum":        (*work).compareServers,
 	"mysqldump":       (*work).dumpSQL,
 	"mydumper":        (*work).dumpFolder,
+
+	"reseedlogicalmaster": (*work).reseedFromPrimary,
+	"reseedlogical":       (*work).reseedFromBackup,
 }
 
 // overSQL reports whether the job needs a session. What is done to the service of a server must be possible while the
@@ -80,7 +95,7 @@ func (r *Runner) work(ctx context.Context, c Cluster, j job.Job, server job.Serv
 	}
 	switch {
 	case err != nil:
-		w.lines.add(levelError, "ended: "+err.Error())
+		w.lines.add(levelError, "ended: "+err.Error()+out.left())
 	default:
 		w.lines.add(levelInfo, out.result)
 	}
@@ -102,6 +117,9 @@ func (w *work) report(ctx context.Context, out outcome, err error, cut bool) {
 	ch := store.Change{Event: job.Done, Edit: func(j *job.Job) {
 		j.Evidence.Result, j.Evidence.Errors = out.result, out.errors
 		j.Evidence.Completed = err == nil
+		if out.gtid != "" {
+			j.Evidence.GTID = out.gtid
+		}
 		if out.tool == "" {
 			j.Evidence.Tool = w.tool()
 			return
@@ -112,10 +130,10 @@ func (w *work) report(ctx context.Context, out outcome, err error, cut bool) {
 	patience := w.cluster.Lease
 	switch {
 	case cut:
-		ch.Event, ch.Reason = job.Cut, "drydock was stopped while it worked"
+		ch.Event, ch.Reason = job.Cut, "drydock was stopped while it worked"+out.left()
 		patience = busTimeout
 	case err != nil:
-		ch.Event, ch.Reason = job.Error, err.Error()
+		ch.Event, ch.Reason = job.Error, err.Error()+out.left()
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
@@ -158,12 +176,12 @@ func (r *Runner) pulse(ctx context.Context, w *work) (stop func()) {
 			}
 			w.lines.flush()
 			if w.session == nil {
-				r.sign(w.job)
+				w.sign(every)
 				continue
 			}
 			// Without an answer there is no sign: nobody can tell then whether the statement still runs.
 			if f, err := r.facts.Of(ctx, w.job.Cluster, w.server, every/2); err == nil && f.Up {
-				r.sign(w.job)
+				w.sign(every)
 			}
 		}
 	}()
@@ -173,13 +191,19 @@ func (r *Runner) pulse(ctx context.Context, w *work) (stop func()) {
 	}
 }
 
-func (r *Runner) sign(j job.Job) {
-	err := r.conn.Publish(bus.ProgressSubject(j.Cluster, j.Server.Host, j.Server.Port, j.Task), bus.Progress{
+// sign tells that the job lives, with the bytes that it moved since the last time.
+func (w *work) sign(every time.Duration) {
+	j := w.job
+	p := bus.Progress{
 		Sign: bus.SignHeartbeat, Cluster: j.Cluster, Server: j.Server, Task: j.Task, JobID: j.ID, Attempt: j.Attempt,
 		Type: bus.TypeProgress, Time: time.Now().UTC(),
-	})
-	if err != nil {
-		r.log.Warn("tell of a sign of life", "job", j, "err", err)
+	}
+	if moved := w.moved.Load(); moved > w.told {
+		p.Sign, p.Bytes, p.Rate = bus.SignBytes, moved, float64(moved-w.told)/every.Seconds()
+		w.told = moved
+	}
+	if err := w.conn.Publish(bus.ProgressSubject(j.Cluster, j.Server.Host, j.Server.Port, j.Task), p); err != nil {
+		w.log.Warn("tell of a sign of life", "job", j, "err", err)
 	}
 }
 

@@ -103,8 +103,9 @@ func (w *workspace) close() error {
 }
 
 // writeOptionFile writes how a client logs in, readable by this user only: the one way by which no password shows in a
-// process list. localhost would mean a socket to the client library, and another server perhaps.
-func writeOptionFile(path, host string, port int, user, password string) error {
+// process list. localhost would mean a socket to the client library, and another server perhaps. further are lines of the
+// same group.
+func writeOptionFile(path, host string, port int, user, password string, further ...string) error {
 	if strings.ContainsAny(user+password, "\r\n\x00") {
 		return errors.New("a user or password with a line break cannot be written into an option file")
 	}
@@ -114,6 +115,9 @@ func writeOptionFile(path, host string, port int, user, password string) error {
 	quoted := strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 	text := fmt.Sprintf("[client]\nuser=\"%s\"\npassword=\"%s\"\nhost=\"%s\"\nport=%d\nprotocol=tcp\n",
 		quoted.Replace(user), quoted.Replace(password), quoted.Replace(host), port)
+	for _, line := range further {
+		text += line + "\n"
+	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return fmt.Errorf("write the option file: %w", err)
