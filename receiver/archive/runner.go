@@ -108,7 +108,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	var writer, hands sync.WaitGroup
 	writer.Go(func() { _ = r.logs.Run(logging) }) // never fails
 	r.cutLost(ctx)
-	r.up = time.Now() // after it: what was cut is ordered again at once
+	r.up = time.Now()     // after it: what was cut is ordered again at once
 	var ordered time.Time // when the whole catalogue was read
 	for ctx.Err() == nil {
 		if time.Since(ordered) > orderAll && r.orderMissing(ctx, place{}) {
