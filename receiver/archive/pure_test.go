@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -54,6 +55,8 @@ func TestWhatResticSaysIsUnderstood(t *testing.T) {
 		"Fatal: unable to open config file: Stat: The specified key does not exist." + where + "s3:x":                    errAbsent,
 		"Fatal: unable to open config file: client.Head: dial tcp 10.0.0.1:80: connect: connection refused" + where + "": nil,
 		"Fatal: unable to open config file: lstat /r/config: permission denied" + where + "/r":                           nil,
+		"Fatal: unable to open config file: <config/> does not exist" + where + "rest:https://h/":                        errAbsent,
+		"ssh: /root/.ssh/id: no such file or directory\nFatal: unable to open config file: EOF" + where + "sftp:h:/r":    nil,
 		"Fatal: wrong password or no key found":                                                                          nil,
 		"unable to create lock in backend: repository is already locked exclusively by PID 12 on h by root":              errLocked,
 		"Fatal: create repository at /r failed: config file already exists":                                              errExists,
@@ -97,4 +100,32 @@ func TestOrdersAreNotRepeatedWithoutEnd(t *testing.T) {
 			t.Errorf("after %s at %s: not ordered %s later", c.last.State, c.last.Since, c.want)
 		}
 	}
+}
+
+func TestWhoWantsTheRepositoryForItselfWaitsForTheOthers(t *testing.T) {
+	t.Parallel()
+	turns, nobody := newTurns(), func() { t.Error("waited for nothing") }
+	a, err := turns.enter(t.Context(), false, nobody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	if _, err := turns.enter(ctx, true, cancel); err == nil { // gives back what it had
+		t.Error("two work on a repository that one wants for itself")
+	}
+	b, err := turns.enter(t.Context(), false, nobody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a()
+	b()
+	alone, err := turns.enter(t.Context(), true, nobody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel = context.WithCancel(t.Context())
+	if _, err := turns.enter(ctx, false, cancel); err == nil {
+		t.Error("somebody works beside the one that is alone")
+	}
+	alone()
 }

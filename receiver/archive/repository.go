@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"drydock/job"
@@ -190,11 +191,23 @@ func present(m store.Manifest) error {
 	return nil
 }
 
+// taskTags are the tags by which the tasks of these snapshots are told apart, each once.
+func taskTags(list []snapshot) (tags []string) {
+	for _, s := range list {
+		for _, tag := range s.Tags {
+			if strings.HasPrefix(tag, taskTag("")) && !slices.Contains(tags, tag) {
+				tags = append(tags, tag)
+			}
+		}
+	}
+	return tags
+}
+
 // forget removes the snapshots of a cluster's servers and of one task that keep lets go of; each server's are kept by
 // themselves. The newest of each stays, whatever keep says.
-func (x restic) forget(ctx context.Context, cluster, task string, keep []string) error {
+func (x restic) forget(ctx context.Context, cluster, taskTag string, keep []string) error {
 	return x.run(ctx, nil, append([]string{
-		"forget", "--quiet", "--group-by", "host", "--tag", strings.Join([]string{"drydock", clusterTag(cluster), taskTag(task)}, ","),
+		"forget", "--quiet", "--group-by", "host", "--tag", strings.Join([]string{"drydock", clusterTag(cluster), taskTag}, ","),
 	}, keep...)...)
 }
 
