@@ -94,7 +94,6 @@ func each(out io.Reader, line func([]byte)) {
 }
 
 func (x restic) failure(command string, err error, said string) error {
-	said = x.redact(said)
 	kind := err
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == exitIncomplete {
@@ -106,7 +105,7 @@ func (x restic) failure(command string, err error, said string) error {
 			break
 		}
 	}
-	return fmt.Errorf("restic %s: %w: %s", command, kind, oneLine(said))
+	return fmt.Errorf("restic %s: %w: %s", command, kind, x.redact(oneLine(said)))
 }
 
 // oneLine makes a reason of what restic said: the fatal line and what follows it, or else the last lines.
