@@ -10,6 +10,7 @@ import (
 	"drydock/bus"
 	"drydock/internal/bustest"
 	"drydock/job"
+	"drydock/store"
 )
 
 func TestArchiveRestoresToTheSameBytes(t *testing.T) {
@@ -147,5 +148,30 @@ func TestChangedBackupIsNotArchived(t *testing.T) {
 	g.start("rcv")
 	if j := g.archive(m); j.State != job.Halted || len(g.record(m).Archives) != 0 {
 		t.Errorf("a backup that lost a byte is %s (%s)", j.State, j.Reason)
+	}
+}
+
+func TestOrderAfterAnotherJobIsAnotherOrder(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	m := g.publish("rcv", "mariabackup", 1000, time.Now().Add(-time.Hour))
+	r := &Runner{ledger: g.ledger}
+	ids := map[string]bool{}
+	for _, last := range []job.Job{{}, {ID: "X", Since: time.Now()}, {ID: "Y", Since: time.Now(), Args: map[string]string{argBackup: m.ID}}} {
+		for range 2 { // given twice, it is one
+			if err := r.order(bustest.Context(t), m, last); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	ticks, err := g.ledger.List(bustest.Context(t), store.TickFilter{Cluster: "lab", Task: taskArchive})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range ticks {
+		ids[job.NewID(x.Due, x.ID, job.Key{Cluster: "lab", Server: db1, Task: taskArchive})] = true
+	}
+	if len(ticks) != 3 || len(ids) != 3 {
+		t.Errorf("%d ticks for %d jobs, want 3 of each", len(ticks), len(ids))
 	}
 }

@@ -137,10 +137,14 @@ func (w *work) archive(ctx context.Context, m store.Manifest) error {
 	}
 	a.Repository, a.Time = w.cluster.Shown(), time.Now().UTC()
 	w.say(fmt.Sprintf("backup %s is snapshot %s", m.ID, a.Snapshot))
-	return w.record(ctx, m, a)
+	if err := w.record(ctx, m, a); err != nil {
+		return err
+	}
+	w.ordered(m.ID)
+	return nil
 }
 
-// record tries for as long as the job would live without a sign, also when it is being ended: the snapshot is there.
+// record is made also when the job is being ended: the snapshot is there.
 func (w *work) record(ctx context.Context, m store.Manifest, a store.Archive) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), busTimeout)
 	defer cancel()
