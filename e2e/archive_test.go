@@ -133,7 +133,7 @@ func TestFailedArchiveLeavesTheBackupAndOpensACondition(t *testing.T) {
 	if err := exec.Command("env", "RESTIC_PASSWORD=right", "restic", "init", "-r", filepath.Join(dir, "repo")).Run(); err != nil {
 		t.Fatal(err)
 	}
-	s := newSite(t, options{keys: archiveKeys(dir, "restic", "wrong")}).start()
+	s := newSite(t, options{keys: archiveKeys(dir, "restic", "not-the-one")}).start()
 	path, content := s.goodBackup(s.host(0))
 	j := s.await("archive", "halted", func(j job.Job) bool { return j.State == job.Halted })
 	if !strings.Contains(j.Reason, "wrong password") {
@@ -147,7 +147,7 @@ func TestFailedArchiveLeavesTheBackupAndOpensACondition(t *testing.T) {
 	s.stop(syscall.SIGTERM)
 	text, err := os.ReadFile(s.toml)
 	if err == nil {
-		err = os.WriteFile(s.toml, bytes.Replace(text, []byte(`"wrong"`), []byte(`"right"`), 1), 0o600)
+		err = os.WriteFile(s.toml, bytes.Replace(text, []byte(`"not-the-one"`), []byte(`"right"`), 1), 0o600)
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -268,3 +268,28 @@ func TestWhatDrydockDoesItselfIsNotSentToTheScript(t *testing.T) {
 		}
 	}
 }
+
+func TestWorkOnTheWholeClusterIsOneJobOfNoServer(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, bustest.Start(t), testCluster(hourly("archiveprune")))
+	e := r.runNow("archiveprune")
+	for range 2 {
+		r.give(e)
+	}
+	j := r.last(job.Server{}, "archiveprune")
+	if all := r.history(); len(all) != 1 || j.State != job.Queued || j.Mode != job.ByReceiver || j.Mode.Script() {
+		t.Errorf("%d jobs; the job is %+v", len(all), j)
+	}
+	r.sweepAfter(30 * time.Minute)
+	if j = r.last(job.Server{}, "archiveprune"); j.State != job.Queued {
+		t.Errorf("the job is %s (%s): its server is nobody's", j.State, j.Reason)
+	}
+	c := testCluster()
+	if c.has("archiveprune", db1) || c.has("optimize", job.Server{}) { // one server is not the whole cluster
+		t.Error("a task is started where it has no place")
+	}
+	r.give(r.runNow("archive", db1))
+	if j = r.last(db1, "archive"); j.Mode != job.ByReceiver {
+		t.Errorf("an archive has the mode %s", j.Mode)
+	}
+}

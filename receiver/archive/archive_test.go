@@ -10,6 +10,7 @@ import (
 	"drydock/bus"
 	"drydock/internal/bustest"
 	"drydock/job"
+	"drydock/store"
 )
 
 func TestArchiveRestoresToTheSameBytes(t *testing.T) {
@@ -93,5 +94,84 @@ func TestRepositoryIsMadeOnceAndNeverOverALostOne(t *testing.T) {
 	}
 	if found, _ := os.ReadDir(g.cluster.Location); len(found) > 0 {
 		t.Errorf("a repository was made in the place of a lost one: %v; %s", found, j.Reason)
+	}
+}
+
+func TestEachReceiverArchivesWhatItHolds(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	a, b := g.publish("a", "mariabackup", 1000, time.Now().Add(-time.Minute)), g.publish("b", "mariabackup", 1000, time.Now())
+	g.start("a")
+	g.start("b")
+	for _, m := range []struct{ id, receiver string }{{b.ID, "b"}, {a.ID, "a"}} {
+		j := g.succeeded(g.ended(g.queue(taskArchive, map[string]string{argBackup: m.id})))
+		if j.Dispatch.Receiver != m.receiver {
+			t.Errorf("the backup of %s was archived by %s", m.receiver, j.Dispatch.Receiver)
+		}
+	}
+	for range 3 { // anybody may do it, and only one does
+		g.succeeded(g.ended(g.queue(taskCheck, nil)))
+	}
+	if n := len(g.snapshots()); n != 2 {
+		t.Errorf("%d snapshots, want 2", n)
+	}
+}
+
+func TestSnapshotWithoutARecordIsRecordedAndNotMadeAgain(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	m := g.publish("rcv", "mariabackup", 1000, time.Now())
+	g.restic("init")
+	g.restic("backup", "--host", hostOf(m.Server), "--tag", tagsOf(m), m.Path) // of a process that died: half of it
+	x := restic{g.cluster.ready(g.dir)}
+	whole, err := x.backup(bustest.Context(t), m, func(status) {}) // and of one that died just before the record
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.start("rcv")
+	g.succeeded(g.archive(m))
+	if now := g.record(m); len(now.Archives) != 1 || now.Archives[0].Snapshot != whole.Snapshot {
+		t.Errorf("recorded %+v, want %s", now.Archives, whole.Snapshot)
+	}
+	if n := len(g.snapshots()); n != 2 {
+		t.Errorf("%d snapshots, want the two that were there", n)
+	}
+}
+
+func TestChangedBackupIsNotArchived(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	m := g.publish("rcv", "mariabackup", 1000, time.Now())
+	if err := os.Truncate(m.Path, 999); err != nil {
+		t.Fatal(err)
+	}
+	g.start("rcv")
+	if j := g.archive(m); j.State != job.Halted || len(g.record(m).Archives) != 0 {
+		t.Errorf("a backup that lost a byte is %s (%s)", j.State, j.Reason)
+	}
+}
+
+func TestOrderAfterAnotherJobIsAnotherOrder(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	m := g.publish("rcv", "mariabackup", 1000, time.Now().Add(-time.Hour))
+	r := &Runner{ledger: g.ledger}
+	ids := map[string]bool{}
+	for _, last := range []job.Job{{}, {ID: "X", Since: time.Now()}, {ID: "Y", Since: time.Now(), Args: map[string]string{argBackup: m.ID}}} {
+		for range 2 { // given twice, it is one
+			if err := r.order(bustest.Context(t), m, last); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	ticks, err := g.ledger.List(bustest.Context(t), store.TickFilter{Cluster: "lab", Task: taskArchive})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range ticks {
+		ids[job.NewID(x.Due, x.ID, job.Key{Cluster: "lab", Server: db1, Task: taskArchive})] = true
+	}
+	if len(ticks) != 3 || len(ids) != 3 {
+		t.Errorf("%d ticks for %d jobs, want 3 of each", len(ticks), len(ids))
 	}
 }

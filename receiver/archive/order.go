@@ -106,12 +106,17 @@ func (r *Runner) due(m store.Manifest, last job.Job, now time.Time) bool {
 	return true
 }
 
-// order writes the tick. Its id and time come from the backup, or from the job that failed, so that the same order given
-// twice, as by a process that was killed in between, starts one job.
+// order writes the tick. Its id and time come from the backup and the last job of the slot, so that the same order given
+// twice, as by a process that was killed in between, starts one job; and one that comes after another job starts another.
 func (r *Runner) order(ctx context.Context, m store.Manifest, last job.Job) error {
 	id, due, reason := "archive-"+m.ID, m.Ended, "backup "+m.ID+" is not archived yet"
+	if last.ID != "" {
+		id += "-" + last.ID
+	}
+	if last.Since.After(due) {
+		due = last.Since
+	}
 	if last.Args[argBackup] == m.ID {
-		id, due = id+"-"+last.ID, last.Since
 		reason += "; the last try is " + string(last.State)
 	}
 	_, err := r.ledger.Run(ctx, store.Order{
@@ -119,4 +124,11 @@ func (r *Runner) order(ctx context.Context, m store.Manifest, last job.Job) erro
 		Args: map[string]string{argBackup: m.ID}, Trigger: job.Trigger{Kind: job.Cron}, Reason: reason,
 	})
 	return err
+}
+
+// ordered forgets the orders of a backup that is archived.
+func (r *Runner) ordered(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.orders, id)
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"drydock/job"
@@ -87,7 +88,7 @@ func (x restic) find(ctx context.Context, m store.Manifest) (id string, err erro
 		return "", err
 	}
 	for _, s := range list {
-		err := x.verify(ctx, s.ID, m)
+		_, err := x.verify(ctx, s.ID, m)
 		if err == nil {
 			return s.ID, nil
 		}
@@ -98,20 +99,24 @@ func (x restic) find(ctx context.Context, m store.Manifest) (id string, err erro
 	return "", nil
 }
 
-// verify reads from the repository whether a snapshot has the backup, in its full size, and its manifest. Errors:
-// [errIncomplete].
-func (x restic) verify(ctx context.Context, id string, m store.Manifest) error {
+// verify reads from the repository whether a snapshot has the backup, in its full size, and its manifest; id may be
+// shortened, whole is not. Errors: [errIncomplete].
+func (x restic) verify(ctx context.Context, id string, m store.Manifest) (whole string, err error) {
 	var size int64
 	var manifest bool
-	err := x.run(ctx, func(line []byte) {
+	err = x.run(ctx, func(line []byte) {
 		var node struct {
+			ID         string // of the snapshot, which comes first
 			Path, Type string
 			Size       int64
 		}
-		if json.Unmarshal(line, &node) != nil || node.Type != "file" {
+		if json.Unmarshal(line, &node) != nil {
 			return
 		}
 		switch {
+		case strings.HasPrefix(node.ID, id):
+			whole = node.ID
+		case node.Type != "file":
 		case node.Path == m.Path+manifestSuffix:
 			manifest = true
 		case node.Path == m.Path, strings.HasPrefix(node.Path, m.Path+"/"):
@@ -120,13 +125,15 @@ func (x restic) verify(ctx context.Context, id string, m store.Manifest) error {
 	}, "ls", "--json", "--no-lock", id)
 	switch {
 	case err != nil:
-		return err
+		return "", err
+	case whole == "":
+		return "", fmt.Errorf("%w: snapshot %q is not listed", errIncomplete, id)
 	case !manifest:
-		return fmt.Errorf("%w: it lacks the manifest", errIncomplete)
+		return "", fmt.Errorf("%w: it lacks the manifest", errIncomplete)
 	case size != m.Stored:
-		return fmt.Errorf("%w: %d of %d bytes", errIncomplete, size, m.Stored)
+		return "", fmt.Errorf("%w: %d of %d bytes", errIncomplete, size, m.Stored)
 	}
-	return nil
+	return whole, nil
 }
 
 // backup makes a snapshot of a backup and its manifest, and proves that it has both.
@@ -149,18 +156,12 @@ func (x restic) backup(ctx context.Context, m store.Manifest, tell func(status))
 	if err != nil && !errors.Is(err, errIncomplete) {
 		return store.Archive{}, err
 	}
+	var id string
 	if err == nil {
-		err = x.verify(ctx, sum.Snapshot, m)
+		id, err = x.verify(ctx, sum.Snapshot, m)
 	}
 	if errors.Is(err, errIncomplete) && sum.Snapshot != "" {
 		return store.Archive{}, errors.Join(err, x.run(ctx, nil, "forget", sum.Snapshot))
-	}
-	if err != nil {
-		return store.Archive{}, err
-	}
-	id, err := x.find(ctx, m) // its whole name
-	if err == nil && id == "" {
-		err = fmt.Errorf("%w: %s is not there", errIncomplete, sum.Snapshot)
 	}
 	return store.Archive{Snapshot: id, Bytes: sum.Total, Added: sum.Added}, err
 }
@@ -190,11 +191,23 @@ func present(m store.Manifest) error {
 	return nil
 }
 
+// taskTags are the tags by which the tasks of these snapshots are told apart, each once.
+func taskTags(list []snapshot) (tags []string) {
+	for _, s := range list {
+		for _, tag := range s.Tags {
+			if strings.HasPrefix(tag, taskTag("")) && !slices.Contains(tags, tag) {
+				tags = append(tags, tag)
+			}
+		}
+	}
+	return tags
+}
+
 // forget removes the snapshots of a cluster's servers and of one task that keep lets go of; each server's are kept by
 // themselves. The newest of each stays, whatever keep says.
-func (x restic) forget(ctx context.Context, cluster, task string, keep []string) error {
+func (x restic) forget(ctx context.Context, cluster, taskTag string, keep []string) error {
 	return x.run(ctx, nil, append([]string{
-		"forget", "--quiet", "--group-by", "host", "--tag", strings.Join([]string{"drydock", clusterTag(cluster), taskTag(task)}, ","),
+		"forget", "--quiet", "--group-by", "host", "--tag", strings.Join([]string{"drydock", clusterTag(cluster), taskTag}, ","),
 	}, keep...)...)
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -26,18 +27,15 @@ var (
 	errIncomplete = errors.New("the snapshot is incomplete")
 )
 
-// signatures tell these errors by restic's words. Unreachable is not absent: the words of the latter are those of the
-// backends for a file that does not exist.
+// signatures tell these errors by restic's words. Unreachable is not absent: only the words of the backends for a file
+// that does not exist are, said about the repository's own.
 var signatures = []struct {
-	err error
-	all []string
+	err   error
+	words *regexp.Regexp
 }{
-	{errLocked, []string{"repository is already locked"}},
-	{errExists, []string{"config file already exists"}},
-	{errAbsent, []string{"Is there a repository at the following location?", "no such file or directory"}},
-	{errAbsent, []string{"Is there a repository at the following location?", "does not exist"}},
-	{errAbsent, []string{"Is there a repository at the following location?", "HTTP response (404)"}},
-	{errAbsent, []string{"Is there a repository at the following location?", "file does not exist"}},
+	{errLocked, regexp.MustCompile(`repository is already locked`)},
+	{errExists, regexp.MustCompile(`config file already exists`)},
+	{errAbsent, regexp.MustCompile(`unable to open config file: [^\n]*(no such file or directory|does not exist)`)},
 }
 
 // exitIncomplete is restic's status for a snapshot without all of its files.
@@ -96,23 +94,18 @@ func each(out io.Reader, line func([]byte)) {
 }
 
 func (x restic) failure(command string, err error, said string) error {
-	said = x.redact(said)
 	kind := err
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == exitIncomplete {
 		kind = errIncomplete
 	}
 	for _, s := range signatures {
-		match := true
-		for _, words := range s.all {
-			match = match && strings.Contains(said, words)
-		}
-		if match {
+		if s.words.MatchString(said) {
 			kind = s.err
 			break
 		}
 	}
-	return fmt.Errorf("restic %s: %w: %s", command, kind, oneLine(said))
+	return fmt.Errorf("restic %s: %w: %s", command, kind, x.redact(oneLine(said)))
 }
 
 // oneLine makes a reason of what restic said: the fatal line and what follows it, or else the last lines.

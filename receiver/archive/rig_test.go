@@ -29,7 +29,7 @@ const password = `p'a"s s$w\o%r&d é#`
 
 var db1 = job.Server{Host: "10.0.1.5", Port: 3306}
 
-const soon = time.Minute // restic derives a key at each start, on a busy machine
+const soon = 2 * time.Minute // restic derives a key at each start, on a busy machine
 
 // rig is a bus, a repository, and backups as a receiver publishes them. The test plays the scheduler.
 type rig struct {

@@ -292,30 +292,36 @@ func newTurns() *turns {
 	return &turns{places: make(chan struct{}, atOnce), alone: make(chan struct{}, 1)}
 }
 
-// enter waits for a place, or for all of them. leave must be called unless there is an error.
-func (t *turns) enter(ctx context.Context, all bool) (leave func(), err error) {
-	want := 1
-	if all {
-		select {
-		case t.alone <- struct{}{}:
-		case <-ctx.Done():
-			return nil, fmt.Errorf("wait for the repository: %w", context.Cause(ctx))
-		}
-		want = atOnce
-	}
-	taken := 0
+// enter waits for a place, or for all of them; waiting is called when there is something to wait for. leave must be called
+// unless there is an error.
+func (t *turns) enter(ctx context.Context, all bool, waiting func()) (leave func(), err error) {
+	taken := map[chan struct{}]int{}
 	leave = func() {
-		for range taken {
-			<-t.places
-		}
-		if all {
-			<-t.alone
+		for from, n := range taken {
+			for range n {
+				<-from
+			}
 		}
 	}
-	for range want {
+	want := []chan struct{}{t.places}
+	if all {
+		want = append([]chan struct{}{t.alone}, slices.Repeat(want, atOnce)...)
+	}
+	told := false
+	for _, c := range want {
 		select {
-		case t.places <- struct{}{}:
-			taken++
+		case c <- struct{}{}:
+			taken[c]++
+			continue
+		default:
+		}
+		if !told {
+			told = true
+			waiting()
+		}
+		select {
+		case c <- struct{}{}:
+			taken[c]++
 		case <-ctx.Done():
 			leave()
 			return nil, fmt.Errorf("wait for the repository: %w", context.Cause(ctx))

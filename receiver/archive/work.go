@@ -76,13 +76,11 @@ func (w *work) archiveAll(ctx context.Context, backups []store.Manifest) (string
 		}
 		return "nothing to archive: every backup of the server is archived", nil
 	}
-	w.note("waits for its turn")
-	leave, err := w.turns[w.cluster.Location].enter(ctx, false)
+	leave, err := w.turn(ctx, false)
 	if err != nil {
 		return "", err
 	}
 	defer leave()
-	w.note("")
 	var errs []error
 	done := 0
 	for _, m := range backups {
@@ -97,6 +95,15 @@ func (w *work) archiveAll(ctx context.Context, backups []store.Manifest) (string
 		done++
 	}
 	return fmt.Sprintf("%d of %d backups archived in %s", done, len(backups), w.cluster.Shown()), errors.Join(errs...)
+}
+
+// turn waits until this process may start a restic in the repository, which is to have it for itself or not.
+func (w *work) turn(ctx context.Context, alone bool) (leave func(), err error) {
+	leave, err = w.turns[w.cluster.Location].enter(ctx, alone, func() { w.note("waits for other work on the repository") })
+	if err == nil {
+		w.note("")
+	}
+	return leave, err
 }
 
 // archive archives one backup, unless a snapshot of it is there already: an earlier attempt was ended between that and the
@@ -130,10 +137,14 @@ func (w *work) archive(ctx context.Context, m store.Manifest) error {
 	}
 	a.Repository, a.Time = w.cluster.Shown(), time.Now().UTC()
 	w.say(fmt.Sprintf("backup %s is snapshot %s", m.ID, a.Snapshot))
-	return w.record(ctx, m, a)
+	if err := w.record(ctx, m, a); err != nil {
+		return err
+	}
+	w.ordered(m.ID)
+	return nil
 }
 
-// record tries for as long as the job would live without a sign, also when it is being ended: the snapshot is there.
+// record is made also when the job is being ended: the snapshot is there.
 func (w *work) record(ctx context.Context, m store.Manifest, a store.Archive) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), busTimeout)
 	defer cancel()
@@ -166,23 +177,18 @@ func (w *work) used(ctx context.Context) (bool, error) {
 // prune forgets what the backup-keep keys let go of, removes the data that nothing refers to any more, and records which
 // snapshots are gone.
 func (w *work) prune(ctx context.Context) (string, error) {
-	w.note("waits for its turn")
-	leave, err := w.turns[w.cluster.Location].enter(ctx, true)
+	leave, err := w.turn(ctx, true)
 	if err != nil {
 		return "", err
 	}
 	defer leave()
-	w.note("")
 	before, err := w.restic.snapshots(ctx, "drydock", clusterTag(w.cluster.Name))
 	if err != nil {
 		return "", err
 	}
 	if keep, ok := w.cluster.Keep.args(); ok {
-		for _, t := range job.Tasks() {
-			if t.Kind != job.KindBackup {
-				continue
-			}
-			err := w.restic.unlocked(ctx, w.note, func() error { return w.restic.forget(ctx, w.cluster.Name, t.Name, keep) })
+		for _, tag := range taskTags(before) {
+			err := w.restic.unlocked(ctx, w.note, func() error { return w.restic.forget(ctx, w.cluster.Name, tag, keep) })
 			if err != nil {
 				return "", err
 			}
@@ -237,13 +243,11 @@ func (w *work) settle(ctx context.Context) (int, error) {
 
 // check has restic verify the repository.
 func (w *work) check(ctx context.Context) (string, error) {
-	w.note("waits for its turn")
-	leave, err := w.turns[w.cluster.Location].enter(ctx, true)
+	leave, err := w.turn(ctx, true)
 	if err != nil {
 		return "", err
 	}
 	defer leave()
-	w.note("")
 	args := []string{"check"}
 	if w.cluster.CheckSubset != "" {
 		args = append(args, "--read-data-subset", w.cluster.CheckSubset)
