@@ -79,6 +79,10 @@ func schedulerConfig(cfg *config.Config, name string, log *slog.Logger) schedule
 func (p *process) newScheduler(context.Context) (func(context.Context) error, error) {
 	cfg := schedulerConfig(p.Config, p.name, p.Log)
 	jobs := store.NewJobs(p.conn, cfg.Actor, p.view)
+	docs := store.NewDocs(p.conn)
+	facts := local.NewFacts(factsConfig(p.Config, p.Log), docs)
+	runner := local.New(localConfig(p.Config, cfg.Actor, p.Log), p.conn, jobs, p.view, docs, facts)
+	cfg.Clear = runner.Clear
 	s, err := scheduler.New(cfg, p.conn, jobs, store.NewLedger(p.conn, cfg.Actor), p.view)
 	if err != nil {
 		return nil, err
@@ -88,9 +92,6 @@ func (p *process) newScheduler(context.Context) (func(context.Context) error, er
 		return nil, err
 	}
 	p.life.start("projection", store.NewProjector(p.conn, p.Log.With("component", "projection")).Run)
-	docs := store.NewDocs(p.conn)
-	facts := local.NewFacts(factsConfig(p.Config, p.Log), docs)
-	runner := local.New(localConfig(p.Config, cfg.Actor, p.Log), p.conn, jobs, p.view, docs, facts)
 	return func(ctx context.Context) error {
 		return together(ctx, s.Run, p.ssh.Run, runner.Run, facts.Run)
 	}, nil

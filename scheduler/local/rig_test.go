@@ -60,6 +60,13 @@ func server(t *testing.T, extra ...string) *mariadbd.Server {
 // start runs a runner and its facts until stop is called or the test ends.
 func (r *rig) start(actor string) (stop func()) {
 	r.t.Helper()
+	_, stop = r.runner(actor)
+	return stop
+}
+
+// runner is start for who needs the runner itself.
+func (r *rig) runner(actor string) (runner *Runner, stop func()) {
+	r.t.Helper()
 	view := store.NewView(r.conn)
 	var logins []Login
 	for _, s := range r.cluster.Servers {
@@ -67,7 +74,7 @@ func (r *rig) start(actor string) (stop func()) {
 	}
 	log := bustest.Log(r.t)
 	facts := NewFacts(FactsConfig{Servers: logins, Ticker: 200 * time.Millisecond, Log: log}, r.docs)
-	runner := New(Config{Actor: actor, Ticker: 200 * time.Millisecond, Log: log, Clusters: []Cluster{r.cluster}},
+	runner = New(Config{Actor: actor, Ticker: 200 * time.Millisecond, Log: log, Clusters: []Cluster{r.cluster}},
 		r.conn, store.NewJobs(r.conn, actor, view), view, r.docs, facts)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -83,7 +90,7 @@ func (r *rig) start(actor string) (stop func()) {
 		wg.Wait()
 	})
 	r.t.Cleanup(stop)
-	return stop
+	return runner, stop
 }
 
 // queue creates a job on server i, as the fan-out does.

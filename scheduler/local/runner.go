@@ -54,6 +54,7 @@ type Runner struct {
 	busy map[job.Key]bool                   // attended to now
 	runs map[string]context.CancelCauseFunc // by run: ends the work on a job that is ours
 	down map[serverName]outage
+	left map[string]*leftover                // by run
 	held map[serverName]map[string]time.Time // by task: not looked at before, unless something changes on the server
 }
 
@@ -80,7 +81,7 @@ func New(cfg Config, conn *bus.Conn, jobs *store.Jobs, view *store.View, docs *s
 		conn: conn, jobs: jobs, view: view, docs: docs, facts: facts, logs: bus.NewBatcher(conn, bus.StreamLogs),
 		kick: make(chan struct{}, 1),
 		busy: map[job.Key]bool{}, runs: map[string]context.CancelCauseFunc{}, down: map[serverName]outage{},
-		held: map[serverName]map[string]time.Time{},
+		held: map[serverName]map[string]time.Time{}, left: map[string]*leftover{},
 	}
 	for _, c := range cfg.Clusters {
 		r.clusters[c.Name] = c
@@ -97,10 +98,14 @@ func (r *Runner) observe(ev bus.JobEvent) {
 	if end := r.runs[ev.Job.Run()]; end != nil && (ev.Job.State == job.Finished || !ev.Job.State.Live()) {
 		end(errEnded)
 	}
+	r.abandoned(ev)
 	r.mu.Unlock()
-	if ev.Job.Mode != job.Local && ev.Job.State.Live() {
-		return
+	if ev.Job.Mode == job.Local || !ev.Job.State.Live() {
+		r.wakeUp()
 	}
+}
+
+func (r *Runner) wakeUp() {
 	select {
 	case r.kick <- struct{}{}:
 	default:
@@ -149,6 +154,16 @@ func (r *Runner) look(ctx context.Context, hands *sync.WaitGroup) time.Duration 
 		return j.Mode == job.Local && (j.State == job.Queued && !j.Gated() || j.State == job.Available)
 	})
 	next := lookIdle
+	left, more := r.leftovers()
+	if more {
+		next = lookAgain
+	}
+	for _, l := range left {
+		hands.Go(func() {
+			r.clear(ctx, l)
+			r.wakeUp()
+		})
+	}
 	for _, j := range waiting {
 		c, ok := r.clusters[j.Cluster]
 		if !ok || !slices.Contains(c.Servers, j.Server) {
@@ -200,7 +215,7 @@ func (r *Runner) attend(ctx context.Context, c Cluster, j job.Job) {
 	defer cancel(nil)
 	r.mine(j.Run(), cancel) // before it is taken: from then on anybody may end it
 	defer r.mine(j.Run(), nil)
-	if j, ok := r.take(ctx, j); ok {
+	if j, ok := r.take(ctx, j, s); ok {
 		r.log.Info("job started", "job", j)
 		r.work(ctx, c, j, s)
 	}
@@ -237,7 +252,7 @@ func (r *Runner) reached(ctx context.Context, j job.Job, err error) {
 }
 
 // take makes the job ours: offered, claimed and started. ok is false when it is not its turn, or somebody else was first.
-func (r *Runner) take(ctx context.Context, j job.Job) (job.Job, bool) {
+func (r *Runner) take(ctx context.Context, j job.Job, s *session) (job.Job, bool) {
 	// A stop must not leave it halfway.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), busTimeout)
 	defer cancel()
@@ -258,10 +273,49 @@ func (r *Runner) take(ctx context.Context, j job.Job) (job.Job, bool) {
 	if j, ok = r.apply(ctx, j, store.Change{Event: job.Claim, Reason: "done by drydock itself"}); !ok {
 		return j, false
 	}
+	// Once more, now that the claim stands in the log: of two jobs that are claimed at once, the one that looks last sees
+	// the other. The script's are looked at in the same way (gateway/needs.go).
+	if !r.free(ctx, j) || !r.tidy(ctx, j, s) {
+		return j, false
+	}
 	return r.apply(ctx, j, store.Change{Event: job.Start, Reason: "done by drydock itself", Edit: func(j *job.Job) { j.Reason = "" }})
 }
 
 const busTimeout = 5 * time.Second
+
+// tidy ends what earlier heavy jobs of drydock left on the server that j, which is claimed, has for itself now. While the
+// server is at it, j waits.
+func (r *Runner) tidy(ctx context.Context, j job.Job, s *session) bool {
+	if task, err := job.TaskByName(j.Task); err != nil || !task.Heavy() {
+		return err == nil
+	}
+	found, err := endMarked(ctx, s.db, "", s.id)
+	if err == nil {
+		if found > 0 {
+			r.log.Warn("ended a statement that an earlier job had left on the server", "job", j)
+		}
+		return true
+	}
+	// A job that waits with this reason keeps its place, and so keeps the script's heavy jobs from the server.
+	reason := job.HeldReason + errEnding.Error()
+	if !errors.Is(err, errEnding) {
+		reason = job.ReasonNoSQL + sqlReason(err)
+	}
+	r.apply(ctx, j, store.Change{Event: job.Withdraw, From: job.Claimed, Reason: reason})
+	r.holdOff(j)
+	return false
+}
+
+// holdOff leaves a job alone for a while, unless something changes on its server.
+func (r *Runner) holdOff(j job.Job) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	name := serverName{j.Cluster, j.Server}
+	if r.held[name] == nil {
+		r.held[name] = map[string]time.Time{}
+	}
+	r.held[name][j.Task] = time.Now().Add(heldFor)
+}
 
 // offer takes a queued job out of the queue. Another dispatcher may have let another heavy job go in the same moment, so
 // the server's slots are read again: one of the two, or both, step back.
@@ -282,13 +336,7 @@ func (r *Runner) free(ctx context.Context, j job.Job) bool {
 		return true
 	}
 	r.stepBack(ctx, j, other)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	name := serverName{j.Cluster, j.Server}
-	if r.held[name] == nil {
-		r.held[name] = map[string]time.Time{}
-	}
-	r.held[name][j.Task] = time.Now().Add(heldFor)
+	r.holdOff(j)
 	return false
 }
 
@@ -308,8 +356,8 @@ func (r *Runner) rival(ctx context.Context, j job.Job) (job.Job, error) {
 			live[i].Reason = "" // whatever it waited for before, it is ready now
 		}
 	}
-	if j.State == job.Available {
-		// Offered already, by us or by one that crashed: only what was offered, too, is in its way.
+	if j.State != job.Queued {
+		// Offered already, by us or by one that crashed, or claimed: only what was offered, too, is in its way.
 		live = slices.DeleteFunc(live, func(x job.Job) bool { return x.State == job.Queued || x.ID == j.ID })
 	}
 	first, _ := job.NextHeavy(live)
@@ -321,15 +369,24 @@ func (r *Runner) rival(ctx context.Context, j job.Job) (job.Job, error) {
 
 // stepBack makes j wait for other. Without one, which is when the bus did not answer, it only waits.
 func (r *Runner) stepBack(ctx context.Context, j, other job.Job) {
-	if other.ID == "" {
-		return
-	}
 	reason := fmt.Sprintf("%s%s %s has the server for itself", job.HeldReason, other.Task, other.ID)
-	if j.State == job.Available {
-		r.apply(ctx, j, store.Change{Event: job.Withdraw, From: job.Available, Reason: reason})
-		return
+	if j.State == job.Claimed { // not started: nobody else may do it, and the sweeper would take its time
+		why := reason
+		if other.ID == "" {
+			why = "it cannot be told whether another heavy job runs"
+		}
+		var ok bool
+		if j, ok = r.apply(ctx, j, store.Change{Event: job.Release, From: job.Claimed, Reason: why}); !ok {
+			return
+		}
 	}
-	r.explain(ctx, j, reason)
+	switch {
+	case other.ID == "":
+	case j.State == job.Available:
+		r.apply(ctx, j, store.Change{Event: job.Withdraw, From: job.Available, Reason: reason})
+	default:
+		r.explain(ctx, j, reason)
+	}
 }
 
 // explain records why a queued job is not begun yet, when that is news.
