@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strconv"
 	"sync"
@@ -113,6 +112,7 @@ func localConfig(cfg *config.Config, actor string, log *slog.Logger) local.Confi
 		out.Clusters = append(out.Clusters, local.Cluster{
 			Name: c.Name, Servers: Servers(c.Servers), User: c.User, Password: c.Password.Reveal(), Lease: c.Lease,
 			MaxLag: c.MaxLag, MaxLoad: c.MaxLoad, LockTimeout: c.LockTimeout, MaxPause: c.MaxPause, LogsTableKeep: c.LogsTableKeep,
+			Windows: c.Windows, Zone: c.Timezone,
 		})
 	}
 	return out
@@ -263,26 +263,4 @@ func together(ctx context.Context, runs ...func(context.Context) error) error {
 	}
 	wg.Wait()
 	return errors.Join(errs...)
-}
-
-// needRestart names what changed between two configurations beside the schedules.
-func needRestart(old, fresh *config.Config) (changed []string) {
-	if !reflect.DeepEqual(old.Global, fresh.Global) {
-		changed = append(changed, "keys of [Default] that concern the whole process")
-	}
-	for _, c := range fresh.Clusters {
-		was, known := old.Cluster(c.Name)
-		if !known {
-			changed = append(changed, "new cluster "+c.Name)
-			continue
-		}
-		serves := func(c config.Cluster) any {
-			return []any{c.Servers, c.User, c.Password, c.AcceptSecret, c.JobsMode, c.JobsLogLevel, c.LogBatchSize, c.ReceiverPorts, c.Compress, c.BackupHash,
-				c.MaxLag, c.MaxLoad, c.LockTimeout, c.LogsTableKeep}
-		}
-		if !reflect.DeepEqual(serves(was), serves(c)) {
-			changed = append(changed, "servers, credentials, mode, backup form or maintenance limits of cluster "+c.Name)
-		}
-	}
-	return changed
 }

@@ -96,11 +96,18 @@ func (r *rig) runner(actor string) (runner *Runner, stop func()) {
 // queue creates a job on server i, as the fan-out does.
 func (r *rig) queue(i int, task string, mode job.Mode) job.Job {
 	r.t.Helper()
+	return r.queueAs(i, task, mode, job.Manual)
+}
+
+// queueAs is queue for a trigger.
+func (r *rig) queueAs(i int, task string, mode job.Mode, kind job.TriggerKind) job.Job {
+	r.t.Helper()
 	r.ticks++
 	due := time.Now().UTC().Add(time.Duration(r.ticks) * time.Millisecond)
 	k := job.Key{Cluster: "lab", Server: r.cluster.Servers[i], Task: task}
 	j, err := r.jobs.Create(bustest.Context(r.t), job.Job{
 		State: job.Queued, ID: job.NewID(due, "t", k), Cluster: k.Cluster, Server: k.Server, Task: task, Mode: mode, Due: due, Seen: uint64(r.ticks),
+		Trigger: job.Trigger{Kind: kind},
 	}, "due")
 	if err != nil {
 		r.t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"drydock/bus"
 	"drydock/job"
 	"drydock/store"
+	"drydock/window"
 )
 
 // Config is what a [Runner] works from.
@@ -27,13 +28,15 @@ type Config struct {
 type Cluster struct {
 	Name           string
 	Servers        []job.Server
-	User, Password string        // db-servers-credential
-	Lease          time.Duration // scheduler-jobs-lease: signs of life come several times as often
-	MaxLag         time.Duration // maintenance-max-lag, 0 = no limit
-	MaxLoad        int           // maintenance-max-load, 0 = no limit
-	LockTimeout    time.Duration // maintenance-lock-timeout
-	MaxPause       time.Duration // maintenance-max-pause, 0 = no limit
-	LogsTableKeep  int           // scheduler-db-servers-logs-table-keep
+	User, Password string         // db-servers-credential
+	Lease          time.Duration  // scheduler-jobs-lease: signs of life come several times as often
+	MaxLag         time.Duration  // maintenance-max-lag, 0 = no limit
+	MaxLoad        int            // maintenance-max-load, 0 = no limit
+	LockTimeout    time.Duration  // maintenance-lock-timeout
+	MaxPause       time.Duration  // maintenance-max-pause, 0 = no limit
+	Windows        window.Weekly  // maintenance-windows, in Zone: no scheduled job pauses outside
+	Zone           *time.Location // scheduler-timezone
+	LogsTableKeep  int            // scheduler-db-servers-logs-table-keep
 }
 
 // Runner does the jobs of mode [job.Local]. Make one with [New].
