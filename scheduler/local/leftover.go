@@ -10,6 +10,7 @@ import (
 
 	"drydock/bus"
 	"drydock/job"
+	"drydock/store"
 )
 
 // A statement of a job goes on on its server when the drydock that gave it is killed: a server notices the loss of a
@@ -53,12 +54,12 @@ func endMarked(ctx context.Context, db *sql.DB, run string, own int64) (found in
 
 const endingGap = 50 * time.Millisecond
 
-// marked lists the connections at work on a marked statement. The mark is put together by the server, so that this
+// marked lists our connections at work on a marked statement; others may speak of the mark. The mark is put together by the server, so that this
 // statement does not bear it.
 func marked(ctx context.Context, db *sql.DB, run string, own int64) (ids []int64, err error) {
 	const end = len(markText) / 2
 	rows, err := db.QueryContext(ctx, `SELECT ID FROM information_schema.PROCESSLIST WHERE ID NOT IN (?, CONNECTION_ID())
-		AND LOCATE(CONCAT(?, ?), COALESCE(INFO, '')) > 0`, own, markText[:end], markText[end:]+run)
+		AND USER = SUBSTRING_INDEX(USER(), '@', 1) AND LOCATE(CONCAT(?, ?), COALESCE(INFO, '')) > 0`, own, markText[:end], markText[end:]+run)
 	if err != nil {
 		return nil, err
 	}
@@ -78,6 +79,29 @@ func killConnection(ctx context.Context, db *sql.DB, id int64) error {
 		return fmt.Errorf("end connection %d: %w", id, err)
 	}
 	return nil
+}
+
+// tidy ends what earlier heavy jobs of drydock left on the server that j, which is claimed, has for itself now. While the
+// server is at it, j waits.
+func (r *Runner) tidy(ctx context.Context, j job.Job, s *session) bool {
+	if task, err := job.TaskByName(j.Task); err != nil || !task.Heavy() {
+		return err == nil
+	}
+	found, err := endMarked(ctx, s.db, "", s.id)
+	if err == nil {
+		if found > 0 {
+			r.log.Warn("ended a statement that an earlier job had left on the server", "job", j)
+		}
+		return true
+	}
+	// A job that waits with this reason keeps its place, and so keeps the script's heavy jobs from the server.
+	reason := job.HeldReason + errEnding.Error()
+	if !errors.Is(err, errEnding) {
+		reason = job.ReasonNoSQL + sqlReason(err)
+	}
+	r.apply(ctx, j, store.Change{Event: job.Withdraw, From: job.Claimed, Reason: reason})
+	r.holdOff(j)
+	return false
 }
 
 // leftover is a job of ours, begun by a drydock that may be gone, whose server is to be cleared of it.
@@ -121,7 +145,7 @@ func (r *Runner) abandoned(ev bus.JobEvent) {
 	case j.State.Live():
 	case err != nil || !task.Heavy() || j.Mode != job.Local || ev.Prev != job.Processing || r.runs[j.Run()] != nil:
 		delete(r.left, j.Run())
-	case r.left[j.Run()] == nil:
+	case r.left[j.Run()] == nil && time.Since(j.Since) < clearMost: // at a start, those of long ago pass by too
 		r.left[j.Run()] = &leftover{job: j, since: time.Now()}
 	}
 }

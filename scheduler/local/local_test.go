@@ -1,9 +1,7 @@
 package local
 
 import (
-	"context"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -265,13 +263,7 @@ func TestAPauseThatDoesNotEndFailsTheJob(t *testing.T) {
 	r := newRig(t, mariadbdtest.Start(t, mariadbd.Options{Password: password}))
 	r.cluster.MaxLoad, r.cluster.MaxPause = 1, 300*time.Millisecond
 	r.sql(0, shop, "CREATE TABLE shop.a (i INT PRIMARY KEY)")
-	busy, stop := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	t.Cleanup(wg.Wait)
-	t.Cleanup(stop)
-	for range 3 {
-		wg.Go(func() { _, _ = r.dbs[0].ExecContext(busy, "SELECT SLEEP(60)") })
-	}
+	r.busy(0)
 	r.start("scheduler@a")
 	j := r.awaitState(r.queue(0, "analyze", job.Local), job.Halted)
 	if !strings.Contains(j.Reason, "maintenance-max-pause") || !strings.Contains(j.Reason, "Threads_running") {
@@ -290,16 +282,7 @@ func TestAScheduledJobDoesNotPauseOutsideItsWindow(t *testing.T) {
 	}
 	r.cluster.MaxLoad, r.cluster.MaxPause, r.cluster.Windows, r.cluster.Zone = 1, time.Hour, closed, time.UTC
 	r.sql(0, shop, "CREATE TABLE shop.a (i INT PRIMARY KEY)")
-	busy, stop := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	t.Cleanup(wg.Wait)
-	t.Cleanup(stop)
-	for range 3 {
-		wg.Go(func() { _, _ = r.dbs[0].ExecContext(busy, "SELECT SLEEP(60)") })
-	}
-	bustest.Until(t, 10e9, "the server is busy", func() bool {
-		return r.value(0, "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO = 'SELECT SLEEP(60)'") == "3"
-	})
+	stop := r.busy(0)
 	r.start("scheduler@a")
 	j := r.queueAs(0, "analyze", job.Local, job.Cron)
 	if j = r.awaitState(j, job.Halted); !strings.Contains(j.Reason, "maintenance-windows") || !strings.Contains(j.Reason, "Threads_running") {

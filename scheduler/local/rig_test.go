@@ -205,3 +205,19 @@ func (r *rig) value(i int, query string) string {
 	}
 	return v.String
 }
+
+// busy keeps three threads of server i running until stop is called or the test ends.
+func (r *rig) busy(i int) (stop func()) {
+	r.t.Helper()
+	ctx, stop := context.WithCancel(r.t.Context())
+	var wg sync.WaitGroup
+	r.t.Cleanup(wg.Wait)
+	r.t.Cleanup(stop)
+	for range 3 {
+		wg.Go(func() { _, _ = r.dbs[i].ExecContext(ctx, "SELECT SLEEP(60)") })
+	}
+	bustest.Until(r.t, 10e9, "the server is busy", func() bool {
+		return r.value(i, "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO = 'SELECT SLEEP(60)'") == "3"
+	})
+	return stop
+}

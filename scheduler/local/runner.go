@@ -286,29 +286,6 @@ func (r *Runner) take(ctx context.Context, j job.Job, s *session) (job.Job, bool
 
 const busTimeout = 5 * time.Second
 
-// tidy ends what earlier heavy jobs of drydock left on the server that j, which is claimed, has for itself now. While the
-// server is at it, j waits.
-func (r *Runner) tidy(ctx context.Context, j job.Job, s *session) bool {
-	if task, err := job.TaskByName(j.Task); err != nil || !task.Heavy() {
-		return err == nil
-	}
-	found, err := endMarked(ctx, s.db, "", s.id)
-	if err == nil {
-		if found > 0 {
-			r.log.Warn("ended a statement that an earlier job had left on the server", "job", j)
-		}
-		return true
-	}
-	// A job that waits with this reason keeps its place, and so keeps the script's heavy jobs from the server.
-	reason := job.HeldReason + errEnding.Error()
-	if !errors.Is(err, errEnding) {
-		reason = job.ReasonNoSQL + sqlReason(err)
-	}
-	r.apply(ctx, j, store.Change{Event: job.Withdraw, From: job.Claimed, Reason: reason})
-	r.holdOff(j)
-	return false
-}
-
 // holdOff leaves a job alone for a while, unless something changes on its server.
 func (r *Runner) holdOff(j job.Job) {
 	r.mu.Lock()
