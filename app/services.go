@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strconv"
 	"sync"
@@ -101,6 +100,15 @@ func schedulerConfig(cfg *config.Config, name string, log *slog.Logger) schedule
 func (p *process) newScheduler(context.Context) (func(context.Context) error, error) {
 	cfg := schedulerConfig(p.Config, p.name, p.Log)
 	jobs := store.NewJobs(p.conn, cfg.Actor, p.view)
+	docs := store.NewDocs(p.conn)
+	facts := local.NewFacts(factsConfig(p.Config, p.Log), docs)
+	localCfg, err := localConfig(p.Config, cfg.Actor, p.Log)
+	if err != nil {
+		return nil, err
+	}
+	runner := local.New(localCfg, p.conn, jobs, p.view, docs, facts)
+	roller := rolling.New(rollingConfig(p.Config, cfg.Actor, p.Log), p.conn, jobs, store.NewLedger(p.conn, cfg.Actor), p.view, facts)
+	cfg.Clear = runner.Clear
 	s, err := scheduler.New(cfg, p.conn, jobs, store.NewLedger(p.conn, cfg.Actor), p.view)
 	if err != nil {
 		return nil, err
@@ -110,14 +118,6 @@ func (p *process) newScheduler(context.Context) (func(context.Context) error, er
 		return nil, err
 	}
 	p.life.start("projection", store.NewProjector(p.conn, p.Log.With("component", "projection")).Run)
-	docs := store.NewDocs(p.conn)
-	facts := local.NewFacts(factsConfig(p.Config, p.Log), docs)
-	localCfg, err := localConfig(p.Config, cfg.Actor, p.Log)
-	if err != nil {
-		return nil, err
-	}
-	runner := local.New(localCfg, p.conn, jobs, p.view, docs, facts)
-	roller := rolling.New(rollingConfig(p.Config, cfg.Actor, p.Log), p.conn, jobs, store.NewLedger(p.conn, cfg.Actor), p.view, facts)
 	return func(ctx context.Context) error {
 		return together(ctx, s.Run, p.ssh.Run, runner.Run, facts.Run, roller.Run)
 	}, nil
@@ -150,6 +150,7 @@ func localConfig(cfg *config.Config, actor string, log *slog.Logger) (local.Conf
 			Orchestrator: orch, NoOrchestrator: err, ServiceWait: c.Orchestrator.Wait,
 			ReplicationUser: c.ReplicationUser, ReplicationPassword: c.ReplicationPassword.Reveal(), ClientTool: c.ClientTool,
 			Mysqldump: local.Tool(c.Mysqldump), Mydumper: local.Tool(c.Mydumper), Myloader: local.Tool(c.Myloader),
+			Windows: c.Windows, Zone: c.Timezone,
 		})
 	}
 	return out, nil
@@ -347,27 +348,4 @@ func archiveSettings(c config.Cluster) config.Archive {
 	a := c.Archive
 	a.Prune, a.Check = config.Schedule{}, config.Schedule{}
 	return a
-}
-
-// needRestart names what changed between two configurations beside the schedules.
-func needRestart(old, fresh *config.Config) (changed []string) {
-	if !reflect.DeepEqual(old.Global, fresh.Global) {
-		changed = append(changed, "keys of [Default] that concern the whole process")
-	}
-	for _, c := range fresh.Clusters {
-		was, known := old.Cluster(c.Name)
-		if !known {
-			changed = append(changed, "new cluster "+c.Name)
-			continue
-		}
-		serves := func(c config.Cluster) any {
-			return []any{c.Servers, c.User, c.Password, c.AcceptSecret, c.JobsMode, c.JobsLogLevel, c.LogBatchSize, c.ReceiverPorts, c.Compress, c.BackupHash,
-				c.MaxLag, c.MaxLoad, c.LockTimeout, c.LogsTableKeep, c.Rolling, c.Orchestrator, archiveSettings(c),
-				c.Mysqldump, c.Mydumper, c.Myloader, c.BackupHosts, c.ReplicationUser, c.ReplicationPassword, c.ClientTool}
-		}
-		if !reflect.DeepEqual(serves(was), serves(c)) {
-			changed = append(changed, "servers, credentials, mode, backup form, archive, maintenance limits, rolling operations or orchestrator of cluster "+c.Name)
-		}
-	}
-	return changed
 }

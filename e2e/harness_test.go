@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -304,6 +305,8 @@ type host struct {
 	server *mariadbd.Server
 	state  string
 	env    []string
+	script string   // the file that is run; empty: the one of this version
+	stderr *os.File // of the script in the background; nil: thrown away
 }
 
 func (s *site) host(i int) *host {
@@ -325,6 +328,9 @@ func (h *host) cycle() string {
 func (h *host) background(args ...string) *exec.Cmd {
 	h.s.t.Helper()
 	cmd := h.command(args...)
+	if h.stderr != nil {
+		cmd.Stderr = h.stderr
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		h.s.t.Fatal(err)
@@ -344,7 +350,7 @@ func (h *host) background(args ...string) *exec.Cmd {
 }
 
 func (h *host) command(args ...string) *exec.Cmd {
-	cmd := exec.Command("../scripts/dbjobs", args...)
+	cmd := exec.Command(cmp.Or(h.script, "../scripts/dbjobs"), args...)
 	cmd.Env = append(os.Environ(),
 		"REPLICATION_MANAGER_URL=https://127.0.0.1:"+strconv.Itoa(h.s.api),
 		"REPLICATION_MANAGER_URL_HOST=127.0.0.1",

@@ -22,6 +22,9 @@ type Config struct {
 	Actor    string       // as whom it writes, "scheduler@NAME"
 	Log      *slog.Logger // nil: nothing is logged
 	Clusters []Cluster
+	// Clear reports whether nothing of an attempt of a job that drydock does itself goes on on its server any more; such a
+	// job is not halted before. It must not block: it is asked again. Optional; what it was at [New] stays.
+	Clear func(job.Job) bool
 }
 
 // Cluster is one cluster of servers with its schedules and time limits.
@@ -83,6 +86,7 @@ type Scheduler struct {
 	view    *store.View
 	control *store.Control
 	docs    *store.Docs
+	clear   func(job.Job) bool
 	now     func() time.Time
 
 	setup    atomic.Pointer[setup]
@@ -118,7 +122,7 @@ func New(cfg Config, conn *bus.Conn, jobs *store.Jobs, ledger *store.Ledger, vie
 	}
 	s := &Scheduler{
 		actor: cfg.Actor, log: cfg.Log, conn: conn, jobs: jobs, ledger: ledger, view: view, now: time.Now,
-		control: store.NewControl(conn), docs: store.NewDocs(conn), queued: make(chan struct{}, 1),
+		control: store.NewControl(conn), docs: store.NewDocs(conn), clear: cfg.Clear, queued: make(chan struct{}, 1),
 		reloaded: make(chan struct{}, 1), due: newInbox[slot](), finished: newInbox[job.Key](),
 		signs: newSigns(), closing: newClosing(),
 	}

@@ -72,7 +72,10 @@ func (s *Scheduler) sweep(ctx context.Context, now time.Time) error {
 		}
 		ch, due := retry(j, c, now)
 		if j.State.Live() {
-			ch, due = overdue(j, c, s.signs.of(j, now), now)
+			g := s.signs.of(j, now)
+			if ch, due = overdue(j, c, g, now); due && s.mayGoOn(j, c, ch, g, now) {
+				continue
+			}
 		} else if due {
 			var shut store.Closures
 			var err error
@@ -87,6 +90,15 @@ func (s *Scheduler) sweep(ctx context.Context, now time.Time) error {
 	}
 	s.signs.forget(live, now)
 	return errors.Join(errs...)
+}
+
+// mayGoOn holds the end of a lease back while a statement of the job may go on on the server: the next heavy job would
+// run beside it. A server that cannot be asked for scheduler-jobs-pickup-timeout is no longer waited for.
+func (s *Scheduler) mayGoOn(j job.Job, c Cluster, ch store.Change, g sign, now time.Time) bool {
+	if j.Mode != job.Local || ch.Event != job.Cut || s.clear == nil || now.Sub(g.last) > c.Lease+c.PickupTimeout {
+		return false
+	}
+	return !s.clear(j)
 }
 
 // changeUnlessMoved asks the log first: the view that j comes from may lag, and a job that moved is not left alone.

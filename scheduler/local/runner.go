@@ -14,6 +14,7 @@ import (
 	"drydock/job"
 	"drydock/scheduler/orchestrator"
 	"drydock/store"
+	"drydock/window"
 )
 
 // Config is what a [Runner] works from.
@@ -31,13 +32,15 @@ type Config struct {
 type Cluster struct {
 	Name           string
 	Servers        []job.Server
-	User, Password string        // db-servers-credential
-	Lease          time.Duration // scheduler-jobs-lease: signs of life come several times as often
-	MaxLag         time.Duration // maintenance-max-lag, 0 = no limit
-	MaxLoad        int           // maintenance-max-load, 0 = no limit
-	LockTimeout    time.Duration // maintenance-lock-timeout
-	MaxPause       time.Duration // maintenance-max-pause, 0 = no limit
-	LogsTableKeep  int           // scheduler-db-servers-logs-table-keep
+	User, Password string         // db-servers-credential
+	Lease          time.Duration  // scheduler-jobs-lease: signs of life come several times as often
+	MaxLag         time.Duration  // maintenance-max-lag, 0 = no limit
+	MaxLoad        int            // maintenance-max-load, 0 = no limit
+	LockTimeout    time.Duration  // maintenance-lock-timeout
+	MaxPause       time.Duration  // maintenance-max-pause, 0 = no limit
+	Windows        window.Weekly  // maintenance-windows, in Zone: no scheduled job pauses outside
+	Zone           *time.Location // scheduler-timezone
+	LogsTableKeep  int            // scheduler-db-servers-logs-table-keep
 
 	// Orchestrator stops and starts servers; nil: a stop is done over SQL, and NoOrchestrator says why there is no more.
 	Orchestrator   orchestrator.Orchestrator
@@ -73,6 +76,7 @@ type Runner struct {
 	busy map[job.Key]bool                   // attended to now
 	runs map[string]context.CancelCauseFunc // by run: ends the work on a job that is ours
 	down map[serverName]outage
+	left map[string]*leftover                // by run
 	held map[serverName]map[string]time.Time // by task: not looked at before, unless something changes on the server
 }
 
@@ -99,7 +103,7 @@ func New(cfg Config, conn *bus.Conn, jobs *store.Jobs, view *store.View, docs *s
 		conn: conn, jobs: jobs, view: view, docs: docs, facts: facts, logs: bus.NewBatcher(conn, bus.StreamLogs),
 		kick: make(chan struct{}, 1),
 		busy: map[job.Key]bool{}, runs: map[string]context.CancelCauseFunc{}, down: map[serverName]outage{},
-		held: map[serverName]map[string]time.Time{},
+		held: map[serverName]map[string]time.Time{}, left: map[string]*leftover{},
 	}
 	for _, c := range cfg.Clusters {
 		r.clusters[c.Name] = c
@@ -117,10 +121,14 @@ func (r *Runner) observe(ev bus.JobEvent) {
 	if end := r.runs[ev.Job.Run()]; end != nil && (ev.Job.State == job.Finished || !ev.Job.State.Live()) {
 		end(errEnded)
 	}
+	r.abandoned(ev)
 	r.mu.Unlock()
-	if ev.Job.Mode != job.Local && ev.Job.State.Live() {
-		return
+	if ev.Job.Mode == job.Local || !ev.Job.State.Live() {
+		r.wakeUp()
 	}
+}
+
+func (r *Runner) wakeUp() {
 	select {
 	case r.kick <- struct{}{}:
 	default:
@@ -179,6 +187,16 @@ func (r *Runner) look(ctx context.Context, hands *sync.WaitGroup) time.Duration 
 		return j.Mode == job.Local && (j.State == job.Queued && !j.Gated() || j.State == job.Available)
 	})
 	next := lookIdle
+	left, more := r.leftovers()
+	if more {
+		next = lookAgain
+	}
+	for _, l := range left {
+		hands.Go(func() {
+			r.clear(ctx, l)
+			r.wakeUp()
+		})
+	}
 	for _, j := range waiting {
 		c, ok := r.clusters[j.Cluster]
 		if !ok || !c.has(j) {
@@ -246,7 +264,7 @@ func (r *Runner) attend(ctx context.Context, c Cluster, j job.Job) {
 	defer cancel(nil)
 	r.mine(j.Run(), cancel) // before it is taken: from then on anybody may end it
 	defer r.mine(j.Run(), nil)
-	if j, ok := r.take(ctx, j); ok {
+	if j, ok := r.take(ctx, j, s); ok {
 		r.log.Info("job started", "job", j)
 		r.work(ctx, c, j, server, s)
 	}
@@ -283,7 +301,7 @@ func (r *Runner) reached(ctx context.Context, j job.Job, err error) {
 }
 
 // take makes the job ours: offered, claimed and started. ok is false when it is not its turn, or somebody else was first.
-func (r *Runner) take(ctx context.Context, j job.Job) (job.Job, bool) {
+func (r *Runner) take(ctx context.Context, j job.Job, s *session) (job.Job, bool) {
 	// A stop must not leave it halfway.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), busTimeout)
 	defer cancel()
@@ -304,10 +322,26 @@ func (r *Runner) take(ctx context.Context, j job.Job) (job.Job, bool) {
 	if j, ok = r.apply(ctx, j, store.Change{Event: job.Claim, Reason: "done by drydock itself"}); !ok {
 		return j, false
 	}
+	// Once more, now that the claim stands in the log: of two jobs that are claimed at once, the one that looks last sees
+	// the other. The script's are looked at in the same way (gateway/needs.go).
+	if !r.free(ctx, j) || !r.tidy(ctx, j, s) {
+		return j, false
+	}
 	return r.apply(ctx, j, store.Change{Event: job.Start, Reason: "done by drydock itself", Edit: func(j *job.Job) { j.Reason = "" }})
 }
 
 const busTimeout = 5 * time.Second
+
+// holdOff leaves a job alone for a while, unless something changes on its server.
+func (r *Runner) holdOff(j job.Job) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	name := serverName{j.Cluster, j.Server}
+	if r.held[name] == nil {
+		r.held[name] = map[string]time.Time{}
+	}
+	r.held[name][j.Task] = time.Now().Add(heldFor)
+}
 
 // offer takes a queued job out of the queue. Another dispatcher may have let another heavy job go in the same moment, so
 // the server's slots are read again: one of the two, or both, step back.
@@ -328,13 +362,7 @@ func (r *Runner) free(ctx context.Context, j job.Job) bool {
 		return true
 	}
 	r.stepBack(ctx, j, other)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	name := serverName{j.Cluster, j.Server}
-	if r.held[name] == nil {
-		r.held[name] = map[string]time.Time{}
-	}
-	r.held[name][j.Task] = time.Now().Add(heldFor)
+	r.holdOff(j)
 	return false
 }
 
@@ -362,8 +390,8 @@ func (r *Runner) rival(ctx context.Context, j job.Job) (job.Job, error) {
 			live[i].Reason = "" // whatever it waited for before, it is ready now
 		}
 	}
-	if j.State == job.Available {
-		// Offered already, by us or by one that crashed: only what was offered, too, is in its way.
+	if j.State != job.Queued {
+		// Offered already, by us or by one that crashed, or claimed: only what was offered, too, is in its way.
 		live = slices.DeleteFunc(live, func(x job.Job) bool { return x.State == job.Queued || x.ID == j.ID })
 	}
 	first, _ := job.NextHeavy(job.InTheWay(j, live))
@@ -375,15 +403,24 @@ func (r *Runner) rival(ctx context.Context, j job.Job) (job.Job, error) {
 
 // stepBack makes j wait for other. Without one, which is when the bus did not answer, it only waits.
 func (r *Runner) stepBack(ctx context.Context, j, other job.Job) {
-	if other.ID == "" {
-		return
-	}
 	reason := fmt.Sprintf("%s%s %s has the server for itself", job.HeldReason, other.Task, other.ID)
-	if j.State == job.Available {
-		r.apply(ctx, j, store.Change{Event: job.Withdraw, From: job.Available, Reason: reason})
-		return
+	if j.State == job.Claimed { // not started: nobody else may do it, and the sweeper would take its time
+		why := reason
+		if other.ID == "" {
+			why = "it cannot be told whether another heavy job runs"
+		}
+		var ok bool
+		if j, ok = r.apply(ctx, j, store.Change{Event: job.Release, From: job.Claimed, Reason: why}); !ok {
+			return
+		}
 	}
-	r.explain(ctx, j, reason)
+	switch {
+	case other.ID == "":
+	case j.State == job.Available:
+		r.apply(ctx, j, store.Change{Event: job.Withdraw, From: job.Available, Reason: reason})
+	default:
+		r.explain(ctx, j, reason)
+	}
 }
 
 // explain records why a queued job is not begun yet, when that is news.

@@ -208,7 +208,9 @@ func (w *work) sign(every time.Duration) {
 }
 
 // yield waits while the cluster's limits say that work on tables must pause. The reason stands in the job meanwhile.
-// A pause has an end: a replica that lags by design, or for good, would keep every other heavy job from the server.
+// A pause has an end: a replica that lags by design, or for good, would keep every other heavy job from the server. And
+// a scheduled job does not wait outside the windows, to go on at an hour that nobody gave it: it may run on there, but
+// what it could not do while it was let is left to its next tick.
 func (w *work) yield(ctx context.Context) error {
 	var since time.Time
 	for {
@@ -225,6 +227,9 @@ func (w *work) yield(ctx context.Context) error {
 		}
 		if since.IsZero() {
 			since = time.Now()
+		}
+		if w.job.Trigger.Scheduled() && !w.cluster.Windows.Open(time.Now(), w.cluster.Zone) {
+			return fmt.Errorf("%s, and outside maintenance-windows = %q no scheduled job waits", reason, w.cluster.Windows)
 		}
 		if limit := w.cluster.MaxPause; limit > 0 && time.Since(since) > limit {
 			return fmt.Errorf("%s for longer than maintenance-max-pause = %s", reason, limit)
