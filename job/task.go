@@ -159,6 +159,10 @@ func (t Task) Heavy() bool {
 // OneServer reports whether the task can be run on one server that somebody names.
 func (t Task) OneServer() bool { return !t.Whole || t.Kind == KindMaintenance }
 
+// Reseeds reports whether the task fills a server from a backup or from another server. Such a job is ordered with what it
+// is to be filled from, by somebody who names the server, and is run no other way.
+func (t Task) Reseeds() bool { return t.Kind == KindRestore && (t.Flow == FlowOut || t.Place == Here) }
+
 // Logical reports whether the task dumps a server over SQL. One server of the cluster is enough for it, whichever holds
 // the data: it is chosen when the task runs.
 func (t Task) Logical() bool { return t.Kind == KindBackup && t.Place == EitherHere }

@@ -280,3 +280,16 @@ func TestLeaseOfDrydocksOwnJobEndsWhenItsServerIsClear(t *testing.T) {
 	r.sweepAfter(testCluster().PickupTimeout)
 	r.want("optimize", job.Halted)
 }
+
+func TestWhatAPersonAskedForIsNotTriedAgain(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	server := job.Server{Host: "db1", Port: 3306}
+	c := Cluster{Servers: []job.Server{server}, Retry: 3, MaxLateness: time.Hour}
+	for task, want := range map[string]bool{"optimize": true, "stop": false, "start": false, "restart": false, "zfssnapback": false} {
+		j := job.Job{Task: task, Server: server, State: job.Halted, Attempt: 1, Since: now.Add(-time.Minute)}
+		if _, due := retry(j, c, now); due != want {
+			t.Errorf("%s: tried again %v", task, due)
+		}
+	}
+}

@@ -145,6 +145,9 @@ func targets(cfg *config.Config, r runRequest) ([]job.Server, map[string]string,
 	if !task.Built {
 		return nil, nil, fmt.Errorf("task %s is not built yet", task.Name)
 	}
+	if task.Reseeds() {
+		return nil, nil, fmt.Errorf("%s replaces the data of a server; use `drydock reseed`", task.Name)
+	}
 	if why := app.Refusals(cfg, cluster)[task.Name]; why != "" {
 		return nil, nil, fmt.Errorf("%s", why)
 	}
