@@ -132,7 +132,9 @@ func (c *comparison) compare(ctx context.Context, t table, last bool) error {
 		return err
 	}
 	if !still {
+		stop := c.giveWay(ctx, t, with)
 		answers = c.sums(ctx, t, answers, 0)
+		stop()
 	}
 	return c.judge(t, sh, answers, still, last)
 }
@@ -456,4 +458,53 @@ func exists(ctx context.Context, conn querier, t table) (bool, error) {
 	}
 	defer func() { _ = rows.Close() }()
 	return rows.Next(), rows.Err()
+}
+
+// giveWay watches whether somebody waits to change the form of the table while it is read: everybody else queues up
+// behind that one. After maintenance-lock-timeout the reading is ended, and the table is put off. stop ends the watch.
+func (c *comparison) giveWay(ctx context.Context, t table, with []*side) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{}) // closed when the watch has ended
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			sides := append([]*side{c.primary}, with...)
+			for _, a := range c.each(sides, func(s *side) answer { return answer{side: s, absent: s.crowded(ctx, t, c.cluster.LockTimeout)} }) {
+				if a.absent {
+					c.lines.add(levelWarn, fmt.Sprintf("%s: a statement on %s waits for the table: gives way", t, a.side.server))
+					c.each(sides, func(s *side) answer { return answer{side: s, err: s.interrupt(ctx)} })
+					return
+				}
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+// crowded reports whether a statement has waited for the table's metadata lock for so long.
+func (s *side) crowded(ctx context.Context, t table, limit time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, killTimeout)
+	defer cancel()
+	var n int
+	err := s.session.db.QueryRowContext(ctx, `SELECT COUNT(*) FROM information_schema.PROCESSLIST
+		WHERE STATE LIKE 'Waiting for table metadata lock%' AND TIME >= ? AND LOCATE(?, INFO) > 0`, int(limit.Seconds()), t.name).Scan(&n)
+	return err == nil && n > 0
+}
+
+// interrupt ends the statement that runs, and leaves the connection.
+func (s *side) interrupt(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, killTimeout)
+	defer cancel()
+	_, err := s.session.db.ExecContext(ctx, fmt.Sprintf("KILL QUERY %d", s.session.id))
+	return err
 }
