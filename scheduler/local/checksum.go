@@ -61,7 +61,8 @@ func (w *work) compareServers(ctx context.Context) (out outcome, err error) {
 		c.leave(store.Finding{Server: s, What: "left out: " + f.missing[s]})
 	}
 	if len(f.replicas) == 0 && len(f.missing) == 0 {
-		return outcome{result: fmt.Sprintf("%s has no replica to compare with", f.primary)}, nil
+		c.report.Complete = true
+		return outcome{result: fmt.Sprintf("%s has no replica to compare with", f.primary)}, c.save(ctx)
 	}
 	defer func() { c.close(ctx, ctx.Err() != nil) }()
 	if err := c.open(ctx, f); err != nil {
