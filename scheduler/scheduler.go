@@ -270,6 +270,9 @@ func (c Cluster) check() error {
 	return nil
 }
 
+// has reports whether the server is one of the cluster's; the zero one stands for all of them.
+func (c Cluster) has(s job.Server) bool { return s == (job.Server{}) || slices.Contains(c.Servers, s) }
+
 // mode is how a new job of the task gets done.
 func (c Cluster) mode(task string) job.Mode {
 	if t, err := job.TaskByName(task); err == nil && t.Local(c.ExecRemote) {

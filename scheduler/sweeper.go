@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -106,7 +105,7 @@ func (s *Scheduler) changeUnlessMoved(ctx context.Context, j job.Job, ch store.C
 func overdue(j job.Job, c Cluster, g sign, now time.Time) (store.Change, bool) {
 	silent := now.Sub(g.last)
 	switch {
-	case (j.State == job.Queued || j.State == job.Available) && !slices.Contains(c.Servers, j.Server):
+	case (j.State == job.Queued || j.State == job.Available) && !c.has(j.Server):
 		if now.Sub(g.first) > c.PickupTimeout {
 			return store.Change{Event: job.Expire, Reason: "the server is no longer in the configuration of the cluster"}, true
 		}
@@ -151,7 +150,7 @@ func retriable(s job.State) bool { return s == job.Halted || s == job.Failed || 
 // retry is the next attempt of a job that ended badly not long ago. It is pure. That the job is still the last of its
 // slot is for the caller to make sure.
 func retry(j job.Job, c Cluster, now time.Time) (store.Change, bool) {
-	if !retriable(j.State) || j.Attempt > c.Retry || !slices.Contains(c.Servers, j.Server) {
+	if !retriable(j.State) || j.Attempt > c.Retry || !c.has(j.Server) {
 		return store.Change{}, false
 	}
 	pause := min(retryAfter<<(j.Attempt-1), retryAtMost)
