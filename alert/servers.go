@@ -37,7 +37,11 @@ func (h *holding) server(c Cluster, s job.Server) {
 		h.keep(clockSkew, about, "the server does not answer")
 		return
 	}
-	h.replication(about, f)
+	if f.Err != "" { // the account may not see it, say
+		h.keep(notReplicating, about, "not known at present")
+	} else {
+		h.replication(about, f)
+	}
 	h.clock(c, about, f)
 }
 
@@ -109,7 +113,11 @@ func (h *holding) clock(c Cluster, about bus.Alert, f store.Facts) {
 
 // checksum judges what the last comparison of the cluster's servers found.
 func (h *holding) checksum(c Cluster) {
-	doc := h.Checksums[bus.StateKey(c.Name, "", 0, store.DocChecksum)]
+	doc, known := h.Checksums[bus.StateKey(c.Name, "", 0, store.DocChecksum)]
+	if !known { // somebody emptied the bucket: that makes no table equal
+		h.keep(tablesDiffer, bus.Alert{Cluster: c.Name, Task: "checksum"}, "not known at present")
+		return
+	}
 	if len(doc.Differs) == 0 {
 		return
 	}

@@ -43,6 +43,7 @@ func TestWhatServersSayOpensAndClosesOnlyWhenItLasts(t *testing.T) {
 		"for a moment":                        {factsOf("No", "No", time.Second), "", ""},
 		"for a moment while open":             {factsOf("No", "No", time.Second), "DOCK0502", "DOCK0502"},
 		"one of two channels":                 {two, "", "DOCK0502"},
+		"what it does not tell stays":         {store.Facts{Up: true, Err: "replication state: access denied", Time: noon, Since: noon.Add(-time.Hour)}, "DOCK0502", "DOCK0502"},
 		"no replica any more":                 {store.Facts{Up: true, Time: noon, Since: noon.Add(-time.Hour)}, "DOCK0502", ""},
 		"down":                                {down(time.Minute), "", "DOCK0501"},
 		"down for a moment":                   {down(time.Second), "", ""},
@@ -107,6 +108,19 @@ func TestJobsOfTheWholeClusterAreJudged(t *testing.T) {
 	}
 	if a := found["drydock.alert.prod._.DOCK0504"]; !strings.Contains(a.Text, "shop.a on 10.0.1.6:3306: the rows differ") || a.JobID != "J1" || !a.Since.Equal(noon) {
 		t.Errorf("%+v", a)
+	}
+}
+
+func TestALostDocumentMakesNoTableEqual(t *testing.T) {
+	t.Parallel()
+	subject := bus.AlertSubject("prod", "", 0, "DOCK0504")
+	s := Snapshot{Now: noon, Clusters: []Cluster{testCluster()}, Open: map[string]bool{subject: true}}
+	if _, holds := Holding(s)[subject]; !holds {
+		t.Error("without a document the condition closes")
+	}
+	s.Checksums = map[string]store.Checksum{bus.StateKey("prod", "", 0, store.DocChecksum): {}}
+	if _, holds := Holding(s)[subject]; holds {
+		t.Error("a clean comparison does not close it")
 	}
 }
 

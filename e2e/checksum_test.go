@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"drydock/bus"
+	"drydock/internal/bustest"
 	"drydock/internal/mariadbd"
 	"drydock/internal/mariadbdtest"
 	"drydock/job"
@@ -130,5 +132,35 @@ scheduler-db-servers-checksum-cron = "*/2 * * * * *"
 		if got := s.edgesOf(code); !slices.Equal(got, []string{"opened", "closed"}) {
 			t.Errorf("%s: edges %v", code, got)
 		}
+	}
+}
+
+func TestAComparisonThatIsKilledLeavesTheTableFreeAndIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	servers := mariadbdtest.Family(t, 1, mariadbd.Options{Password: password})
+	s := newSite(t, options{servers: servers, keys: `
+scheduler-jobs-lease = "10s"
+scheduler-jobs-retry = 1
+`})
+	conn := query(t, servers[0], "CREATE DATABASE shop", "CREATE TABLE shop.a (i INT PRIMARY KEY, t TEXT)",
+		"INSERT INTO shop.a SELECT seq, REPEAT('x', 200) FROM shop.seq_1_to_150000")
+	if err := mariadbd.CatchUp(t.Context(), servers[0], servers[1]); err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	id := strings.Fields(s.mustCLI("run", "lab", "checksum"))[0]
+	bustest.Until(t, 30*time.Second, "the sum is taken", func() bool {
+		var n int
+		err := conn.QueryRowContext(bustest.Context(t), "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE 'CHECKSUM%'").Scan(&n)
+		return err == nil && n > 0
+	})
+	s.stop(syscall.SIGKILL)
+	if _, err := conn.ExecContext(bustest.Context(t), "UPDATE shop.a SET t = 'y' WHERE i = 1"); err != nil {
+		t.Errorf("the table is not free: %v", err)
+	}
+	s.start()
+	key := job.Key{Cluster: "lab", Task: "checksum"}
+	if j := s.awaitKey(key, "tried again", func(j job.Job) bool { return j.ID == id && j.State == job.Success }); j.Attempt != 2 {
+		t.Errorf("attempt %d", j.Attempt)
 	}
 }

@@ -48,11 +48,25 @@ func TestRunNowNamesTheJobsThatTheTickWillStart(t *testing.T) {
 	if want := job.NewID(tick.Due, tick.ID, job.Key{Cluster: "sql", Server: db1, Task: "optimize"}); len(run.Jobs) != 1 || run.Jobs[0].ID != want {
 		t.Errorf("jobs %+v, want %s", run.Jobs, want)
 	}
-	// A backup of the whole cluster runs where backups run; maintenance runs everywhere.
-	for task, want := range map[string]int{"mariabackup": 1, "optimize": 3} {
+	// A backup of the whole cluster runs where backups run; maintenance runs everywhere, and some of it at once.
+	for task, want := range map[string]int{"mariabackup": 1, "optimize": 3, "checksum": 1} {
 		if run := decode[runReply](t, r.call("POST", "/api/clusters/sql/jobs/"+task, admin, nil)); len(run.Jobs) != want {
 			t.Errorf("%s: %+v", task, run)
 		}
+	}
+}
+
+func TestAServerNamedForAJobOfTheWholeClusterIsItsArgument(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	run := decode[runReply](t, r.call("POST", path("sql", db1, "/jobs/checksum"), r.user("admin"), nil))
+	ticks, err := r.deps.Ledger.List(r.ctx(), store.TickFilter{})
+	if err != nil || len(ticks) != 1 || fmt.Sprint(ticks[0].Servers) != "[_]" || ticks[0].Args[job.ArgServer] != db1.String() {
+		t.Fatalf("%+v, %v", ticks, err)
+	}
+	want := job.NewID(ticks[0].Due, ticks[0].ID, job.Key{Cluster: "sql", Task: "checksum"})
+	if len(run.Jobs) != 1 || run.Jobs[0].ID != want {
+		t.Errorf("jobs %+v, want %s", run.Jobs, want)
 	}
 }
 

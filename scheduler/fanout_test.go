@@ -35,6 +35,23 @@ func TestTickStartsOneJobPerTargetServer(t *testing.T) {
 	}
 }
 
+func TestAJobOfTheWholeClusterHasItsOwnSlot(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, bustest.Start(t), testCluster())
+	r.give(r.runNow("checksum"))
+	all := r.history()
+	if len(all) != 1 || all[0].Server != (job.Server{}) || all[0].Mode != job.Local || all[0].State != job.Queued {
+		t.Fatalf("%+v", all)
+	}
+	again := r.runNow("checksum")
+	for range 2 { // delivered twice
+		r.give(again)
+	}
+	if got := r.outcomes(); len(got) != 3 || len(r.history()) != 1 {
+		t.Errorf("while one is live another tick makes %v, %d jobs", got, len(r.history()))
+	}
+}
+
 func TestRedeliveredTickStartsNothingTwice(t *testing.T) {
 	t.Parallel()
 	conn := bustest.Start(t)

@@ -293,3 +293,16 @@ func TestWhatAPersonAskedForIsNotTriedAgain(t *testing.T) {
 		}
 	}
 }
+
+func TestAJobOfTheWholeClusterIsNoServerThatIsGone(t *testing.T) {
+	t.Parallel()
+	c := testCluster()
+	now := time.Now()
+	held := job.Job{State: job.Queued, Reason: job.HeldReason + "x", Cluster: c.Name, Task: "checksum", Created: now.Add(-100 * time.Hour)}
+	if ch, yes := overdue(held, c, sign{first: now.Add(-100 * time.Hour), last: now.Add(-100 * time.Hour)}, now); yes {
+		t.Errorf("one that waits for another job is ended: %+v", ch)
+	}
+	if !c.has("checksum", job.Server{}) || c.has("optimize", job.Server{Host: "gone", Port: 1}) {
+		t.Error("the whole cluster is none of its own, or a stranger is")
+	}
+}

@@ -61,7 +61,8 @@ func (w *work) compareServers(ctx context.Context) (out outcome, err error) {
 		c.leave(store.Finding{Server: s, What: "left out: " + f.missing[s]})
 	}
 	if len(f.replicas) == 0 && len(f.missing) == 0 {
-		return outcome{result: fmt.Sprintf("%s has no replica to compare with", f.primary)}, nil
+		c.report.Complete = true
+		return outcome{result: fmt.Sprintf("%s has no replica to compare with", f.primary)}, c.save(ctx)
 	}
 	defer func() { c.close(ctx, ctx.Err() != nil) }()
 	if err := c.open(ctx, f); err != nil {
@@ -124,7 +125,7 @@ func (c *comparison) anybody() error {
 		return nil
 	}
 	var why []string
-	for _, f := range c.report.Left {
+	for _, f := range slices.Concat(c.report.Left, c.report.Undone) {
 		if f.Table == "" {
 			why = append(why, f.String())
 		}
@@ -153,9 +154,11 @@ func (c *comparison) part(ctx context.Context, s *side, kill bool) {
 	s.session.close()
 }
 
-// drop gives a replica up for the rest of the run.
+// drop gives a replica up for the rest of the run. It was to be compared, so the run is none without it.
 func (c *comparison) drop(s job.Server, why string) {
-	c.leave(store.Finding{Server: s, What: why})
+	f := store.Finding{Server: s, What: why, Seen: time.Now().UTC(), JobID: c.job.ID}
+	c.lines.add(levelError, f.String())
+	c.report.Undone = append(c.report.Undone, f)
 	c.replicas = slices.DeleteFunc(c.replicas, func(r *side) bool {
 		if r.server == s {
 			c.part(context.Background(), r, true)
@@ -267,7 +270,7 @@ func (c *comparison) verdict() error {
 	case len(r.Differs) > 0:
 		return errors.New(store.Findings(r.Differs))
 	case len(r.Undone) > 0:
-		return fmt.Errorf("%d tables could not be compared: %s", len(r.Undone), r.Undone[0])
+		return fmt.Errorf("%d tables or replicas could not be compared: %s", len(r.Undone), r.Undone[0])
 	}
 	return nil
 }

@@ -2,87 +2,15 @@ package local
 
 import (
 	"context"
-	"crypto/sha256"
-	"database/sql"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"drydock/job"
 	"drydock/store"
 )
-
-// shape is what makes the checksums of two tables comparable.
-type shape struct{ engine, format, columns string }
-
-// snapshots reports whether a transaction sees the table as it was when it began.
-func (s shape) snapshots() bool { return s.engine == "INNODB" || s.engine == "ROCKSDB" }
-
-// list reads the tables of the server, one schema after the other.
-func (s *side) list(ctx context.Context) error {
-	s.tables = map[table]shape{}
-	schemas, err := s.rows(ctx, "SELECT SCHEMA_NAME, '', '', '' FROM information_schema.SCHEMATA WHERE SCHEMA_NAME NOT IN ("+notOurs+")")
-	if err != nil {
-		return err
-	}
-	for _, schema := range schemas {
-		sums := map[string]hash.Hash{}
-		columns, err := s.rows(ctx, `SELECT TABLE_NAME, CONCAT_WS('|', COLUMN_NAME, COLUMN_TYPE, IS_NULLABLE), COALESCE(COLLATION_NAME, ''), ''
-			FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? ORDER BY TABLE_NAME, ORDINAL_POSITION`, schema[0])
-		if err != nil {
-			return err
-		}
-		for _, c := range columns {
-			if sums[c[0]] == nil {
-				sums[c[0]] = sha256.New()
-			}
-			fmt.Fprintf(sums[c[0]], "%s\x00%s\x00", c[1], c[2])
-		}
-		tables, err := s.rows(ctx, `SELECT TABLE_NAME, UPPER(COALESCE(ENGINE, '')), COALESCE(ROW_FORMAT, ''), '' FROM information_schema.TABLES
-			WHERE TABLE_SCHEMA = ? AND TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED')`, schema[0])
-		if err != nil {
-			return err
-		}
-		for _, t := range tables {
-			sh := shape{engine: t[1], format: t[2]}
-			if sum := sums[t[0]]; sum != nil {
-				sh.columns = hex.EncodeToString(sum.Sum(nil)[:8])
-			}
-			s.tables[table{schema[0], t[0]}] = sh
-		}
-	}
-	return nil
-}
-
-func (s *side) rows(ctx context.Context, query string, args ...any) (out [][4]string, err error) {
-	rows, err := s.session.conn.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = rows.Close() }()
-	for rows.Next() {
-		var r [4]string
-		if err := rows.Scan(&r[0], &r[1], &r[2], &r[3]); err != nil {
-			return nil, err
-		}
-		out = append(out, r)
-	}
-	return out, rows.Err()
-}
-
-// names are the tables of the server in order.
-func (s *side) names() (out []table) {
-	for t := range s.tables {
-		out = append(out, t)
-	}
-	slices.SortFunc(out, func(a, b table) int { return strings.Compare(a.String(), b.String()) })
-	return out
-}
 
 // answer is what one server says of a table.
 type answer struct {
@@ -132,9 +60,11 @@ func (c *comparison) compare(ctx context.Context, t table, last bool) error {
 		return err
 	}
 	if !still {
+		stop := c.giveWay(ctx, t, with)
 		answers = c.sums(ctx, t, answers, 0)
+		stop()
 	}
-	return c.judge(t, sh, answers, still, last)
+	return c.judge(t, sh, answers, last)
 }
 
 func (c *comparison) allMariaDB(with []*side) bool {
@@ -179,173 +109,10 @@ func (c *comparison) each(sides []*side, ask func(*side) answer) []answer {
 	return out
 }
 
-// freeze opens a snapshot of the same state of the table on every server, the primary first in the answers, none when
-// the table is gone. The table is locked against writes from the moment when the lock is had until the last replica has
-// its snapshot, for lockedFor and a little at most. With still the sums are taken before the lock is given back.
-func (c *comparison) freeze(ctx context.Context, t table, with []*side, still bool) (answers []answer, err error) {
-	patience := lockedFor + writeTimeout
-	if still {
-		patience += c.cluster.LockTimeout
-	}
-	// Should drydock's machine vanish while the table is locked, the server lets go by itself.
-	if err := c.session.exec(ctx, fmt.Sprintf("SET SESSION wait_timeout=%d", int(patience.Seconds())+2)); err != nil {
-		return nil, err
-	}
-	if err := c.session.exec(ctx, "LOCK TABLES "+t.quoted()+" READ"); err != nil {
-		return nil, errors.Join(lockedOr(err), c.release(ctx))
-	}
-	defer func() { err = errors.Join(err, c.release(ctx)) }()
-	locked, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	p, err := c.primary.here(locked, c.session.conn)
-	if err != nil {
-		return nil, err
-	}
-	first := c.primary
-	if still {
-		first = c.locker // a writer that waits for the lock goes before any other reader
-	}
-	answers = c.each(append([]*side{first}, with...), func(s *side) answer {
-		if s == c.locker {
-			return answer{side: s} // a transaction would unlock
-		}
-		if s != c.primary {
-			if err := s.reach(locked, p, lockedFor); err != nil {
-				return answer{side: s, err: err}
-			}
-		}
-		absent, err := s.snapshot(locked, t)
-		return answer{side: s, absent: absent, err: err}
-	})
-	if err := c.frozen(ctx, answers); err != nil {
-		return nil, err
-	}
-	if still {
-		answers = c.sums(locked, t, answers, c.cluster.LockTimeout)
-	}
-	return answers, nil
-}
-
-// release unlocks. A connection that cannot is closed, which unlocks too.
-func (c *comparison) release(ctx context.Context) error {
-	if ctx.Err() != nil {
-		return nil // the connection is closed already
-	}
-	for _, statement := range []string{"UNLOCK TABLES", "SET SESSION wait_timeout=28800"} {
-		if err := c.session.exec(ctx, statement); err != nil {
-			return fmt.Errorf("unlock the table: %w", errors.Join(err, c.session.kill(ctx)))
-		}
-	}
-	return nil
-}
-
-// ours reports whether the answer is the primary's.
-func (c *comparison) ours(a answer) bool { return a.side == c.primary || a.side == c.locker }
-
-// frozen is an error when a server has no snapshot.
-func (c *comparison) frozen(ctx context.Context, answers []answer) error {
-	for _, a := range answers {
-		switch {
-		case a.err == nil:
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case errors.Is(a.err, errLate), errors.Is(a.err, errLocked):
-			return putOff(fmt.Errorf("%s: %w", a.side.server, a.err))
-		case c.ours(a):
-			return a.err
-		default:
-			c.lost(a)
-			return putOff(fmt.Errorf("%s: %w", a.side.server, a.err))
-		}
-	}
-	return nil
-}
-
-// lost gives a replica up whose connection broke; what the server itself refuses is about the table only.
-func (c *comparison) lost(a answer) {
-	if fatal(context.Background(), a.err) {
-		c.drop(a.side.server, "left out from here on: "+sqlReason(a.err))
-	}
-}
-
-// snapshot begins a transaction that sees the table as it is now, and keeps it from being changed in its form.
-func (s *side) snapshot(ctx context.Context, t table) (absent bool, err error) {
-	if err := s.session.exec(ctx, "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"); err != nil {
-		return false, err
-	}
-	var one int
-	err = s.session.conn.QueryRowContext(ctx, "SELECT 1 FROM "+t.quoted()+" LIMIT 1").Scan(&one)
-	switch {
-	case isNumber(err, erNoSuchTable, erBadDB):
-		return true, nil
-	case isNumber(err, erLockWait):
-		return false, errLocked
-	case errors.Is(err, sql.ErrNoRows):
-		return false, nil
-	}
-	return false, err
-}
-
-// thaw ends the snapshots.
-func (c *comparison) thaw(ctx context.Context, with []*side) {
-	if ctx.Err() != nil {
-		return
-	}
-	for _, a := range c.each(append([]*side{c.primary}, with...), func(s *side) answer {
-		return answer{side: s, err: s.session.exec(ctx, "ROLLBACK")}
-	}) {
-		if a.err != nil && !c.ours(a) && slices.Contains(c.replicas, a.side) {
-			c.lost(a)
-		}
-	}
-}
-
-// sums takes the checksum on every server that has the table, each in its snapshot, and ends the snapshot.
-func (c *comparison) sums(ctx context.Context, t table, answers []answer, limit time.Duration) []answer {
-	sides := make([]*side, len(answers))
-	absent := map[*side]bool{}
-	for i, a := range answers {
-		sides[i], absent[a.side] = a.side, a.absent
-	}
-	return c.each(sides, func(s *side) answer {
-		a := answer{side: s, absent: absent[s]}
-		if !a.absent {
-			a.sum, a.err = s.sum(ctx, t, limit)
-		}
-		if a.err == nil {
-			a.err = s.session.exec(ctx, "ROLLBACK") // others may wait to change the table's form
-		}
-		return a
-	})
-}
-
-// errNoSum is a table that the server would not read to its end.
-var errNoSum = errors.New("the server gives no checksum")
-
-// sum reads every row: a table that keeps a checksum of its own might only tell that.
-func (s *side) sum(ctx context.Context, t table, limit time.Duration) (string, error) {
-	query := "CHECKSUM TABLE " + t.quoted() + " EXTENDED"
-	if limit > 0 {
-		query = fmt.Sprintf("SET STATEMENT max_statement_time=%g FOR %s", limit.Seconds(), query)
-	}
-	var name string
-	var sum sql.NullString
-	err := s.session.conn.QueryRowContext(ctx, query).Scan(&name, &sum)
-	if err == nil && !sum.Valid {
-		err = errNoSum
-		var level, text string
-		var code int
-		if s.session.conn.QueryRowContext(ctx, "SHOW WARNINGS").Scan(&level, &code, &text) == nil {
-			err = fmt.Errorf("%w: %s", errNoSum, text)
-		}
-	}
-	return sum.String, err
-}
-
 const erStatementTimeout = 1969
 
 // judge compares the answers, of which the first is the primary's.
-func (c *comparison) judge(t table, sh shape, answers []answer, still, last bool) error {
+func (c *comparison) judge(t table, sh shape, answers []answer, last bool) error {
 	ours := answers[0]
 	if ours.err != nil && !isNumber(ours.err, erStatementTimeout) {
 		return c.noSum(ours)
@@ -391,19 +158,28 @@ func (c *comparison) found(t table, s job.Server, what string, last bool) error 
 	return putOff(fmt.Errorf("%s: %s: %w", s, what, errDiffers))
 }
 
+// unlike records what cannot be told, once: the table may be compared again for the sake of another replica.
 func (c *comparison) unlike(t table, s job.Server, what string) {
+	if slices.ContainsFunc(c.report.Unlike, func(f store.Finding) bool { return f.Table == t.String() && f.Server == s }) {
+		return
+	}
 	f := store.Finding{Table: t.String(), Server: s, What: what, Seen: time.Now().UTC(), JobID: c.job.ID}
 	c.lines.add(levelWarn, f.String())
 	c.report.Unlike = append(c.report.Unlike, f)
 }
 
+// noSum is the error of a table that a server would not read.
 func (c *comparison) noSum(a answer) error {
 	if !c.ours(a) {
 		c.lost(a)
 	} else if fatal(context.Background(), a.err) && !errors.Is(a.err, errNoSum) {
 		return a.err
 	}
-	return putOff(fmt.Errorf("%s: %w", a.side.server, lockedOr(a.err)))
+	err := a.err
+	if isNumber(err, erLockWait) {
+		err = errLocked
+	}
+	return putOff(fmt.Errorf("%s: %w", a.side.server, err))
 }
 
 // extra looks for tables that only a replica has: at the primary's position, and still not on the primary after it.

@@ -7,7 +7,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"drydock/bus"
 	"drydock/internal/bustest"
 	"drydock/internal/mariadbd"
 	"drydock/internal/mariadbdtest"
@@ -204,4 +206,183 @@ func TestAChecksumIsThatOfItsSnapshot(t *testing.T) {
 	if n, err := strconv.ParseUint(before, 10, 64); err != nil || n == 0 {
 		t.Errorf("checksum %q", before)
 	}
+}
+
+func TestWhatCannotBeComparedIsNamedAndEverythingElseCompared(t *testing.T) {
+	t.Parallel()
+	r, servers := familyRig(t, 2, nil, "CREATE TABLE shop.a (i INT PRIMARY KEY)", "INSERT INTO shop.a VALUES (1)", "CREATE TABLE shop.b (i INT)",
+		"CREATE TABLE shop.c (i INT)")
+	lock := r.sql(0, "BEGIN", "INSERT INTO shop.a VALUES (2)") // whoever writes keeps the lock away
+	r.start("scheduler@a")
+	j := r.checksum(nil)
+	if want := "1 tables or replicas could not be compared: shop.a: not compared: locked by others"; j.State != job.Halted || !strings.HasPrefix(j.Reason, want) {
+		t.Errorf("%s (%s)\n%s", j.State, j.Reason, r.logged(j))
+	}
+	if !strings.HasPrefix(j.Evidence.Result, "2 tables of ") {
+		t.Errorf("%+v", j.Evidence)
+	}
+	if _, err := lock.ExecContext(t.Context(), "COMMIT"); err != nil {
+		t.Fatal(err)
+	}
+	r.caughtUp(servers)
+
+	// A replica somebody holds up; and one whose thread stands.
+	two := r.cluster.Servers[2]
+	r.sql(2, "STOP SLAVE SQL_THREAD")
+	held := r.sql(1, "LOCK TABLES shop.b WRITE")
+	j = r.checksum(nil)
+	if want := "1 tables or replicas could not be compared: shop.b: not compared: " + r.cluster.Servers[1].String() + ": locked by others"; j.State != job.Halted || !strings.HasPrefix(j.Reason, want) {
+		t.Errorf("%s (%s)\n%s", j.State, j.Reason, r.logged(j))
+	}
+	doc := r.found()
+	if got := said(doc.Left); len(got) != 1 || !strings.HasPrefix(got[0], two.String()+": left out: the SQL thread does not run") {
+		t.Errorf("left out: %q", got)
+	}
+	if doc.Tables != 2 || len(doc.Undone) != 1 || len(doc.Differs) != 0 {
+		t.Errorf("%+v", doc)
+	}
+	if _, err := held.ExecContext(t.Context(), "UNLOCK TABLES"); err != nil {
+		t.Fatal(err)
+	}
+	r.sql(2, "START SLAVE")
+	r.leftNothing()
+}
+
+func TestFilteredTablesAndOtherDefinitionsAreNoDifferences(t *testing.T) {
+	t.Parallel()
+	servers := mariadbdtest.Family(t, 1, mariadbd.Options{Password: password, Extra: []string{"replicate-wild-ignore-table=shop.tmp%", "slave-type-conversions=ALL_NON_LOSSY"}})
+	r := newRig(t, servers...)
+	r.sql(0, shop, "CREATE TABLE shop.a (i INT PRIMARY KEY)", "INSERT INTO shop.a VALUES (1)", "CREATE TABLE shop.tmp_x (i INT)",
+		"CREATE TABLE shop.b (i INT PRIMARY KEY)", "INSERT INTO shop.b VALUES (1)")
+	r.caughtUp(servers)
+	r.sql(1, "SET sql_log_bin = 0", "ALTER TABLE shop.b MODIFY i BIGINT")
+	r.start("scheduler@a")
+	j := r.checksum(nil)
+	doc := r.found()
+	if j.State != job.Finished || len(doc.Differs) != 0 || doc.Tables != 2 {
+		t.Fatalf("%s (%s): %+v\n%s", j.State, j.Reason, doc, r.logged(j))
+	}
+	replica := r.cluster.Servers[1].String()
+	if got := said(doc.Left); !slices.Equal(got, []string{"shop.tmp_x on " + replica + ": left out: a replication filter keeps it away"}) {
+		t.Errorf("left out: %q", got)
+	}
+	if got := said(doc.Unlike); len(got) != 1 || !strings.HasPrefix(got[0], "shop.b on "+replica+": its columns or row format are others there") {
+		t.Errorf("not to be told: %q", got)
+	}
+}
+
+func TestAReplicaThatLagsHoldsNoLockAndIsLeftOutInTheEnd(t *testing.T) {
+	t.Parallel()
+	r, _ := familyRig(t, 2, nil, "CREATE TABLE shop.a (i INT PRIMARY KEY)", "CREATE TABLE shop.b (i INT)", "CREATE TABLE shop.c (i INT)", "CREATE TABLE shop.d (i INT)")
+	r.sql(2, "STOP SLAVE", "CHANGE MASTER TO MASTER_DELAY=3600", "START SLAVE")
+	r.sql(0, "INSERT INTO shop.a VALUES (7)")
+	r.start("scheduler@a")
+	began := time.Now()
+	j := r.ask("checksum", job.Server{}, nil)
+	r.await(j, "at work", func(j job.Job) bool { return j.State == job.Processing })
+	for n, slowest := 0, time.Duration(0); time.Since(began) < catchUpFor; n++ {
+		now := time.Now()
+		r.sql(0, "UPDATE shop.a SET i = i + 1")
+		if slowest = max(slowest, time.Since(now)); slowest > lockedFor+3*time.Second {
+			t.Fatalf("a write took %s", slowest)
+		}
+		pause(t.Context(), 100*time.Millisecond)
+	}
+	j = r.awaitIn(j, 2*time.Minute, "ended", func(j job.Job) bool { return !j.State.Live() || j.State == job.Finished })
+	doc := r.found()
+	if want := "1 tables or replicas could not be compared: " + r.cluster.Servers[2].String() + ": left out from here on: the replica did not catch up"; j.State != job.Halted || !strings.HasPrefix(j.Reason, want) {
+		t.Errorf("%s (%s)\n%s", j.State, j.Reason, r.logged(j))
+	}
+	if doc.Tables != 4 || len(doc.Replicas) != 1 || !doc.Complete {
+		t.Errorf("%+v", doc)
+	}
+}
+
+func TestACanceledOrStoppedComparisonLeavesNoLockAndNoStatement(t *testing.T) {
+	t.Parallel()
+	r, _ := familyRig(t, 1, nil, "CREATE TABLE shop.a (i INT PRIMARY KEY, t TEXT)", "INSERT INTO shop.a SELECT seq, REPEAT('x', 200) FROM shop.seq_1_to_400000")
+	busy := "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE 'CHECKSUM%' OR INFO LIKE 'LOCK%'"
+	stop := r.start("scheduler@a")
+	for _, end := range []string{"cancel", "stop"} {
+		j := r.ask("checksum", job.Server{}, nil)
+		bustest.Until(t, 20*time.Second, "the sum is taken", func() bool { return r.value(0, busy) != "0" || r.value(1, busy) != "0" })
+		if end == "cancel" {
+			r.apply(j, job.Cancel)
+		} else {
+			stop()
+			if j = r.last(j); j.State != job.Halted || j.Reason != "drydock was stopped while it worked" {
+				t.Errorf("%s (%s)", j.State, j.Reason)
+			}
+		}
+		for i := range r.dbs {
+			bustest.Until(t, 10*time.Second, "nothing runs after "+end, func() bool { return r.value(i, busy) == "0" })
+		}
+		r.sql(0, "UPDATE shop.a SET t = 'y' WHERE i = 1")
+	}
+}
+
+// A statement that changes the table's form has everybody else waiting behind it.
+func TestAComparisonGivesWayToWhoWaitsForTheTable(t *testing.T) {
+	t.Parallel()
+	r, _ := familyRig(t, 1, nil, "CREATE TABLE shop.a (i INT PRIMARY KEY)")
+	s, err := openSide(bustest.Context(t), r.cluster, r.cluster.Servers[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.session.close()
+	a := table{"shop", "a"}
+	if _, err := s.snapshot(bustest.Context(t), a); err != nil {
+		t.Fatal(err)
+	}
+	if s.crowded(bustest.Context(t), a, time.Second) {
+		t.Error("nobody waits yet")
+	}
+	conn := r.sql(0)
+	altered := make(chan error, 1) // one send
+	go func() {
+		_, err := conn.ExecContext(bustest.Context(t), "ALTER TABLE shop.a ADD j INT")
+		altered <- err
+	}()
+	slept := make(chan error, 1) // one send
+	go func() {
+		_, err := s.session.conn.ExecContext(bustest.Context(t), "DO SLEEP(60)") // in place of a long sum
+		slept <- err
+	}()
+	c := &comparison{work: &work{Runner: &Runner{log: bustest.Log(t)}, cluster: r.cluster, lines: newLines(bus.NewBatcher(r.conn, bus.StreamLogs), bustest.Log(t), job.Job{})}, primary: s}
+	stop := c.giveWay(bustest.Context(t), a, nil)
+	defer stop()
+	select {
+	case <-slept:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the reading goes on")
+	}
+	if err := s.session.exec(bustest.Context(t), "ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-altered; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAComparisonWaitsForTheHeavyJobsOfAllServersAndTheyForIt(t *testing.T) {
+	t.Parallel()
+	r, _ := familyRig(t, 1, nil, "CREATE TABLE shop.a (i INT PRIMARY KEY)")
+	backup := r.queue(1, "mariabackup", job.API)
+	r.apply(backup, job.Offer, job.Claim, job.Start)
+	r.start("scheduler@a")
+	j := r.ask("checksum", job.Server{}, nil)
+	r.await(j, "held", func(j job.Job) bool { return j.Held() && strings.Contains(j.Reason, "mariabackup "+backup.ID) })
+	r.apply(r.do(0, "analyze"), job.Note) // what waits for another server holds nobody up
+	lock := r.sql(0, "LOCK TABLES shop.a WRITE")
+	r.cluster.LockTimeout = time.Minute
+	r.apply(backup, job.Error)
+	r.await(j, "at work", func(j job.Job) bool { return j.State == job.Processing })
+	live, err := r.jobs.LiveHeavy(bustest.Context(t), "lab", r.cluster.Servers[1])
+	if first, busy := job.NextHeavy(live); err != nil || !busy || first.ID != j.ID {
+		t.Errorf("the replica is free for %+v, %v", first, err)
+	}
+	if _, err := lock.ExecContext(bustest.Context(t), "UNLOCK TABLES"); err != nil {
+		t.Fatal(err)
+	}
+	r.awaitState(j, job.Finished)
 }

@@ -2,10 +2,14 @@ package local
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -290,3 +294,70 @@ func (s *side) reach(ctx context.Context, p position, patience time.Duration) er
 }
 
 const erNoFunction = 1305
+
+// shape is what makes the checksums of two tables comparable.
+type shape struct{ engine, format, columns string }
+
+// snapshots reports whether a transaction sees the table as it was when it began.
+func (s shape) snapshots() bool { return s.engine == "INNODB" || s.engine == "ROCKSDB" }
+
+// list reads the tables of the server, one schema after the other.
+func (s *side) list(ctx context.Context) error {
+	s.tables = map[table]shape{}
+	schemas, err := s.rows(ctx, "SELECT SCHEMA_NAME, '', '', '' FROM information_schema.SCHEMATA WHERE SCHEMA_NAME NOT IN ("+notOurs+")")
+	if err != nil {
+		return err
+	}
+	for _, schema := range schemas {
+		sums := map[string]hash.Hash{}
+		columns, err := s.rows(ctx, `SELECT TABLE_NAME, CONCAT_WS('|', COLUMN_NAME, COLUMN_TYPE, IS_NULLABLE), COALESCE(COLLATION_NAME, ''), ''
+			FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? ORDER BY TABLE_NAME, ORDINAL_POSITION`, schema[0])
+		if err != nil {
+			return err
+		}
+		for _, c := range columns {
+			if sums[c[0]] == nil {
+				sums[c[0]] = sha256.New()
+			}
+			fmt.Fprintf(sums[c[0]], "%s\x00%s\x00", c[1], c[2])
+		}
+		tables, err := s.rows(ctx, `SELECT TABLE_NAME, UPPER(COALESCE(ENGINE, '')), COALESCE(ROW_FORMAT, ''), '' FROM information_schema.TABLES
+			WHERE TABLE_SCHEMA = ? AND TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED')`, schema[0])
+		if err != nil {
+			return err
+		}
+		for _, t := range tables {
+			sh := shape{engine: t[1], format: t[2]}
+			if sum := sums[t[0]]; sum != nil {
+				sh.columns = hex.EncodeToString(sum.Sum(nil)[:8])
+			}
+			s.tables[table{schema[0], t[0]}] = sh
+		}
+	}
+	return nil
+}
+
+func (s *side) rows(ctx context.Context, query string, args ...any) (out [][4]string, err error) {
+	rows, err := s.session.conn.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var r [4]string
+		if err := rows.Scan(&r[0], &r[1], &r[2], &r[3]); err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return out, rows.Err()
+}
+
+// names are the tables of the server in order.
+func (s *side) names() (out []table) {
+	for t := range s.tables {
+		out = append(out, t)
+	}
+	slices.SortFunc(out, func(a, b table) int { return strings.Compare(a.String(), b.String()) })
+	return out
+}

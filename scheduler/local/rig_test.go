@@ -164,7 +164,12 @@ func (r *rig) last(j job.Job) job.Job {
 // await waits until the job fits.
 func (r *rig) await(j job.Job, what string, fits func(job.Job) bool) (now job.Job) {
 	r.t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	return r.awaitIn(j, 30*time.Second, what, fits)
+}
+
+func (r *rig) awaitIn(j job.Job, patience time.Duration, what string, fits func(job.Job) bool) (now job.Job) {
+	r.t.Helper()
+	deadline := time.Now().Add(patience)
 	for {
 		if now = r.last(j); fits(now) {
 			return now

@@ -82,6 +82,8 @@ func kin(servers []job.Server, facts map[job.Server]store.Facts, named job.Serve
 		switch f := facts[s]; {
 		case !f.Up:
 			out.missing[s] = "does not answer: " + f.Err
+		case f.Err != "":
+			out.missing[s] = f.Err
 		case roots[s] != primary:
 			out.missing[s] = "does not replicate from " + primary.String()
 		case stopped(f) != "":
