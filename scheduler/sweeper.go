@@ -106,7 +106,7 @@ func (s *Scheduler) changeUnlessMoved(ctx context.Context, j job.Job, ch store.C
 func overdue(j job.Job, c Cluster, g sign, now time.Time) (store.Change, bool) {
 	silent := now.Sub(g.last)
 	switch {
-	case j.Server == (job.Server{}):
+	case ofWhole(j):
 		// Work on a whole cluster has bounds of its own, and must undo what it did before it ends.
 	case (j.State == job.Queued || j.State == job.Available) && !slices.Contains(c.Servers, j.Server):
 		if now.Sub(g.first) > c.PickupTimeout {
@@ -153,7 +153,7 @@ func retriable(s job.State) bool { return s == job.Halted || s == job.Failed || 
 // retry is the next attempt of a job that ended badly not long ago. It is pure. That the job is still the last of its
 // slot is for the caller to make sure.
 func retry(j job.Job, c Cluster, now time.Time) (store.Change, bool) {
-	if j.Trigger.Kind == job.Rolling || j.Server == (job.Server{}) {
+	if j.Trigger.Kind == job.Rolling || ofWhole(j) {
 		return store.Change{}, false // its operation has ended with it, and whether there is another one a person decides
 	}
 	if t, err := job.TaskByName(j.Task); err != nil || t.Kind == job.KindService || j.Task == "zfssnapback" {
