@@ -156,9 +156,8 @@ func retry(j job.Job, c Cluster, now time.Time) (store.Change, bool) {
 	if j.Trigger.Kind == job.Rolling || ofWhole(j) {
 		return store.Change{}, false // its operation has ended with it, and whether there is another one a person decides
 	}
-	if t, err := job.TaskByName(j.Task); err != nil || t.Kind == job.KindService || j.Task == "zfssnapback" {
-		// A person asked for it, for that moment. Done by itself minutes later it would take a server down that is needed.
-		return store.Change{}, false
+	if t, err := job.TaskByName(j.Task); err == nil && (t.Kind == job.KindService || t.Kind == job.KindRestore) {
+		return store.Change{}, false // a person asked for it, for that moment: minutes later it would take a server down that is needed
 	}
 	if !retriable(j.State) || j.Attempt > c.Retry || !slices.Contains(c.Servers, j.Server) {
 		return store.Change{}, false
