@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -201,5 +202,39 @@ func TestAPausedOperationIsAbortedFromTheCommandLineAndReported(t *testing.T) {
 	}
 	if said := r.services[r.primary].Said(t); said != "" {
 		t.Errorf("the primary was told %q", said)
+	}
+}
+
+func TestARestartByDrydockItselfIsLookedAtAfterKillNine(t *testing.T) {
+	t.Parallel()
+	for name, finished := range map[string]bool{"the command went on": true, "the command hangs": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := mariadbdtest.Start(t, mariadbd.Options{Password: password})
+			service, dir := mariadbdtest.NewService(t, m, "db"), t.TempDir()
+			command := writeScript(t, fmt.Sprintf(`d=%s; : >$d/began; while [ ! -e $d/go ]; do sleep 0.05; done; %s restart db && : >$d/done; : >$d/left`, dir, service.Systemctl()))
+			s := newSite(t, options{servers: []*mariadbd.Server{m}, keys: fmt.Sprintf("scheduler-jobs-exec-remote = 'none'\nprov-orchestrator = 'local'\n"+
+				"local-db-restart-command = '%s'\nscheduler-jobs-lease = '3s'\nrolling-gate-timeout = '1m'\n", command)}).start()
+			r := &rollingSite{site: s}
+			t.Cleanup(func() { touch(t, filepath.Join(dir, "go")); awaitFile(t, filepath.Join(dir, "left")) })
+			s.mustCLI("run", "lab", "rollingrestart")
+			awaitFile(t, filepath.Join(dir, "began"))
+			if !finished {
+				s.killAndStart()
+				j := r.operation("halted", func(j job.Job) bool { return j.State == job.Halted })
+				if !strings.Contains(j.Reason, "nobody knows what became of it") {
+					t.Error(j.Reason)
+				}
+				return
+			}
+			s.stop(syscall.SIGKILL)
+			touch(t, filepath.Join(dir, "go"))
+			awaitFile(t, filepath.Join(dir, "done"))
+			s.start()
+			r.operation("success", func(j job.Job) bool { return j.State == job.Success })
+			if said := service.Said(t); said != "restart db\n" {
+				t.Errorf("systemctl was told %q", said)
+			}
+		})
 	}
 }

@@ -86,6 +86,7 @@ func TestJobsOfAClusterWaitBehindItsRollingOperationAndItsStepsDoNot(t *testing.
 	if op.Mode != job.Local || op.Gate != "" || op.Server != (job.Server{}) {
 		t.Errorf("%+v", op)
 	}
+	r.advance(time.Millisecond)
 	second := r.roll("rollingreprov")
 	after := r.due("analyze", db1)
 	if err := r.fanout(r.ctx, after.meta, after.Tick); err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"drydock/internal/bustest"
 	"drydock/internal/mariadbd"
+	"drydock/internal/mariadbdtest"
 	"drydock/job"
 	"drydock/store"
 )
@@ -366,8 +367,37 @@ func TestAReplicaIsMadeAnewAndSeededAndThePrimaryIsLeftAlone(t *testing.T) {
 		t.Errorf("the primary's stage is %+v", s)
 	}
 	seed := r.last(job.Key{Cluster: "lab", Server: r.cluster.Servers[1], Task: "optimize"})
-	if seed.Trigger != (job.Trigger{Kind: job.Rolling, By: j.ID}) || seed.State != job.Success {
+	if seed.Trigger != (job.Trigger{Kind: job.Rolling, By: j.ID}) || seed.State != job.Success ||
+		seed.Args[argConfirm] != r.cluster.Servers[1].String() || seed.Args[argPrimary] != r.cluster.Servers[0].Addr() {
 		t.Errorf("the seed is %+v", seed)
+	}
+}
+
+func TestNoReplicaIsMadeAnewThatCannotBeFilledOrThatOthersFollow(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1)
+	r.cluster.Orchestrator = remake{do: func(context.Context, job.Server) error {
+		t.Error("a server was made anew")
+		return nil
+	}}
+	r.host()
+	r.cluster.SeedTask = "no-such-task"
+	stop := r.start("scheduler@a")
+	r.ask(taskReprov, nil)
+	j := r.awaitState(taskReprov, job.Halted)
+	if !strings.Contains(j.Reason, "rolling-reprov-seed") {
+		t.Error(j.Reason)
+	}
+	stop()
+	r.cluster.SeedTask = "optimize"
+	last := mariadbdtest.Start(t, mariadbd.Options{Password: password, LogBin: true})
+	r.servers, r.cluster.Servers = append(r.servers, last), append(r.cluster.Servers, job.Server{Host: "127.0.0.1", Port: last.Port()})
+	r.replicate(1, last)
+	r.start("scheduler@a")
+	r.ask(taskReprov, map[string]string{job.ArgSkip: r.cluster.Servers[2].String()})
+	j = r.await(taskReprov, "ended", func(now job.Job) bool { return now.ID != j.ID && now.State == job.Halted })
+	if want := r.cluster.Servers[2].String() + " replicates from it"; !strings.Contains(j.Reason, want) {
+		t.Errorf("%s, want %s", j.Reason, want)
 	}
 }
 
