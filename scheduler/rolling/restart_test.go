@@ -376,6 +376,9 @@ func TestAReplicaIsMadeAnewAndSeededAndThePrimaryIsLeftAlone(t *testing.T) {
 func TestNoReplicaIsMadeAnewThatCannotBeFilledOrThatOthersFollow(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1)
+	last := mariadbdtest.Start(t, mariadbd.Options{Password: password, LogBin: true})
+	r.servers, r.cluster.Servers = append(r.servers, last), append(r.cluster.Servers, job.Server{Host: "127.0.0.1", Port: last.Port()})
+	r.replicate(1, last)
 	r.cluster.Orchestrator = remake{do: func(context.Context, job.Server) error {
 		t.Error("a server was made anew")
 		return nil
@@ -390,9 +393,6 @@ func TestNoReplicaIsMadeAnewThatCannotBeFilledOrThatOthersFollow(t *testing.T) {
 	}
 	stop()
 	r.cluster.SeedTask = "optimize"
-	last := mariadbdtest.Start(t, mariadbd.Options{Password: password, LogBin: true})
-	r.servers, r.cluster.Servers = append(r.servers, last), append(r.cluster.Servers, job.Server{Host: "127.0.0.1", Port: last.Port()})
-	r.replicate(1, last)
 	r.start("scheduler@a")
 	r.ask(taskReprov, map[string]string{job.ArgSkip: r.cluster.Servers[2].String()})
 	j = r.await(taskReprov, "ended", func(now job.Job) bool { return now.ID != j.ID && now.State == job.Halted })
