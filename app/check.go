@@ -66,6 +66,7 @@ func Check(ctx context.Context, cfg *config.Config) []Item {
 	for _, c := range cfg.Clusters {
 		items = append(items, checkSchedules(c))
 		items = append(items, checkOrchestrator(cfg, c)...)
+		items = append(items, checkHooks(c)...)
 		items = append(items, checkServers(ctx, cfg, c)...)
 	}
 	return items

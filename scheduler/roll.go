@@ -13,7 +13,9 @@ import (
 // operation is the rolling operation that has the cluster for itself, or is to have it next: while it waits for the jobs
 // that run, no other may begin. One that cannot begin yet for a reason of its own keeps nobody.
 func (s *Scheduler) operation(c Cluster, closures store.Closures, now time.Time) (job.Job, bool) {
-	live := s.view.Select(func(j job.Job) bool { return j.Server == (job.Server{}) && j.Cluster == c.Name && ofWhole(j) && j.State.Live() })
+	live := s.view.Select(func(j job.Job) bool {
+		return j.Server == (job.Server{}) && j.Cluster == c.Name && ofWhole(j) && j.State.Live()
+	})
 	return c.firstOperation(live, closures, now)
 }
 
