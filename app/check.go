@@ -70,6 +70,7 @@ func Check(ctx context.Context, cfg *config.Config) []Item {
 		items = append(items, checkSchedules(c))
 		items = append(items, checkArchive(ctx, cfg, c)...)
 		items = append(items, checkOrchestrator(cfg, c)...)
+		items = append(items, checkHooks(c)...)
 		items = append(items, checkServers(ctx, cfg, c)...)
 	}
 	return items

@@ -2,6 +2,7 @@ package app
 
 import (
 	"log/slog"
+	"os/exec"
 
 	"drydock/config"
 	"drydock/scheduler/rolling"
@@ -20,4 +21,19 @@ func rollingConfig(cfg *config.Config, actor string, log *slog.Logger) rolling.C
 		})
 	}
 	return out
+}
+
+// checkHooks looks whether the scripts of the rolling operations can be run.
+func checkHooks(c config.Cluster) (items []Item) {
+	for _, hook := range []struct{ key, path string }{
+		{"rolling-pre-script", c.Rolling.PreScript}, {"rolling-post-script", c.Rolling.PostScript},
+	} {
+		if hook.path == "" {
+			continue
+		}
+		if _, err := exec.LookPath(hook.path); err != nil {
+			items = append(items, Item{Fail, c.Name + ": " + hook.key, err.Error(), "it must be a file that drydock's user may execute"})
+		}
+	}
+	return items
 }

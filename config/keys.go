@@ -281,8 +281,8 @@ func rollingKeys(t *table, r *Rolling) {
 		"Make the primary read-only before its restart and wait for the transactions that have written; undone afterwards.")
 	t.duration("rolling-drain-timeout", &r.DrainTimeout, 30*time.Second, bounds[time.Duration]{min: time.Second},
 		"How long those transactions may take; then the operation ends as an error.")
-	t.enum("rolling-reprov-seed", &r.Seed, "reseedlogicalmaster", []string{"reseedlogicalmaster", "reseedlogical", "reseedmariabackup", "reseedxtrabackup"},
-		"Task that fills a server after it was reprovisioned.")
+	t.enum("rolling-reprov-seed", &r.Seed, "reseedlogicalmaster", []string{"reseedlogicalmaster", "reseedlogical"},
+		"Task that fills a server after it was reprovisioned: from the primary, or from the newest logical backup.")
 }
 
 // archiveKeys adds the archive of backups in a repository of restic.

@@ -90,6 +90,11 @@ func (p *Plan) Begun() bool {
 	return slices.ContainsFunc(p.Stages, func(s Stage) bool { return !s.Began.IsZero() })
 }
 
+// Owes reports whether a server is read-only because of the operation.
+func (p *Plan) Owes() bool {
+	return p != nil && slices.ContainsFunc(p.Stages, func(s Stage) bool { return s.ReadOnly })
+}
+
 // Clone is a copy that shares nothing that is changed in place.
 func (p *Plan) Clone() *Plan {
 	if p == nil {

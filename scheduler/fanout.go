@@ -163,11 +163,15 @@ func (s *Scheduler) start(ctx context.Context, m bus.Meta, t bus.Tick, c Cluster
 		return fmt.Sprintf("decided %s ago and not started since: no scheduler ran, and that is more than scheduler-max-lateness = %s",
 			span(age), span(c.MaxLateness)), nil
 	}
+	if last, ok := s.view.Get(key); ok && last.Plan.Owes() && !last.State.Live() {
+		// Its plan is all that knows of it.
+		return fmt.Sprintf("job %s left a server read-only, and that is not undone yet: the server does not answer", last.Run()), nil
+	}
 	fresh, reason := c.enqueue(job.Job{
 		State: job.Queued, ID: job.NewID(t.Due, t.ID, key), Cluster: t.Cluster, Server: srv, Task: t.Task, Mode: c.mode(t.Task),
 		Trigger: t.Trigger, Due: t.Due, Tick: t.ID, Args: t.Args, Seen: m.Seq,
 	}, t, closures, s.now())
-	if op, ok := s.operation(c.Name); ok && !owns(op, fresh) && fresh.Gate == "" {
+	if op, ok := s.operation(c, closures, s.now()); ok && !owns(op, fresh) && fresh.Gate == "" {
 		fresh.Gate, reason = job.GateRolling, behind(op)
 	}
 	j, err := s.jobs.Create(ctx, fresh, reason)

@@ -75,7 +75,7 @@ func (s *Scheduler) openGates(ctx context.Context, now time.Time) error {
 // openCluster judges the queued and offered jobs of a cluster, oldest first.
 func (s *Scheduler) openCluster(ctx context.Context, c Cluster, jobs []job.Job, closures store.Closures, now time.Time) error {
 	var want []job.Job
-	op, rolls := s.operation(c.Name)
+	op, rolls := s.operation(c, closures, now)
 	for _, j := range jobs {
 		if j.Gated() && c.limits(j.Task) && c.judge(j, closures, true, now).gate == "" && (!rolls || owns(op, j)) {
 			want = append(want, j)
@@ -111,11 +111,11 @@ func (s *Scheduler) openCluster(ctx context.Context, c Cluster, jobs []job.Job, 
 // dispatcher's to take away: the shut gate tells it to.
 func (s *Scheduler) callBack(ctx context.Context, c Cluster, j job.Job, closures store.Closures, now time.Time) error {
 	gate, reason, _ := c.shut(closures, j.Trigger, j.Due, now)
-	if op, rolls := s.operation(c.Name); rolls && gate == "" && !owns(op, j) {
+	if op, rolls := s.operation(c, closures, now); rolls && gate == "" && !owns(op, j) {
 		gate, reason = job.GateRolling, behind(op)
 	}
 	switch {
-	case j.Server == (job.Server{}), gate == j.Gate:
+	case isRolling(j), gate == j.Gate:
 		return nil
 	case gate != "" && j.Dispatch.Row == 0:
 		return s.change(ctx, j, store.Change{Event: job.Withdraw, From: job.Available, Reason: reason, Edit: func(f *job.Job) { f.Gate = gate }})

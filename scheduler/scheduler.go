@@ -188,7 +188,7 @@ func (s *Scheduler) observe(ev bus.JobEvent) {
 	if ev.Job.State == job.Finished {
 		s.finished.put(ev.Job.Key())
 	}
-	if ev.Job.Gated() || !ev.State.Live() || ev.Job.Server == (job.Server{}) {
+	if ev.Job.Gated() || !ev.State.Live() || isRolling(ev.Job) {
 		select {
 		case s.queued <- struct{}{}:
 		default:

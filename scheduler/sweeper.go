@@ -142,11 +142,6 @@ func overdue(j job.Job, c Cluster, g sign, now time.Time) (store.Change, bool) {
 	return store.Change{}, false
 }
 
-func isRolling(j job.Job) bool {
-	t, err := job.TaskByName(j.Task)
-	return err == nil && t.Kind == job.KindRolling
-}
-
 // untaken says what an expired job waited for.
 func untaken(j job.Job, c Cluster) string {
 	within := "within " + span(c.PickupTimeout)

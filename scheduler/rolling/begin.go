@@ -2,6 +2,7 @@ package rolling
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -93,6 +94,14 @@ func (w *work) plan(ctx context.Context) (plan []job.Stage, err error) {
 	if w.cluster.Orchestrator == nil {
 		return nil, fmt.Errorf("reprovision a server: %w", w.cluster.NoOrchestrator)
 	}
+	if t, err := job.TaskByName(w.cluster.SeedTask); err != nil || !t.Built {
+		return nil, fmt.Errorf("fill a server with rolling-reprov-seed = %s: this version cannot run that task", w.cluster.SeedTask)
+	}
+	return plan, leaveOutPrimary(plan)
+}
+
+// leaveOutPrimary gives the primary no turn in a reprovisioning. It is pure.
+func leaveOutPrimary(plan []job.Stage) error {
 	pending := 0
 	for i := range plan {
 		switch s := &plan[i]; {
@@ -104,9 +113,9 @@ func (w *work) plan(ctx context.Context) (plan []job.Stage, err error) {
 		}
 	}
 	if pending == 0 {
-		return nil, fmt.Errorf("there is no replica to reprovision, and a primary is not")
+		return errors.New("there is no replica to reprovision, and a primary is not")
 	}
-	return plan, nil
+	return nil
 }
 
 // skipped are the servers that have no turn.

@@ -17,8 +17,7 @@ func restarted(before *job.Health, f store.Facts) bool {
 	return f.Up && startOf(f).Sub(before.Started) > time.Second
 }
 
-// missing says what a server lacks to be as well as before, empty when it is. It is pure. seeded servers have a
-// replication of their own now, and no channel to compare with.
+// missing says what a server lacks to be as well as before, empty when it is. It is pure.
 func missing(s job.Stage, all answers, maxLag time.Duration) string {
 	f := all[s.Server]
 	switch {

@@ -63,8 +63,8 @@ func primaryLine(out string) (server string) {
 	return server
 }
 
-// hook runs a script of the user's, if there is one, and returns what it wrote to its standard output. It ends with ctx,
-// with the operation's abort and with drydock.
+// hook runs a script of the user's, if there is one, and returns what it wrote to its standard output. It ends with ctx
+// and with drydock; an abort waits for it.
 func (w *work) hook(ctx context.Context, at int, path, when string) (string, error) {
 	if path == "" {
 		return "", nil

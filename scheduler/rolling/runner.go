@@ -136,7 +136,15 @@ func (r *Runner) Run(ctx context.Context) error {
 func (r *Runner) look(ctx context.Context, hands *sync.WaitGroup) time.Duration {
 	next := lookIdle
 	jobs := r.view.Select(func(j job.Job) bool { return isOperation(j) && (underway(j) || owes(j)) })
-	slices.SortFunc(jobs, func(a, b job.Job) int { return strings.Compare(a.ID, b.ID) })
+	slices.SortFunc(jobs, func(a, b job.Job) int {
+		if underway(a) != underway(b) { // a server that stays down must not keep the next operation from its turn
+			if underway(a) {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
 	for _, j := range jobs {
 		c, ok := r.clusters[j.Cluster]
 		if !ok {
@@ -176,9 +184,7 @@ func underway(j job.Job) bool {
 }
 
 // owes reports whether an operation that has ended left a server read-only.
-func owes(j job.Job) bool {
-	return !j.State.Live() && j.Plan != nil && slices.ContainsFunc(j.Plan.Stages, func(s job.Stage) bool { return s.ReadOnly })
-}
+func owes(j job.Job) bool { return !j.State.Live() && j.Plan.Owes() }
 
 // attend does what is to be done on an operation, alone.
 func (r *Runner) attend(ctx context.Context, w *work) {

@@ -138,9 +138,21 @@ func (w *work) reprovision(ctx context.Context, at int) error {
 	return w.cluster.Orchestrator.Reprovision(ctx, target(w.cluster.Name, s.Server))
 }
 
+// The arguments of the tasks that seed. That the data of the server may go is what its operation was begun for.
+const (
+	argConfirm = "confirm" // HOST:PORT of the server whose data are replaced
+	argPrimary = "primary" // HOST:PORT that it shall replicate from
+)
+
 // seed has the server filled from the cluster, once.
 func (w *work) seed(ctx context.Context, at int) error {
-	return w.order(ctx, at, nil)
+	args := map[string]string{argConfirm: w.at(at).Server.String()}
+	for _, s := range w.job.Plan.Stages {
+		if s.Role == string(store.RolePrimary) {
+			args[argPrimary] = s.Server.Addr()
+		}
+	}
+	return w.order(ctx, at, args)
 }
 
 // gate waits until the server is as well as before, for as long as rolling-gate-timeout permits.
