@@ -122,7 +122,7 @@ func localConfig(cfg *config.Config, actor string, log *slog.Logger) local.Confi
 		out.Clusters = append(out.Clusters, local.Cluster{
 			Name: c.Name, Servers: Servers(c.Servers), User: c.User, Password: c.Password.Reveal(), Lease: c.Lease,
 			MaxLag: c.MaxLag, MaxLoad: c.MaxLoad, LockTimeout: c.LockTimeout, MaxPause: c.MaxPause, LogsTableKeep: c.LogsTableKeep,
-			Mysqldump: local.Tool(c.Mysqldump), Mydumper: local.Tool(c.Mydumper),
+			Mysqldump: local.Tool(c.Mysqldump), Mydumper: local.Tool(c.Mydumper), MydumperStall: c.MydumperStall,
 		})
 	}
 	return out
@@ -284,7 +284,7 @@ func needRestart(old, fresh *config.Config) (changed []string) {
 		}
 		serves := func(c config.Cluster) any {
 			return []any{c.Servers, c.User, c.Password, c.AcceptSecret, c.JobsMode, c.JobsLogLevel, c.LogBatchSize, c.ReceiverPorts, c.Compress, c.BackupHash,
-				c.MaxLag, c.MaxLoad, c.LockTimeout, c.LogsTableKeep, c.Mysqldump, c.Mydumper, c.BackupHosts}
+				c.MaxLag, c.MaxLoad, c.LockTimeout, c.LogsTableKeep, c.Mysqldump, c.Mydumper, c.MydumperStall, c.BackupHosts}
 		}
 		if !reflect.DeepEqual(serves(was), serves(c)) {
 			changed = append(changed, "servers, credentials, mode, backup form or maintenance limits of cluster "+c.Name)

@@ -163,7 +163,7 @@ func TestLogicalBackupsRestoreWholeFromBothToolsAndBothPlaces(t *testing.T) {
 	} {
 		t.Run(c.place+" "+c.task, func(t *testing.T) {
 			t.Parallel()
-			keys := fmt.Sprintf("compress-backups = %q\n", c.compress)
+			keys := fmt.Sprintf("compress-backups = %q\nbackup-mydumper-stall-timeout = \"10s\"\n", c.compress)
 			if c.place == "remote" {
 				keys += `scheduler-jobs-exec-remote = "mysqldump,mydumper"` + "\n"
 			}
@@ -200,6 +200,7 @@ func (s *site) cycleUntilTaken(id, task string) {
 	s.t.Helper()
 	s.await(task, "offered", func(j job.Job) bool { return j.ID == id && j.State == job.Available })
 	h := s.host(0)
+	h.env = append(h.env, "DRYDOCK_STALL=10")
 	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
 	defer cancel()
 	for ctx.Err() == nil {

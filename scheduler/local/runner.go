@@ -36,7 +36,8 @@ type Cluster struct {
 	MaxPause       time.Duration // maintenance-max-pause, 0 = no limit
 	LogsTableKeep  int           // scheduler-db-servers-logs-table-keep
 	Mysqldump      Tool          // backup-mysqldump-*
-	Mydumper       Tool          // backup-mydumper-*
+	Mydumper       Tool          // backup-mydumper-path and -options
+	MydumperStall  time.Duration // backup-mydumper-stall-timeout, 0 = never
 }
 
 // Runner does the jobs of mode [job.Local]. Make one with [New].
