@@ -362,3 +362,35 @@ func TestDumpThatDidNotComeToItsEndLeavesTheLastGoodOne(t *testing.T) {
 		})
 	}
 }
+
+func TestLogicalBackupIsTakenFromTheReplicaByScheduleAndByHand(t *testing.T) {
+	t.Parallel()
+	primary, replica := mariadbdtest.Pair(t, mariadbd.Options{Password: password})
+	s := newSite(t, options{servers: []*mariadbd.Server{primary, replica}, keys: `
+backup-mysqldump-options = "--databases shop --single-transaction --quick --hex-blob"
+maintenance-max-lag = "10m"
+monitoring-scheduler = true
+scheduler-db-servers-logical-backup = true
+scheduler-db-servers-logical-backup-cron = "*/2 * * * * *"
+`}).start()
+	fillShop(t, primary)
+	if err := mariadbd.CatchUp(t.Context(), primary, replica); err != nil {
+		t.Fatal(err)
+	}
+	from := job.Server{Host: "127.0.0.1", Port: replica.Port()}
+	catalog := store.NewCatalog(s.bus())
+	bustest.Until(t, 60*time.Second, "a backup by schedule", func() bool {
+		all, err := catalog.List(bustest.Context(t), "lab", from)
+		return err == nil && len(all) > 0 && all[0].Task == "mysqldump" && all[0].Trigger.Kind == job.Cron && all[0].BinlogOf == job.BinlogOwn
+	})
+	if all, err := catalog.List(bustest.Context(t), "lab", s.server()); err != nil || len(all) != 0 {
+		t.Errorf("backups of the primary: %+v, %v", all, err)
+	}
+	if out := s.mustCLI("run", "lab", "mydumper", "--wait"); !strings.Contains(out, "mydumper on "+from.String()) {
+		t.Errorf("run by hand: %s", out)
+	}
+	ticks := s.mustCLI("ticks")
+	if !strings.Contains(ticks, "healthy replica with the least lag") {
+		t.Errorf("the ledger does not say why:\n%s", ticks)
+	}
+}
