@@ -18,7 +18,7 @@ import (
 
 // dumpSQL streams what mysqldump writes.
 func (w *work) dumpSQL(ctx context.Context) (outcome, error) {
-	path, err := w.cluster.Mysqldump.find("backup-mysqldump-path", "mariadb-dump", "mysqldump")
+	path, err := w.cluster.Mysqldump.Find("backup-mysqldump-path", "mariadb-dump", "mysqldump")
 	if err != nil {
 		return outcome{}, err
 	}
@@ -45,9 +45,9 @@ func (w *work) dumpSQL(ctx context.Context) (outcome, error) {
 }
 
 // dumpFolder has mydumper fill a folder, and streams that as a tar archive: the version that Debian has cannot stream.
-// A folder that is not whole is not sent at all.
+// Nothing is sent of a folder whose tool failed.
 func (w *work) dumpFolder(ctx context.Context) (outcome, error) {
-	path, err := w.cluster.Mydumper.find("backup-mydumper-path", "mydumper")
+	path, err := w.cluster.Mydumper.Find("backup-mydumper-path", "mydumper")
 	if err != nil {
 		return outcome{}, err
 	}
@@ -101,7 +101,11 @@ func (w *work) prepare(ctx context.Context) (dir string, err error) {
 	if err := w.yield(ctx); err != nil {
 		return "", err
 	}
-	dir, remove, err := w.space.folder(w.job.Run())
+	space, err := w.workspace()
+	if err != nil {
+		return "", err
+	}
+	dir, remove, err := space.folder(w.job.Run())
 	if err != nil {
 		return "", err
 	}

@@ -23,8 +23,8 @@ type Tool struct {
 	Options []string // further arguments
 }
 
-// find is the program, or else the first of names that the shell would find.
-func (t Tool) find(key string, names ...string) (string, error) {
+// Find is the program of Path, or else the first of names that the shell would find. key is named in the error.
+func (t Tool) Find(key string, names ...string) (string, error) {
 	if t.Path != "" {
 		names = []string{t.Path}
 	}
