@@ -31,6 +31,8 @@ func TestTextDumps(t *testing.T) {
 		"without a date": {mariaHead + mariaBody + "\n-- Dump completed\n", nil, Position{"bin.000001", 322, "", false}, "mariadb-dump 10.11.19-MariaDB"},
 		"of a source": {strings.Replace(mariaHead, "-- CHANGE MASTER TO MASTER_USE", "-- Position to start replication or point-in-time recovery from (the master of this slave)\n-- CHANGE MASTER TO MASTER_USE", 1) + mariaBody + end,
 			nil, Position{"bin.000001", 322, "", true}, "mariadb-dump 10.11.19-MariaDB"},
+		"--dump-slave": {"-- MariaDB dump 10.19  Distrib 10.11.19-MariaDB, for x\n-- CHANGE MASTER '' TO MASTER_HOST='10.0.0.1', MASTER_PORT=3306, MASTER_LOG_FILE='src.3', MASTER_LOG_POS=5;\n-- Current Database: `shop`\n" + mariaBody + end,
+			nil, Position{"src.3", 5, "", true}, "mariadb-dump 10.11.19-MariaDB"},
 		"no position":             {"-- MariaDB dump 10.19  Distrib 10.11.19-MariaDB, for x\n-- Table structure for table `a`\n" + mariaBody + end, nil, Position{}, "mariadb-dump 10.11.19-MariaDB"},
 		"a position in user data": {"-- Table structure for table `a`\nCHANGE MASTER TO MASTER_LOG_FILE='evil', MASTER_LOG_POS=1;\nSET GLOBAL gtid_slave_pos='6-6-6';" + mariaBody + end, nil, Position{}, ""},
 		"cut":                     {mariaHead + mariaBody, ErrTruncated, Position{}, ""},

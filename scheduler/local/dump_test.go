@@ -165,6 +165,21 @@ func TestDumpOfAReplicaIsWholeAndSaysWhosePositionItHas(t *testing.T) {
 	}
 }
 
+func TestDumpThatWasAskedForTheSourcesPositionSaysSo(t *testing.T) {
+	t.Parallel()
+	primary, replica := mariadbdtest.Pair(t, mariadbd.Options{Password: password})
+	r, k := dumping(t, primary, replica)
+	if err := mariadbd.CatchUp(t.Context(), primary, replica); err != nil {
+		t.Fatal(err)
+	}
+	r.cluster.Mysqldump.Options = append(slices.Clone(sqlOptions), "--dump-slave=2")
+	r.start("scheduler@a")
+	data, _ := k.of(r.do(1, "mysqldump"))
+	if p := position(t, "mysqldump", data); p.File == "" || p.Pos == 0 || !p.Source {
+		t.Errorf("%+v in\n%.3000s", p, data)
+	}
+}
+
 func TestServerWithoutABinaryLogIsDumpedWithoutAPosition(t *testing.T) {
 	t.Parallel()
 	r, k := dumping(t, mariadbdtest.Start(t, mariadbd.Options{Password: password}))
