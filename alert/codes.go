@@ -28,6 +28,7 @@ var (
 	jobStuck         = Code{"DOCK0102", bus.SeverityWarn, true, "the job gives no sign of life"}
 	backupOverdue    = Code{"DOCK0201", bus.SeverityError, false, "backup overdue"}
 	notArchived      = Code{"DOCK0202", bus.SeverityError, false, "backups are not archived"}
+	dumpPending      = Code{"DOCK0203", bus.SeverityInfo, false, "logical backup pending"}
 	poolExhausted    = Code{"DOCK0301", bus.SeverityWarn, false, "every port of the pool is taken"}
 	noReceiver       = Code{"DOCK0302", bus.SeverityError, false, "no receiver answers"}
 	scriptOutdated   = Code{"DOCK0401", bus.SeverityWarn, false, "the script is another one than drydock's"}
@@ -44,7 +45,7 @@ var (
 func Codes() []Code {
 	return []Code{
 		optimizePending, physicalPending, reseedPending, logicalPending, flashbackPending, noSpace, noBackup, backupHeld,
-		jobFailed, jobStuck, backupOverdue, notArchived, poolExhausted, noReceiver, scriptOutdated, scriptNotChecked,
+		jobFailed, jobStuck, backupOverdue, notArchived, dumpPending, poolExhausted, noReceiver, scriptOutdated, scriptNotChecked,
 		serverDown, notReplicating, clockSkew, tablesDiffer, rollingFailed, rollingPaused,
 	}
 }
@@ -54,6 +55,8 @@ var pending = map[string]Code{
 	"optimize":             optimizePending,
 	"mariabackup":          physicalPending,
 	"xtrabackup":           physicalPending,
+	"mysqldump":            dumpPending,
+	"mydumper":             dumpPending,
 	"reseedmariabackup":    reseedPending,
 	"reseedxtrabackup":     reseedPending,
 	"reseedlogical":        logicalPending,

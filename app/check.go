@@ -23,6 +23,7 @@ import (
 	"drydock/config"
 	"drydock/job"
 	"drydock/receiver/archive"
+	"drydock/scheduler/local"
 )
 
 // Status is the outcome of one checked item.
@@ -71,6 +72,7 @@ func Check(ctx context.Context, cfg *config.Config) []Item {
 		items = append(items, checkArchive(ctx, cfg, c)...)
 		items = append(items, checkOrchestrator(cfg, c)...)
 		items = append(items, checkHooks(c)...)
+		items = append(items, checkDumpTool(c)...)
 		items = append(items, checkServers(ctx, cfg, c)...)
 	}
 	return items
@@ -202,6 +204,23 @@ func checkSchedules(c config.Cluster) Item {
 		return Item{Warn, name, "no task is scheduled", "set scheduler-db-servers-physical-backup, -logs or -optimize"}
 	}
 	return Item{OK, name, strings.Join(on, ", "), ""}
+}
+
+// checkDumpTool looks for the program of the logical backup, when one is scheduled that runs here.
+func checkDumpTool(c config.Cluster) []Item {
+	task, err := job.TaskByName(c.LogicalType)
+	if err != nil || !c.Scheduler || !c.LogicalBackup.Enabled || !task.Local(c.ExecRemote) {
+		return nil
+	}
+	name := c.Name + ": " + task.Name
+	path, err := local.Tool(c.Mysqldump).Find("backup-mysqldump-path", "mariadb-dump", "mysqldump")
+	if task.Name == "mydumper" {
+		path, err = local.Tool(c.Mydumper).Find("backup-mydumper-path", "mydumper")
+	}
+	if err != nil {
+		return []Item{{Fail, name, err.Error(), "or have the script run it: scheduler-jobs-exec-remote"}}
+	}
+	return []Item{{OK, name, path, ""}}
 }
 
 // checkServers looks at all servers of a cluster, several at once.

@@ -149,7 +149,7 @@ func localConfig(cfg *config.Config, actor string, log *slog.Logger) (local.Conf
 			MaxLag: c.MaxLag, MaxLoad: c.MaxLoad, LockTimeout: c.LockTimeout, MaxPause: c.MaxPause, LogsTableKeep: c.LogsTableKeep,
 			Orchestrator: orch, NoOrchestrator: err, ServiceWait: c.Orchestrator.Wait,
 			ReplicationUser: c.ReplicationUser, ReplicationPassword: c.ReplicationPassword.Reveal(), ClientTool: c.ClientTool,
-			Mysqldump: local.Tool(c.Mysqldump), Mydumper: local.Tool(c.Mydumper), Myloader: local.Tool(c.Myloader),
+			Mysqldump: local.Tool(c.Mysqldump), Mydumper: local.Tool(c.Mydumper), Myloader: local.Tool(c.Myloader), MydumperStall: c.MydumperStall,
 			Windows: c.Windows, Zone: c.Timezone,
 		})
 	}

@@ -72,7 +72,7 @@ var (
 	// The tool's own words about the deferred GTID; the rest of the dump's end is its own too.
 	deferred = []byte("\n-- The deferred gtid setting for slave corresponding to the ")
 
-	fileAndPos = regexp.MustCompile(`(?m)^(?:-- )?CHANGE (?:MASTER|REPLICATION SOURCE) TO (?:MASTER|SOURCE)_LOG_FILE='([^']*)', (?:MASTER|SOURCE)_LOG_POS=(\d+);`)
+	fileAndPos = regexp.MustCompile(`(?m)^(?:-- )?CHANGE (?:MASTER|REPLICATION SOURCE)( '[^']*')? TO (?:(?:MASTER|SOURCE)_HOST='[^']*', (?:MASTER|SOURCE)_PORT=\d+, )?(?:MASTER|SOURCE)_LOG_FILE='([^']*)', (?:MASTER|SOURCE)_LOG_POS=(\d+);`)
 	slavePos   = regexp.MustCompile(`(?m)^(?:-- )?SET GLOBAL gtid_slave_pos='([^']*)';`)
 	purged     = regexp.MustCompile(`SET @@GLOBAL\.GTID_PURGED=(?:/\*!80000 '\+'\*/ )?'([^']*)'`)
 	introduced = regexp.MustCompile(`(?m)^-- (MariaDB dump|MySQL dump) \S+ +(?:Distrib (\S+?),)?`)
@@ -90,11 +90,12 @@ func (s *SQL) begin() []byte {
 func (s *SQL) Position() (p Position) {
 	begin := s.begin()
 	if m := fileAndPos.FindSubmatch(begin); m != nil {
-		if pos, err := strconv.ParseInt(string(m[2]), 10, 64); err == nil {
-			p.File, p.Pos = string(m[1]), pos
+		if pos, err := strconv.ParseInt(string(m[3]), 10, 64); err == nil {
+			p.File, p.Pos = string(m[2]), pos
 		}
+		p.Source = len(m[1]) > 0 // only the connection to a source has a name
 	}
-	p.Source = bytes.Contains(begin, []byte("dump-slave")) || bytes.Contains(begin, []byte("master of this slave")) ||
+	p.Source = p.Source || bytes.Contains(begin, []byte("dump-slave")) || bytes.Contains(begin, []byte("master of this slave")) ||
 		bytes.Contains(begin, []byte("source of this replica"))
 	texts := [][]byte{begin}
 	if at := bytes.LastIndex(s.last, deferred); at >= 0 {

@@ -49,7 +49,8 @@ func (s *Scheduler) fanout(ctx context.Context, m bus.Meta, t bus.Tick) error {
 	c, known := s.cluster(t.Cluster)
 	servers, skips := s.resolve(c, known, t)
 	var err error
-	if len(servers) > 0 && len(t.Servers) == 0 && isLogical(t.Task) {
+	choose := len(servers) > 0 && len(t.Servers) == 0 && isLogical(t.Task)
+	if choose {
 		if servers, t.Reason, skips, err = s.chooseSource(ctx, m, t, c); err != nil {
 			return err
 		}
@@ -58,7 +59,7 @@ func (s *Scheduler) fanout(ctx context.Context, m bus.Meta, t bus.Tick) error {
 	if err != nil {
 		return err
 	}
-	if slices.Contains(recorded, job.Server{}) {
+	if slices.Contains(recorded, job.Server{}) || choose && len(recorded) > 0 {
 		servers, skips = nil, nil // the whole tick was skipped
 	}
 	for _, srv := range recorded { // decided, but perhaps the slot was not told

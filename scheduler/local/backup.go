@@ -197,7 +197,7 @@ func (f *fromBackup) load(ctx context.Context) (string, error) {
 // loadFolder has myloader load what was unpacked.
 func (f *fromBackup) loadFolder(ctx context.Context) (err error) {
 	r := f.r
-	path, err := r.cluster.Myloader.find("backup-myloader-path", "myloader")
+	path, err := r.cluster.Myloader.Find("backup-myloader-path", "myloader")
 	if err != nil {
 		return err
 	}

@@ -48,7 +48,11 @@ func statuses(programs ...*program) (out []int) {
 
 // newDesk makes the folder for the option files and unpacked backups of a reseed; it goes when the job has ended.
 func (w *work) newDesk() (dir string, err error) {
-	dir, remove, err := w.space.folder(w.job.Run())
+	space, err := w.workspace()
+	if err != nil {
+		return "", err
+	}
+	dir, remove, err := space.folder(w.job.Run())
 	if err != nil {
 		return "", err
 	}

@@ -39,7 +39,7 @@ func (f *fromPrimary) name() string { return "a dump of the primary " + f.r.prim
 
 func (f *fromPrimary) open(ctx context.Context) error {
 	c := f.r.cluster
-	path, err := c.Mysqldump.find("backup-mysqldump-path", "mariadb-dump", "mysqldump")
+	path, err := c.Mysqldump.Find("backup-mysqldump-path", "mariadb-dump", "mysqldump")
 	if err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ type loader struct {
 // startLoader starts the client. It ends at the first error of the server, or when all was given.
 func (r *reseed) startLoader(ctx context.Context) (*loader, error) {
 	c := r.cluster
-	path, err := Tool{Path: c.ClientTool}.find("backup-mysqlclient-path", "mariadb", "mysql")
+	path, err := Tool{Path: c.ClientTool}.Find("backup-mysqlclient-path", "mariadb", "mysql")
 	if err != nil {
 		return nil, err
 	}

@@ -46,10 +46,12 @@ type Cluster struct {
 	Orchestrator   orchestrator.Orchestrator
 	NoOrchestrator error
 	ServiceWait    time.Duration // prov-orchestrator-wait
-	Mysqldump      Tool          // backup-mysqldump-*
-	Mydumper       Tool          // backup-mydumper-*
-	Myloader       Tool          // backup-myloader-*
-	ClientTool     string        // backup-mysqlclient-path, empty: found by its name
+
+	Mysqldump     Tool          // backup-mysqldump-*
+	Mydumper      Tool          // backup-mydumper-path and -options
+	MydumperStall time.Duration // backup-mydumper-stall-timeout, 0 = never
+	Myloader      Tool          // backup-myloader-*
+	ClientTool    string        // backup-mysqlclient-path, empty: found by its name
 
 	ReplicationUser, ReplicationPassword string // replication-credential, empty: none
 }
@@ -59,7 +61,6 @@ type Runner struct {
 	actor    string
 	ticker   time.Duration
 	workDir  string
-	space    *workspace // set by Run before any work
 	log      *slog.Logger
 	clusters map[string]Cluster
 	bind     string
@@ -72,12 +73,13 @@ type Runner struct {
 	logs     *bus.Batcher
 	kick     chan struct{} // from the view to Run; one is as good as many, never closed
 
-	mu   sync.Mutex
-	busy map[job.Key]bool                   // attended to now
-	runs map[string]context.CancelCauseFunc // by run: ends the work on a job that is ours
-	down map[serverName]outage
-	left map[string]*leftover                // by run
-	held map[serverName]map[string]time.Time // by task: not looked at before, unless something changes on the server
+	mu    sync.Mutex
+	busy  map[job.Key]bool                   // attended to now
+	runs  map[string]context.CancelCauseFunc // by run: ends the work on a job that is ours
+	down  map[serverName]outage
+	space *workspace                          // nil while it could not be made
+	left  map[string]*leftover                // by run
+	held  map[serverName]map[string]time.Time // by task: not looked at before, unless something changes on the server
 }
 
 // outage is a server that could not be worked on.
@@ -145,16 +147,10 @@ func (r *Runner) Run(ctx context.Context) error {
 		return nil
 	case <-r.view.Ready():
 	}
-	space, err := openWorkspace(r.workDir)
-	if err != nil {
-		return err
+	if _, err := r.workspace(); err != nil { // a full disk, perhaps; only dumps need it
+		r.log.Warn("open the work folder", "err", err)
 	}
-	r.space = space
-	defer func() {
-		if err := space.close(); err != nil {
-			r.log.Warn("remove the work folder", "err", err)
-		}
-	}()
+	defer r.closeWorkspace()
 	logging, stopLogging := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLogging()
 	var writer, hands sync.WaitGroup
@@ -172,6 +168,27 @@ func (r *Runner) Run(ctx context.Context) error {
 	stopLogging()
 	writer.Wait()
 	return nil
+}
+
+// workspace is where tools work; it is made when it could not be before.
+func (r *Runner) workspace() (*workspace, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.space != nil {
+		return r.space, nil
+	}
+	space, err := openWorkspace(r.workDir)
+	r.space = space
+	return space, err
+}
+
+func (r *Runner) closeWorkspace() {
+	if r.space == nil {
+		return
+	}
+	if err := r.space.close(); err != nil {
+		r.log.Warn("remove the work folder", "err", err)
+	}
 }
 
 func pause(ctx context.Context, d time.Duration) {
