@@ -86,7 +86,7 @@ func TestRunNowAsksForTheGrantOfTheKind(t *testing.T) {
 		{"dba", path("sql", db1, "/jobs/mariabackup"), 403},
 		{"dba", path("sql", db1, "/jobs/optimize"), 403},
 		{"viewer", path("sql", db1, "/jobs/errorlog"), 403},
-		{"nobody", path("sql", db1, "/jobs/errorlog"), 404}, // may not even know the cluster
+		{"nobody", path("sql", db1, "/jobs/errorlog"), 404},         // may not even know the cluster
 		{"admin", path("sql", db1, "/jobs/reseedmariabackup"), 409}, // only where somebody confirms
 		{"admin", path("sql", db1, "/jobs/reseedlogical"), 409},
 		{"admin", path("sql", db1, "/jobs/stop"), 501},
