@@ -71,7 +71,7 @@ func serviceOf(t *testing.T, m *mariadbd.Server) []string {
 	return []string{
 		"DRYDOCK_STOP_COMMAND=kill -TERM $(cat '" + pidFile + "')",
 		"DRYDOCK_START_COMMAND=" + path + " --defaults-file='" + m.ConfigFile() + "' --user=" + user.Username + " >/dev/null 2>&1 &",
-		"DRYDOCK_SERVICE_TIMEOUT=60",
+		"DRYDOCK_SERVICE_WAIT=60",
 	}
 }
 

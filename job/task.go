@@ -101,6 +101,10 @@ func TaskByName(name string) (Task, error) {
 // backup that ends well and does not restore: mariabackup then streams one file twice.
 func (t Task) Heavy() bool { return t.Kind != KindLog && t.Kind != KindMonitor }
 
+// Ordered reports whether the task replaces the data of a server by what its arguments name: it is asked for with a
+// confirmation (package restore), never merely run.
+func (t Task) Ordered() bool { return t.Kind == KindRestore && (t.Flow == FlowOut || t.Place == Here) }
+
 // Local reports whether drydock does the task itself. remote is scheduler-jobs-exec-remote, nil when it is unset: set,
 // the script does the tasks it names, and drydock the others that either can do (maintenance.txt section 6.1.8.5).
 func (t Task) Local(remote []string) bool {

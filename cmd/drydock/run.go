@@ -84,7 +84,7 @@ func targets(cfg *config.Config, r runRequest) ([]job.Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w %q", err, r.task)
 	}
-	if task.Kind == job.KindRestore {
+	if task.Ordered() {
 		return nil, fmt.Errorf("task %s replaces data: use drydock reseed or drydock flashback", task.Name)
 	}
 	if !task.Built {
