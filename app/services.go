@@ -70,7 +70,7 @@ func schedulerConfig(cfg *config.Config, name string, log *slog.Logger) schedule
 			Zone: c.Timezone, CatchUp: c.CatchUp, MaxLateness: c.MaxLateness, Schedules: schedules(c),
 			Lease: c.Lease, PickupTimeout: c.PickupTimeout, ClaimTimeout: c.ClaimTimeout, CheckTimeout: c.CheckTimeout,
 			Retry: c.Retry, Windows: c.Windows, WindowPolicy: c.WindowPolicy, MaxBackups: c.MaxBackups, Splay: c.Splay,
-			ExecRemote: c.ExecRemote,
+			ExecRemote: c.ExecRemote, Refuse: Refusals(cfg, c),
 		})
 	}
 	return out
@@ -109,9 +109,11 @@ func factsConfig(cfg *config.Config, log *slog.Logger) local.FactsConfig {
 func localConfig(cfg *config.Config, actor string, log *slog.Logger) local.Config {
 	out := local.Config{Actor: actor, Ticker: cfg.Global.Ticker, Log: log.With("component", "local")}
 	for _, c := range cfg.Clusters {
+		orch, err := newOrchestrator(cfg, c)
 		out.Clusters = append(out.Clusters, local.Cluster{
 			Name: c.Name, Servers: Servers(c.Servers), User: c.User, Password: c.Password.Reveal(), Lease: c.Lease,
 			MaxLag: c.MaxLag, MaxLoad: c.MaxLoad, LockTimeout: c.LockTimeout, MaxPause: c.MaxPause, LogsTableKeep: c.LogsTableKeep,
+			Orchestrator: orch, NoOrchestrator: err, ServiceWait: c.Orchestrator.Wait,
 		})
 	}
 	return out
@@ -174,7 +176,7 @@ func gatewayConfig(cfg *config.Config, name, version string, log *slog.Logger) g
 		out.Clusters = append(out.Clusters, gateway.Cluster{
 			Name: c.Name, Servers: Servers(c.Servers), BackupServers: backupServers(c), Password: c.Password.Reveal(),
 			Mode: job.Mode(c.JobsMode), AcceptSecret: c.AcceptSecret, LogLevel: c.JobsLogLevel, BatchSize: c.LogBatchSize,
-			ReceiverPorts: c.ReceiverPorts,
+			ReceiverPorts: c.ReceiverPorts, Refuse: Refusals(cfg, c),
 		})
 	}
 	return out
@@ -269,10 +271,10 @@ func needRestart(old, fresh *config.Config) (changed []string) {
 		}
 		serves := func(c config.Cluster) any {
 			return []any{c.Servers, c.User, c.Password, c.AcceptSecret, c.JobsMode, c.JobsLogLevel, c.LogBatchSize, c.ReceiverPorts, c.Compress, c.BackupHash,
-				c.MaxLag, c.MaxLoad, c.LockTimeout, c.LogsTableKeep}
+				c.MaxLag, c.MaxLoad, c.LockTimeout, c.LogsTableKeep, c.Orchestrator}
 		}
 		if !reflect.DeepEqual(serves(was), serves(c)) {
-			changed = append(changed, "servers, credentials, mode, backup form or maintenance limits of cluster "+c.Name)
+			changed = append(changed, "servers, credentials, mode, backup form, maintenance limits or orchestrator of cluster "+c.Name)
 		}
 	}
 	return changed

@@ -117,6 +117,7 @@ func (l *loader) checkClusters(g *Global, clusters []Cluster) {
 		l.checkBackupHosts(c, s)
 		l.checkSchedules(c, s)
 		l.checkSSH(g, c, s)
+		l.checkOrchestrator(c, s)
 	}
 }
 
@@ -173,5 +174,23 @@ func (l *loader) checkSSH(g *Global, c Cluster, s *section) {
 	}
 	if g.APIPort == 0 {
 		missing("tells the scripts where the API is, so it needs a fixed port; set api-port")
+	}
+}
+
+// checkOrchestrator looks whether the orchestrator has all it needs whatever it is asked for.
+func (l *loader) checkOrchestrator(c Cluster, s *section) {
+	const key = "prov-orchestrator"
+	problem := func(format string, args ...any) { l.problem(l.where(key, s), key, format, args...) }
+	o := c.Orchestrator
+	switch {
+	case o.Kind == "none":
+	case o.Kind == "onpremise" && !c.SSH.OnPremise:
+		problem("is onpremise for cluster %q but onpremise-ssh is off; set it to true", c.Name)
+	case o.Kind == "onpremise" && (c.SSH.User == "" || c.SSH.Password == "" && c.SSH.Key == ""):
+		problem("needs an account on the hosts of cluster %q; set onpremise-ssh-credential, and onpremise-ssh-private-key or a password in it", c.Name)
+	case o.Kind == "local" && o.Local == (ServiceActions{}):
+		problem("is local for cluster %q and no command is set; set local-db-stop-command and local-db-start-command", c.Name)
+	case o.Kind == "script" && o.Script == (ServiceActions{}):
+		problem("is script for cluster %q and no script is set; set prov-db-stop-script and prov-db-start-script", c.Name)
 	}
 }

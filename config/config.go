@@ -184,6 +184,8 @@ type Cluster struct {
 
 	SSH SSH // scheduler-jobs-ssh* and onpremise-ssh*
 
+	Orchestrator Orchestrator // prov-orchestrator and what it uses
+
 	BackupType string // backup-physical-type: "mariabackup" or "xtrabackup"
 	Compress   string // compress-backups: "none", "gzip" or "zstd"
 	BackupHash string // backup-hash: "blake3" or "sha256"
@@ -203,6 +205,26 @@ type SSH struct {
 	Key        string        // onpremise-ssh-private-key, resolved to a path; "" = password only
 	KnownHosts string        // onpremise-ssh-known-hosts, resolved to a path; "" = ~/.ssh/known_hosts
 	Script     string        // onpremise-ssh-db-job-script, resolved to a path; "" = the built-in script
+}
+
+// Orchestrator is what stops, starts, restarts and reprovisions the service of a server. Scripts are resolved to paths.
+type Orchestrator struct {
+	Kind    string        // prov-orchestrator: "", "onpremise", "local", "script", or one that is not built yet
+	Timeout time.Duration // prov-orchestrator-timeout, of one action
+	Wait    time.Duration // prov-orchestrator-wait, for the server afterwards
+
+	Unit string // onpremise-ssh-db-unit
+	Sudo bool   // onpremise-ssh-sudo
+
+	OnPremise ServiceActions // onpremise-ssh-*-db-script, files here; Bootstrap is the reprovisioning
+	Local     ServiceActions // local-db-*-command; Bootstrap is the reprovisioning
+	Script    ServiceActions // prov-db-*-script
+}
+
+// ServiceActions are the user's own commands or script files; "" = not set.
+type ServiceActions struct {
+	Stop, Start, Restart string
+	Cleanup, Bootstrap   string
 }
 
 // Schedule is one scheduled task: its switch and its cron spec of 5 or 6 fields, valid even when the switch is off.

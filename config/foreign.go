@@ -18,7 +18,7 @@ var later = map[string]string{
 // laterSettings belong to those switches and mean nothing without them: names, or prefixes ending in "-".
 var laterSettings = []string{
 	"scheduler-db-servers-logical-backup-cron", "scheduler-rolling-restart-cron", "scheduler-rolling-reprov-cron",
-	"backup-restic-", "onpremise-ssh-start-",
+	"backup-restic-",
 }
 
 // foreign are keys of replication-manager that drydock has no use for: names, or prefixes ending in "-". They are
@@ -35,7 +35,7 @@ var foreign = []string{
 	"shardproxy", "shardproxy-", "mdbshardproxy", "mdbshardproxy-", "spider", "spider-", "sphinx", "sphinx-", "myproxy",
 	"myproxy-", "extproxy", "extproxy-", "mysqlrouter", "mysqlrouter-", "proxy-servers-", "registry-", "consul",
 	// Provisioning, orchestration, secret stores, benches.
-	"prov-", "opensvc-", "kube-", "slapos-", "local-", "vault-", "git-", "cloud18", "cloud18-", "tunnel-", "sysbench-", "test",
+	"onpremise-ssh-start-proxy-script", "prov-", "opensvc-", "kube-", "slapos-", "local-", "vault-", "git-", "cloud18", "cloud18-", "tunnel-", "sysbench-", "test",
 	// Monitoring beyond maintenance, graphs, notification.
 	"graphite-", "monitoring-ignore-", "monitoring-save-config", "monitoring-schema-change", "monitoring-schema-change-",
 	"monitoring-config-", "monitoring-confdir", "monitoring-sharedir", "monitoring-basedir", "monitoring-socket",

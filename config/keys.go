@@ -143,6 +143,9 @@ func clusterKeys(c *Cluster) []key {
 	t.group = "SSH"
 	sshKeys(t, &c.SSH)
 
+	t.group = "Orchestrators"
+	orchestratorKeys(t, &c.Orchestrator)
+
 	t.group = "Tasks over SQL"
 	localKeys(t, c)
 
@@ -238,4 +241,32 @@ func sshKeys(t *table, s *SSH) {
 	t.text("onpremise-ssh-known-hosts", &s.KnownHosts, "", "a known_hosts file of OpenSSH",
 		"Keys of the database hosts; a host that is not in it is refused. Empty: ~/.ssh/known_hosts of the user that runs drydock.")
 	t.text("onpremise-ssh-db-job-script", &s.Script, "", "a bash script", "Script to run over SSH in place of the built-in one.")
+}
+
+// orchestratorKeys adds how the service of a server is stopped and started.
+func orchestratorKeys(t *table, o *Orchestrator) {
+	t.enum("prov-orchestrator", &o.Kind, "none", []string{"none", "onpremise", "local", "script", "opensvc", "kube", "slapos"},
+		"Who stops and starts a server when drydock does it: nobody, systemctl over SSH, commands or scripts on this host. "+
+			"opensvc, kube and slapos are not built yet: they are refused when they are needed.", alias{"", "none"})
+	t.duration("prov-orchestrator-timeout", &o.Timeout, 10*time.Minute, bounds[time.Duration]{min: time.Second},
+		"How long one command or script of the orchestrator may take before it is ended.")
+	t.duration("prov-orchestrator-wait", &o.Wait, 2*time.Minute, bounds[time.Duration]{min: time.Second},
+		"How long a server may take to answer again after a start, or to fall silent after a stop.")
+	script := func(name string, p *string, what string) { t.text(name, p, "", "a file", what) }
+	t.text("onpremise-ssh-db-unit", &o.Unit, "mariadb", "a systemd unit", "Unit of the database service on the hosts.", unitName)
+	t.boolean("onpremise-ssh-sudo", &o.Sudo, false, "Call systemctl by sudo -n.")
+	script("onpremise-ssh-stop-db-script", &o.OnPremise.Stop, "Bash script here that stops the server, run on its host in place of systemctl stop.")
+	script("onpremise-ssh-start-db-script", &o.OnPremise.Start, "The same for start.")
+	script("onpremise-ssh-restart-db-script", &o.OnPremise.Restart, "The same for restart. Empty: the two scripts above where they are set.")
+	script("onpremise-ssh-reprov-db-script", &o.OnPremise.Bootstrap, "Bash script here that makes the server anew, run on its host.")
+	command := func(name string, p *string, what string) { t.text(name, p, "", "a command", what) }
+	command("local-db-stop-command", &o.Local.Stop, "Command on this host that stops the server. It is cut into words as a shell does, and no shell runs it.")
+	command("local-db-start-command", &o.Local.Start, "The same for start.")
+	command("local-db-restart-command", &o.Local.Restart, "The same for restart. Empty: stop, then start.")
+	command("local-db-reprovision-command", &o.Local.Bootstrap, "Command on this host that makes the server anew.")
+	script("prov-db-stop-script", &o.Script.Stop, "Program on this host that stops the server.")
+	script("prov-db-start-script", &o.Script.Start, "The same for start.")
+	script("prov-db-restart-script", &o.Script.Restart, "The same for restart. Empty: stop, then start.")
+	script("prov-db-cleanup-script", &o.Script.Cleanup, "Program on this host that removes the server, the first half of a reprovisioning.")
+	script("prov-db-bootstrap-script", &o.Script.Bootstrap, "Program on this host that makes the server anew, the second half.")
 }

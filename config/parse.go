@@ -244,6 +244,17 @@ func plainName(s string) error {
 	return nil
 }
 
+// unitName permits what systemd takes for the name of a unit.
+func unitName(s string) error {
+	ok := func(r rune) bool {
+		return r < 128 && (unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("._-:@", r))
+	}
+	if s == "" || s[0] == '-' || len(s) > 200 || strings.ContainsFunc(s, func(r rune) bool { return !ok(r) }) {
+		return fmt.Errorf("%q is no name of a unit; write one as in mariadb or mariadb@3307.service", clip(s))
+	}
+	return nil
+}
+
 // bareHost permits a host name or an IP address, without port and brackets.
 func bareHost(s string) error {
 	if _, err := netip.ParseAddr(s); err == nil {

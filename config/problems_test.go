@@ -132,7 +132,7 @@ haproxy = true
 proxysql-servers = "p1"
 backup-keep-until-valid = true
 backup-restic-repository = "/srv"
-onpremise-ssh-start-db-script = "/opt/start"
+onpremise-ssh-start-proxy-script = "/opt/start"
 scheduler-rolling-restart = false
 scheduler-rolling-restart-cron = "0 0 4 * * *"
 `+good+`db-servers-prefered-master = "db1"
@@ -140,7 +140,7 @@ replication-credential = "r:p"
 `)
 	for pos, key := range map[string]string{
 		"x.toml:2": "failover-mode", "x.toml:3": "check-type", "x.toml:4": "haproxy", "x.toml:5": "proxysql-servers",
-		"x.toml:6": "backup-keep-until-valid", "x.toml:7": "backup-restic-repository", "x.toml:8": "onpremise-ssh-start-db-script",
+		"x.toml:6": "backup-keep-until-valid", "x.toml:7": "backup-restic-repository", "x.toml:8": "onpremise-ssh-start-proxy-script",
 		"x.toml:10": "scheduler-rolling-restart-cron", "x.toml:14": "db-servers-prefered-master",
 		"x.toml:15": "replication-credential",
 	} {

@@ -49,6 +49,7 @@ type Cluster struct {
 	LogLevel      string              // optional: least level of lines wanted; empty means INFO
 	BatchSize     int                 // optional: lines a call of drydock's own script; 0 means 5
 	ReceiverPorts []int               // optional: where the scripts listen, spread over the servers; empty means 4444
+	Refuse        map[string]string   // optional: by task, why the configuration makes it impossible
 	Grants        map[string][]string // optional: replaces Config.Grants on this cluster for the users it names
 }
 

@@ -89,6 +89,8 @@ func (g *Gateway) runnable(c *gin.Context) (*cluster, job.Task, bool) {
 		g.fail(c, errConflict.withMessage("task %s replaces data: ask for it with POST .../actions/reseed or .../actions/flashback", task.Name))
 	case !task.Built:
 		g.fail(c, errNotBuilt.withMessage("task %s is not built yet", task.Name))
+	case k.cluster.Refuse[task.Name] != "":
+		g.fail(c, errConflict.withMessage("%s", k.cluster.Refuse[task.Name]))
 	default:
 		return k.cluster, task, true
 	}
@@ -104,6 +106,8 @@ func grantOf(t job.Task) string {
 		return auth.Logs
 	case job.KindRestore:
 		return auth.Restore
+	case job.KindService:
+		return map[string]string{"stop": auth.Stop, "start": auth.Start, "restart": auth.Restart}[t.Name]
 	default:
 		return auth.Maintenance
 	}
@@ -112,7 +116,12 @@ func grantOf(t job.Task) string {
 // run records the request in the ledger, unless the cluster is closed or every slot is taken.
 func (g *Gateway) run(c *gin.Context, cl *cluster, task job.Task, servers []job.Server) {
 	force, ok := g.open(c, cl.Name)
-	if !ok {
+	if !ok || !g.confirmed(c, cl, task, servers) {
+		return
+	}
+	args, err := runArgs(c, task)
+	if err != nil {
+		g.fail(c, errBadRequest.withMessage("%v", err))
 		return
 	}
 	out := runAnswer{Jobs: []started{}}
@@ -133,11 +142,7 @@ func (g *Gateway) run(c *gin.Context, cl *cluster, task job.Task, servers []job.
 		return
 	}
 	// The taken servers go into the tick too: the ledger then tells why they were left out.
-	run := g.Ledger.RunNow
-	if force {
-		run = g.Ledger.RunForced
-	}
-	tick, err := run(c.Request.Context(), cl.Name, task.Name, servers, callOf(c).who.Name)
+	tick, err := g.Ledger.Run(c.Request.Context(), store.ByHand(cl.Name, task.Name, servers, args, callOf(c).who.Name, force))
 	if err != nil {
 		g.fail(c, err)
 		return

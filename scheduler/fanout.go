@@ -91,6 +91,9 @@ func (s *Scheduler) resolve(c Cluster, known bool, t bus.Tick) (servers []job.Se
 	case !task.Built:
 		return nil, []skip{{reason: fmt.Sprintf("this version cannot run the task %q", t.Task)}}
 	}
+	if reason := c.Refuse[t.Task]; reason != "" {
+		return nil, []skip{{reason: reason}}
+	}
 	meant := t.Servers
 	if len(meant) == 0 {
 		meant = c.targets(task)

@@ -27,13 +27,14 @@ type Config struct {
 // Cluster is one cluster of servers with its schedules and time limits.
 type Cluster struct {
 	Name          string
-	Servers       []job.Server   // all servers, at least one
-	BackupServers []job.Server   // those that are backed up; empty for all
-	Mode          job.Mode       // how new jobs reach the script (scheduler-jobs-mode)
-	ExecRemote    []string       // scheduler-jobs-exec-remote, nil when it is unset; see [job.Task.Local]
-	Zone          *time.Location // of the cron specs (scheduler-timezone)
-	CatchUp       string         // [CatchUpNone], [CatchUpLast] or [CatchUpAll] (scheduler-catch-up)
-	MaxLateness   time.Duration  // a tick later than this is missed (scheduler-max-lateness)
+	Servers       []job.Server      // all servers, at least one
+	BackupServers []job.Server      // those that are backed up; empty for all
+	Mode          job.Mode          // how new jobs reach the script (scheduler-jobs-mode)
+	ExecRemote    []string          // scheduler-jobs-exec-remote, nil when it is unset; see [job.Task.Local]
+	Refuse        map[string]string // by task, why the configuration makes it impossible
+	Zone          *time.Location    // of the cron specs (scheduler-timezone)
+	CatchUp       string            // [CatchUpNone], [CatchUpLast] or [CatchUpAll] (scheduler-catch-up)
+	MaxLateness   time.Duration     // a tick later than this is missed (scheduler-max-lateness)
 	// Schedules has one entry per task that can be scheduled, also for those that are off: switching off is recorded.
 	Schedules []Schedule
 

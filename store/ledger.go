@@ -62,19 +62,27 @@ type Order struct {
 	Reason        string
 }
 
+// ByHand is the order of a person; force says that they know of the hold or the blackout.
+func ByHand(cluster, task string, servers []job.Server, args map[string]string, by string, force bool) Order {
+	reason := "asked for by " + by
+	if force {
+		reason = "forced by " + by
+	}
+	return Order{
+		Cluster: cluster, Task: task, Servers: servers, Args: args,
+		Trigger: job.Trigger{Kind: job.Manual, By: by, Force: force}, Reason: reason,
+	}
+}
+
 // RunNow records a request by hand; the schedulers start its jobs. The ids of those jobs are [job.NewID] of the
 // returned tick's Due and ID.
 func (l *Ledger) RunNow(ctx context.Context, cluster, task string, servers []job.Server, by string) (bus.Tick, error) {
-	return l.Run(ctx, Order{
-		Cluster: cluster, Task: task, Servers: servers, Trigger: job.Trigger{Kind: job.Manual, By: by}, Reason: "asked for by " + by,
-	})
+	return l.Run(ctx, ByHand(cluster, task, servers, nil, by, false))
 }
 
 // RunForced is [Ledger.RunNow] for somebody who knows of the hold or the blackout.
 func (l *Ledger) RunForced(ctx context.Context, cluster, task string, servers []job.Server, by string) (bus.Tick, error) {
-	return l.Run(ctx, Order{
-		Cluster: cluster, Task: task, Servers: servers, Trigger: job.Trigger{Kind: job.Manual, By: by, Force: true}, Reason: "forced by " + by,
-	})
+	return l.Run(ctx, ByHand(cluster, task, servers, nil, by, true))
 }
 
 // Run records an order. The ids of its jobs are as with [Ledger.RunNow].

@@ -22,7 +22,8 @@ import (
 
 func (c *cli) runCmd() *cobra.Command {
 	var server string
-	var wait, force bool
+	var snapshot string
+	var wait, force, confirm bool
 	cmd := &cobra.Command{
 		Use:   "run CLUSTER TASK",
 		Short: "Run a task now, on one server or on all that its schedule targets",
@@ -33,18 +34,20 @@ func (c *cli) runCmd() *cobra.Command {
 				return err
 			}
 			defer conn.NC.Close()
-			return c.runNow(cmd.Context(), cmd.OutOrStdout(), cfg, conn, runRequest{args[0], args[1], server, wait, force})
+			return c.runNow(cmd.Context(), cmd.OutOrStdout(), cfg, conn, runRequest{args[0], args[1], server, snapshot, wait, force, confirm})
 		},
 	}
 	cmd.Flags().StringVar(&server, "server", "", "only on this server, HOST:PORT")
 	cmd.Flags().BoolVar(&force, "force", false, "although the cluster is on hold or blacked out")
+	cmd.Flags().BoolVar(&confirm, "confirm", false, "although it takes a server away that others replicate from, or replaces data")
+	cmd.Flags().StringVar(&snapshot, job.ArgSnapshot, "", "of zfssnapback: go back to this snapshot instead of the newest")
 	cmd.Flags().BoolVarP(&wait, "wait", "w", false, "wait for the end; exit status 0 only if every job reached success")
 	return cmd
 }
 
 type runRequest struct {
-	cluster, task, server string
-	wait, force           bool
+	cluster, task, server, snapshot string
+	wait, force, confirm            bool
 }
 
 func (c *cli) runNow(ctx context.Context, w io.Writer, cfg *config.Config, conn *bus.Conn, r runRequest) error {
@@ -52,13 +55,21 @@ func (c *cli) runNow(ctx context.Context, w io.Writer, cfg *config.Config, conn 
 	if err != nil {
 		return err
 	}
-	run := store.NewLedger(conn, cliActor()).RunNow
-	if r.force {
-		run = store.NewLedger(conn, cliActor()).RunForced
-	} else if err := refuseClosed(ctx, conn, r.cluster); err != nil {
+	args, err := r.args()
+	if err != nil {
 		return err
 	}
-	tick, err := run(ctx, r.cluster, r.task, servers, operator())
+	if !r.force {
+		if err := refuseClosed(ctx, conn, r.cluster); err != nil {
+			return err
+		}
+	}
+	if !r.confirm {
+		if err := refuseUnconfirmed(ctx, conn, cfg, r, servers); err != nil {
+			return err
+		}
+	}
+	tick, err := store.NewLedger(conn, cliActor()).Run(ctx, store.ByHand(r.cluster, r.task, servers, args, operator(), r.force))
 	if err != nil {
 		return err
 	}
@@ -72,6 +83,33 @@ func (c *cli) runNow(ctx context.Context, w io.Writer, cfg *config.Config, conn 
 		return nil
 	}
 	return watchJobs(ctx, w, conn, tick, ids)
+}
+
+// args are the arguments of the request that its task knows.
+func (r runRequest) args() (map[string]string, error) {
+	args := map[string]string{}
+	if r.snapshot != "" {
+		args[job.ArgSnapshot] = r.snapshot
+	}
+	task, err := job.TaskByName(r.task)
+	if err != nil {
+		return nil, err
+	}
+	return args, job.CheckArgs(task, args)
+}
+
+// refuseUnconfirmed says what somebody has to know before the task is run.
+func refuseUnconfirmed(ctx context.Context, conn *bus.Conn, cfg *config.Config, r runRequest, servers []job.Server) error {
+	c, _ := cfg.Cluster(r.cluster) // targets found it
+	task, err := job.TaskByName(r.task)
+	if err != nil {
+		return err
+	}
+	why, err := store.Unconfirmed(ctx, store.NewDocs(conn), r.cluster, task, servers, app.Servers(c.Servers))
+	if err == nil && why != "" {
+		err = fmt.Errorf("%s; --confirm does it anyway", why)
+	}
+	return err
 }
 
 // targets are the servers a request means. Errors name what is unknown.
@@ -89,6 +127,9 @@ func targets(cfg *config.Config, r runRequest) ([]job.Server, error) {
 	}
 	if !task.Built {
 		return nil, fmt.Errorf("task %s is not built yet", task.Name)
+	}
+	if why := app.Refusals(cfg, cluster)[task.Name]; why != "" {
+		return nil, fmt.Errorf("%s", why)
 	}
 	if r.server == "" {
 		return app.Targets(cluster, task), nil

@@ -12,6 +12,7 @@ import (
 
 	"drydock/bus"
 	"drydock/job"
+	"drydock/scheduler/orchestrator"
 	"drydock/store"
 )
 
@@ -34,6 +35,11 @@ type Cluster struct {
 	LockTimeout    time.Duration // maintenance-lock-timeout
 	MaxPause       time.Duration // maintenance-max-pause, 0 = no limit
 	LogsTableKeep  int           // scheduler-db-servers-logs-table-keep
+
+	// Orchestrator stops and starts servers; nil: a stop is done over SQL, and NoOrchestrator says why there is no more.
+	Orchestrator   orchestrator.Orchestrator
+	NoOrchestrator error
+	ServiceWait    time.Duration // prov-orchestrator-wait
 }
 
 // Runner does the jobs of mode [job.Local]. Make one with [New].
@@ -171,7 +177,8 @@ func (r *Runner) begin(j job.Job) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	name, now := serverName{j.Cluster, j.Server}, time.Now()
-	if r.busy[j.Key()] || now.Before(r.down[name].until) || now.Before(r.held[name][j.Task]) {
+	down := overSQL(j) && now.Before(r.down[name].until)
+	if r.busy[j.Key()] || down || now.Before(r.held[name][j.Task]) {
 		return false
 	}
 	r.busy[j.Key()] = true
@@ -190,12 +197,16 @@ func (r *Runner) attend(ctx context.Context, c Cluster, j job.Job) {
 		return
 	}
 	// The connection comes before its turn: a job whose server cannot be reached waits without keeping others from theirs.
-	s, err := openSession(ctx, c, j.Server)
-	r.reached(ctx, j, err)
-	if err != nil {
-		return
+	var s *session
+	if overSQL(j) {
+		var err error
+		s, err = openSession(ctx, c, j.Server)
+		r.reached(ctx, j, err)
+		if err != nil {
+			return
+		}
+		defer s.close()
 	}
-	defer s.close()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r.mine(j.Run(), cancel) // before it is taken: from then on anybody may end it
@@ -312,7 +323,7 @@ func (r *Runner) rival(ctx context.Context, j job.Job) (job.Job, error) {
 		// Offered already, by us or by one that crashed: only what was offered, too, is in its way.
 		live = slices.DeleteFunc(live, func(x job.Job) bool { return x.State == job.Queued || x.ID == j.ID })
 	}
-	first, _ := job.NextHeavy(live)
+	first, _ := job.NextHeavy(job.InTheWay(j, live))
 	if first.ID == j.ID {
 		return job.Job{}, nil
 	}

@@ -16,7 +16,7 @@ type work struct {
 	*Runner
 	cluster Cluster
 	job     job.Job
-	session *session
+	session *session // nil for a task that is not done over SQL
 	lines   *lines
 	paused  string // the factor that holds the work up, empty while it goes on
 }
@@ -33,6 +33,16 @@ var deeds = map[string]func(*work, context.Context) (outcome, error){
 	"optimize":        func(w *work, ctx context.Context) (outcome, error) { return w.eachTable(ctx, "OPTIMIZE") },
 	"logstablerotate": (*work).rotateLogTables,
 	"schemamonitor":   (*work).readSchema,
+	"stop":            (*work).stopService,
+	"start":           (*work).startService,
+	"restart":         (*work).restartService,
+}
+
+// overSQL reports whether the job needs a session. What is done to the service of a server must be possible while the
+// database is down.
+func overSQL(j job.Job) bool {
+	t, err := job.TaskByName(j.Task)
+	return err != nil || t.Kind != job.KindService
 }
 
 // errUndone is the end of a job whose task this version has no deed for.
@@ -48,10 +58,12 @@ func (r *Runner) work(ctx context.Context, c Cluster, j job.Job, s *session) {
 	}
 	stop()
 	cut := ctx.Err() != nil && err != nil
-	if cut {
+	if cut && s != nil {
 		if err := s.kill(ctx); err != nil {
 			r.log.Warn("end the statement of a job", "job", j, "err", err)
 		}
+	}
+	if cut {
 		err = context.Cause(ctx)
 	}
 	switch {
@@ -70,7 +82,7 @@ func (r *Runner) work(ctx context.Context, c Cluster, j job.Job, s *session) {
 // recorded would be done again.
 func (w *work) report(ctx context.Context, out outcome, err error, cut bool) {
 	ch := store.Change{Event: job.Done, Edit: func(j *job.Job) {
-		j.Evidence.Tool, j.Evidence.Result, j.Evidence.Errors = "drydock over SQL", out.result, out.errors
+		j.Evidence.Tool, j.Evidence.Result, j.Evidence.Errors = w.tool(), out.result, out.errors
 		j.Evidence.Completed = err == nil
 	}}
 	patience := w.cluster.Lease
@@ -97,7 +109,15 @@ func (w *work) report(ctx context.Context, out outcome, err error, cut bool) {
 	}
 }
 
-// pulse gives signs of life while the server answers, and writes the log lines that have gathered. stop ends it.
+// tool is what did the work, for people.
+func (w *work) tool() string {
+	if w.session == nil {
+		return "drydock"
+	}
+	return "drydock over SQL"
+}
+
+// pulse gives signs of life while the server answers (or always, when the work does not depend on that), and writes the log lines that have gathered. stop ends it.
 func (r *Runner) pulse(ctx context.Context, w *work) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	every := min(max(w.cluster.Lease/4, 250*time.Millisecond), 5*time.Second)
@@ -113,6 +133,10 @@ func (r *Runner) pulse(ctx context.Context, w *work) (stop func()) {
 			case <-tick.C:
 			}
 			w.lines.flush()
+			if w.session == nil {
+				r.sign(w.job)
+				continue
+			}
 			// Without an answer there is no sign: nobody can tell then whether the statement still runs.
 			if f, err := r.facts.Of(ctx, w.job.Cluster, w.job.Server, every/2); err == nil && f.Up {
 				r.sign(w.job)

@@ -4,13 +4,14 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
+	"drydock/job"
 	"drydock/scripts"
 )
 
@@ -26,32 +27,32 @@ const pidMark = "_drydock_pid="
 // maxScript bounds a custom script, so that a wrong path cannot fill the memory.
 const maxScript = 4 << 20
 
-// variable is one line of the environment block.
-type variable struct{ name, value string }
+// Variable is one line of the environment block.
+type Variable struct{ Name, Value string }
 
-// environment is the block of maintenance.txt section 6.1.5, and what drydock's own script reads besides.
-func (c Config) environment(t target) []variable {
-	port := strconv.Itoa(c.APIPort)
-	return []variable{
+// Environment is the block of maintenance.txt section 6.1.5, and what drydock's own script reads besides.
+func (c Config) Environment(cl Cluster, server job.Server) []Variable {
+	port, index := strconv.Itoa(c.APIPort), max(0, slices.Index(cl.Servers, server))
+	return []Variable{
 		{"REPLICATION_MANAGER_URL", "https://" + net.JoinHostPort(c.APIHost, port)},
 		{"REPLICATION_MANAGER_URL_HOST", c.APIHost},
 		{"REPLICATION_MANAGER_URL_PORT", port},
 		{"REPLICATION_MANAGER_USER", c.APIUser},
 		{"REPLICATION_MANAGER_PASSWORD", c.APIPassword},
-		{"REPLICATION_MANAGER_HOST_NAME", t.server.Host},
-		{"REPLICATION_MANAGER_HOST_PORT", strconv.Itoa(t.server.Port)},
-		{"REPLICATION_MANAGER_HOST_USER", t.cluster.User},
-		{"REPLICATION_MANAGER_HOST_PASSWORD", t.cluster.Password},
-		{"MYSQL_ROOT_PASSWORD", t.cluster.Password},
-		{"REPLICATION_MANAGER_CLUSTER_NAME", t.cluster.Name},
+		{"REPLICATION_MANAGER_HOST_NAME", server.Host},
+		{"REPLICATION_MANAGER_HOST_PORT", strconv.Itoa(server.Port)},
+		{"REPLICATION_MANAGER_HOST_USER", cl.User},
+		{"REPLICATION_MANAGER_HOST_PASSWORD", cl.Password},
+		{"MYSQL_ROOT_PASSWORD", cl.Password},
+		{"REPLICATION_MANAGER_CLUSTER_NAME", cl.Name},
 		{"DRYDOCK_API_SCHEME", "https"},
-		{"DRYDOCK_RECEIVER_PORT", strconv.Itoa(t.cluster.ReceiverPorts[t.index%len(t.cluster.ReceiverPorts)])},
+		{"DRYDOCK_RECEIVER_PORT", strconv.Itoa(cl.ReceiverPorts[index%len(cl.ReceiverPorts)])},
 	}
 }
 
 // secrets are the values that must not be repeated in a log.
-func (c Config) secrets(t target) []string {
-	return []string{t.cluster.Password, c.APIPassword, t.cluster.Login.Password}
+func (c Config) secrets(cl Cluster) []string {
+	return []string{cl.Password, c.APIPassword, cl.Login.Password}
 }
 
 // quote makes one word of s for a POSIX shell: within single quotes nothing has a meaning but the single quote.
@@ -67,13 +68,13 @@ const load = `{ trap : PIPE; echo "` + pidMark + `$$"; _drydock_script=$(cat); [
 	`{ echo 'the script did not arrive whole' >&2; exit %[2]d; }; eval "$_drydock_script" </dev/null; exit $?; }` + "\n"
 
 // feed is the whole standard input of the remote shell: environment block, loader, script, mark.
-func feed(env []variable, script []byte) ([]byte, error) {
+func feed(env []Variable, script []byte) ([]byte, error) {
 	var b bytes.Buffer
 	for _, v := range env {
-		if strings.ContainsRune(v.value, 0) {
-			return nil, fmt.Errorf("%s holds a zero byte, which no shell can take", v.name)
+		if strings.ContainsRune(v.Value, 0) {
+			return nil, fmt.Errorf("%s holds a zero byte, which no shell can take", v.Name)
 		}
-		fmt.Fprintf(&b, "export %s=%s\n", v.name, quote(v.value))
+		fmt.Fprintf(&b, "export %s=%s\n", v.Name, quote(v.Value))
 	}
 	var random [8]byte
 	rand.Read(random[:])
@@ -89,19 +90,24 @@ func (c Cluster) script() ([]byte, error) {
 	if c.Script == "" {
 		return scripts.Script(), nil
 	}
-	info, err := os.Stat(c.Script)
+	return ReadScript("onpremise-ssh-db-job-script", c.Script)
+}
+
+// ReadScript reads the user's script that a key names.
+func ReadScript(key, file string) ([]byte, error) {
+	info, err := os.Stat(file)
 	if err != nil {
-		return nil, fmt.Errorf("read onpremise-ssh-db-job-script: %w", err)
+		return nil, fmt.Errorf("read %s: %w", key, err)
 	}
 	if !info.Mode().IsRegular() || info.Size() > maxScript {
-		return nil, fmt.Errorf("read onpremise-ssh-db-job-script: %s is not a file of at most %d bytes", c.Script, maxScript)
+		return nil, fmt.Errorf("read %s: %s is not a file of at most %d bytes", key, file, maxScript)
 	}
-	data, err := os.ReadFile(c.Script)
+	data, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("read onpremise-ssh-db-job-script: %w", err)
+		return nil, fmt.Errorf("read %s: %w", key, err)
 	}
 	if bytes.IndexByte(data, 0) >= 0 {
-		return nil, errors.New("read onpremise-ssh-db-job-script: it holds a zero byte; it has to be a bash script")
+		return nil, fmt.Errorf("read %s: it holds a zero byte; it has to be a bash script", key)
 	}
 	return data, nil
 }
