@@ -174,7 +174,7 @@ func gatewayConfig(cfg *config.Config, name, version string, log *slog.Logger) g
 	}
 	for _, c := range cfg.Clusters {
 		out.Clusters = append(out.Clusters, gateway.Cluster{
-			Name: c.Name, Servers: Servers(c.Servers), BackupServers: backupServers(c), Password: c.Password.Reveal(),
+			Name: c.Name, Servers: Servers(c.Servers), BackupServers: backupServers(c), User: c.User, Password: c.Password.Reveal(),
 			Mode: job.Mode(c.JobsMode), AcceptSecret: c.AcceptSecret, LogLevel: c.JobsLogLevel, BatchSize: c.LogBatchSize,
 			ReceiverPorts: c.ReceiverPorts, Refuse: Refusals(cfg, c),
 		})

@@ -43,6 +43,7 @@ type Cluster struct {
 	Name          string
 	Servers       []job.Server
 	BackupServers []job.Server        // optional: where backups of the whole cluster run; empty means all
+	User          string              // optional: the database account, to ask a primary before a reseed
 	Password      string              // of the database account; it proves the scripts
 	Mode          job.Mode            // scheduler-jobs-mode
 	AcceptSecret  bool                // api-jobs-accept-secret: in api mode a sealed identity serves without a token

@@ -173,14 +173,20 @@ func (r *restoreRun) untouched(got stateReport, why string) {
 
 func TestServerIsRestoredFromARealBackup(t *testing.T) {
 	t.Parallel()
-	for _, layout := range []string{"rename", "contents"} {
+	for _, layout := range []string{"rename", "contents", "xtrabackup"} {
 		t.Run(layout, func(t *testing.T) {
 			t.Parallel()
 			r := newRestoreRun(t)
 			if layout == "contents" {
 				r.fakeTool("mountpoint", "exit 0\n") // the data folder is one
 			}
-			for _, task := range []string{"reseedmariabackup", "flashbackmariabackup"} {
+			tool := "mariabackup"
+			if layout == "xtrabackup" { // the stand-ins check what they are asked for, and the MariaDB tools do it
+				tool = layout
+				r.fakeTool("xbstream", "[[ $# == 3 && $1 == -x && $2 == -C ]] || exit 64\nexec mbstream \"$@\"\n")
+				r.fakeTool("xtrabackup", "[[ $# == 2 && $1 == --prepare && $2 == --target-dir=/* ]] || exit 64\nexec mariadb-backup \"$@\"\n")
+			}
+			for _, task := range []string{"reseed" + tool, "flashback" + tool} {
 				r.exec("UPDATE life.t SET v='now'")
 				got := r.restore(task)
 				if got.State != "done" || got.Identity.Bytes == nil || *got.Identity.Bytes != int64(len(r.m.backup)) {

@@ -83,7 +83,7 @@ func (c *cli) orderRestore(ctx context.Context, w io.Writer, cfg *config.Config,
 	cluster, _ := cfg.Cluster(o.cluster) // targets found it
 	done, err := restore.NewDesk(conn, cliActor()).Order(ctx, restore.Request{
 		Cluster: o.cluster, Servers: app.Servers(cluster.Servers), Server: servers[0], Kind: kind, Flashback: o.flashback,
-		Backup: o.backup, Confirm: o.confirm, By: operator(), Force: o.force,
+		Login: restore.Login{User: cluster.User, Password: cluster.Password.Reveal()}, Backup: o.backup, Confirm: o.confirm, By: operator(), Force: o.force,
 	})
 	if err != nil {
 		return err
