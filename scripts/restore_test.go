@@ -252,6 +252,20 @@ func TestWhateverFailsTheOldDataAreBack(t *testing.T) {
 	}
 }
 
+// TestAServerThatHasReplicasByNowIsLeftAlone: the job may have waited while the server became a primary.
+func TestAServerThatHasReplicasByNowIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	r := newRestoreRun(t)
+	replica := mariadbdtest.Start(t, mariadbd.Options{Password: oddPassword, LogBin: true})
+	if err := mariadbd.Replicate(t.Context(), r.db, replica); err != nil {
+		t.Fatal(err)
+	}
+	r.untouched(r.restore("reseedmariabackup"), "replicas are connected")
+	if said := r.service.Said(t); said != "" {
+		t.Errorf("the service was told: %s", said)
+	}
+}
+
 func lookPath(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
