@@ -65,7 +65,8 @@ func Check(ctx context.Context, cfg *config.Config) []Item {
 	items = append(items, checkTLS(cfg)...)
 	for _, c := range cfg.Clusters {
 		items = append(items, checkSchedules(c))
-		items = append(items, checkServers(ctx, c)...)
+		items = append(items, checkOrchestrator(cfg, c)...)
+		items = append(items, checkServers(ctx, cfg, c)...)
 	}
 	return items
 }
@@ -199,7 +200,7 @@ func checkSchedules(c config.Cluster) Item {
 }
 
 // checkServers looks at all servers of a cluster, several at once.
-func checkServers(ctx context.Context, c config.Cluster) []Item {
+func checkServers(ctx context.Context, cfg *config.Config, c config.Cluster) []Item {
 	out := make([][]Item, len(c.Servers))
 	const atOnce = 16
 	slots := make(chan struct{}, atOnce)
@@ -211,6 +212,7 @@ func checkServers(ctx context.Context, c config.Cluster) []Item {
 			out[i] = checkServer(ctx, c, s)
 			if firstOnHost(c, i) {
 				out[i] = append(out[i], checkSSH(ctx, c, s)...)
+				out[i] = append(out[i], checkOnPremise(ctx, cfg, c, s)...)
 			}
 		})
 	}

@@ -1,7 +1,9 @@
 package app
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 
 	"drydock/config"
@@ -49,4 +51,27 @@ func Refusals(cfg *config.Config, c config.Cluster) map[string]string {
 		}
 	}
 	return out
+}
+
+// checkOrchestrator looks at the settings of the orchestrator, and at the tasks that need another one.
+func checkOrchestrator(cfg *config.Config, c config.Cluster) (items []Item) {
+	name := c.Name + ": orchestrator"
+	for _, err := range orchestrator.Problems(orchestratorConfig(cfg, c)) {
+		items = append(items, Item{Fail, name, err.Error(), "see docs/orchestrators.md"})
+	}
+	if len(items) == 0 && c.Orchestrator.Kind != orchestrator.None {
+		items = append(items, Item{OK, name, c.Orchestrator.Kind, ""})
+	}
+	return items
+}
+
+// checkOnPremise logs in to the host of a server if the orchestrator works there, unless [checkSSH] did.
+func checkOnPremise(ctx context.Context, cfg *config.Config, c config.Cluster, s job.Server) []Item {
+	if c.Orchestrator.Kind != orchestrator.OnPremise || c.SSH.Enabled {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*checkTimeout)
+	defer cancel()
+	name := fmt.Sprintf("%s: ssh %s@%s", c.Name, c.SSH.User, job.Server{Host: s.Host, Port: c.SSH.Port}.Addr())
+	return loginItem(name, orchestrator.Greet(ctx, orchestratorConfig(cfg, c), orchestrator.Target{Cluster: c.Name, Server: s}))
 }

@@ -224,3 +224,48 @@ func TestReplicaIsReseededFromTheBackupOfItsPrimary(t *testing.T) {
 		})
 	}
 }
+
+// TestADamagedBackupChangesNothing, and the same replica can then be taken back to its own backup.
+func TestADamagedBackupChangesNothing(t *testing.T) {
+	t.Parallel()
+	r := newReseedSite(t, options{mode: "api"})
+	damaged := r.backup(r.onPrimary)
+	r.destroy()
+	j := r.cycleUntilEnded(r.onPrimary, damaged, "mariabackup")
+	f, err := os.OpenFile(j.Stream.Path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("damaged"), j.Stream.Bytes/2); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	pid := r.replica.PID()
+	id := r.reseed("reseed", "lab", r.replica.Addr(), "physical", "--backup", damaged)
+	j = r.cycleUntilEnded(r.onReplica, id, "reseedmariabackup")
+	if j.State != job.Halted || !strings.Contains(j.Reason, "file is damaged") {
+		t.Errorf("the reseed is %s: %s", j.State, j.Reason)
+	}
+	if err := syscall.Kill(pid, 0); err != nil || r.read(r.replica, "SELECT COUNT(*) FROM life.t") != "0" {
+		t.Errorf("the server was touched: %v", err)
+	}
+	r.checkNothingLeft()
+
+	own := r.backup(r.onReplica)
+	r.exec(r.primary, "CREATE TABLE life.later (id INT)")
+	if err := mariadbd.CatchUp(r.t.Context(), r.primary, r.replica); err != nil {
+		t.Fatal(err)
+	}
+	id = r.reseed("flashback", "lab", r.replica.Addr())
+	j = r.cycleUntilEnded(r.onReplica, id, "flashbackmariabackup")
+	if j.State != job.Success || j.Args[job.ArgBackup] != own {
+		t.Fatalf("the flashback is %s (%s), args %v", j.State, j.Reason, j.Args)
+	}
+	if n := r.read(r.replica, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema='life' AND table_name='later'"); n != "0" {
+		t.Error("the replica ran past the backup")
+	}
+	if pos := r.read(r.replica, "SELECT @@gtid_slave_pos"); pos == "" {
+		t.Error("where replication would go on is not known")
+	}
+	r.checkNothingLeft()
+}

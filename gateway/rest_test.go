@@ -86,10 +86,15 @@ func TestRunNowAsksForTheGrantOfTheKind(t *testing.T) {
 		{"dba", path("sql", db1, "/jobs/mariabackup"), 403},
 		{"dba", path("sql", db1, "/jobs/optimize"), 403},
 		{"viewer", path("sql", db1, "/jobs/errorlog"), 403},
-		{"nobody", path("sql", db1, "/jobs/errorlog"), 404},         // may not even know the cluster
 		{"admin", path("sql", db1, "/jobs/reseedmariabackup"), 409}, // only where somebody confirms
 		{"admin", path("sql", db1, "/jobs/reseedlogical"), 409},
-		{"admin", path("sql", db1, "/jobs/stop"), 501},
+		{"nobody", path("sql", db1, "/jobs/errorlog"), 404}, // may not even know the cluster
+		{"admin", path("sql", db1, "/jobs/stop"), 202},
+		{"dba", path("sql", db1, "/jobs/stop"), 403},
+		{"admin", path("sql", db1, "/jobs/zfssnapback"), 409}, // not confirmed
+		{"admin", path("sql", db1, "/jobs/zfssnapback?confirm=1&snapshot=a%20b"), 400},
+		{"admin", path("sql", db1, "/jobs/optimize?snapshot=a"), 400},
+		{"admin", path("sql", db1, "/jobs/zfssnapback?confirm=1&snapshot=auto-1"), 202},
 		{"admin", path("sql", db1, "/jobs/mysqldump"), 501},
 		{"admin", path("sql", db1, "/jobs/nonsense"), 404},
 		{"admin", path("sql", job.Server{Host: "no", Port: 1}, "/jobs/optimize"), 404},

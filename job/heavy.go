@@ -27,19 +27,14 @@ func WaitsForPort(reason string) bool {
 // start goes before all: what waits for a server that is down would keep it down.
 func NextHeavy(live []Job) (first Job, busy bool) {
 	live = slices.Clone(live)
-	slices.SortFunc(live, func(a, b Job) int {
-		if a.State == Queued && b.State == Queued && (a.Task == taskStart) != (b.Task == taskStart) {
-			if a.Task == taskStart {
-				return -1
-			}
-			return 1
-		}
-		return strings.Compare(a.ID, b.ID)
-	})
+	slices.SortFunc(live, func(a, b Job) int { return strings.Compare(a.ID, b.ID) })
 	for _, j := range live {
 		if j.State != Queued {
 			return j, true
 		}
+	}
+	if i := slices.IndexFunc(live, func(j Job) bool { return j.Task == taskStart }); i >= 0 {
+		return live[i], false
 	}
 	for _, j := range live {
 		if !canOnlyWait(j) {

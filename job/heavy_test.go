@@ -26,3 +26,34 @@ func TestOneHeavyJobHasAServerForItself(t *testing.T) {
 		}
 	}
 }
+
+func TestAStartWaitsOnlyForWhatHasTheServerDownOnPurpose(t *testing.T) {
+	t.Parallel()
+	start := Job{ID: "09", Task: "start", State: Queued}
+	for _, c := range []struct {
+		other Job
+		first string
+	}{
+		{Job{ID: "01", Task: "mariabackup", State: Queued}, "09"},
+		{Job{ID: "01", Task: "mariabackup", State: Available}, "09"},
+		{Job{ID: "01", Task: "mariabackup", State: Processing}, "09"},
+		{Job{ID: "01", Task: "optimize", State: Queued, Reason: ReasonNoRow + "refused"}, "09"},
+		{Job{ID: "01", Task: "stop", State: Queued}, "09"},
+		{Job{ID: "01", Task: "restart", State: Processing}, "01"},
+		{Job{ID: "01", Task: "zfssnapback", State: Claimed}, "01"},
+	} {
+		live := []Job{c.other, start}
+		if first, _ := NextHeavy(InTheWay(start, live)); first.ID != c.first {
+			t.Errorf("%s %s: first is %s", c.other.State, c.other.Task, first.ID)
+		}
+		if c.other.State == Queued {
+			if first, _ := NextHeavy(InTheWay(c.other, live)); first.ID != "09" {
+				t.Errorf("%s goes before the start", c.other.Task)
+			}
+		}
+	}
+	waits := Job{ID: "01", Task: "mariabackup", State: Queued, Reason: ReasonNoRow + "refused"}
+	if first, _ := NextHeavy([]Job{waits, {ID: "02", Task: "stop", State: Queued}}); first.ID != "02" {
+		t.Error("a job without a database keeps a stop waiting")
+	}
+}

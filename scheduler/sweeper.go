@@ -151,9 +151,8 @@ func retriable(s job.State) bool { return s == job.Halted || s == job.Failed || 
 // retry is the next attempt of a job that ended badly not long ago. It is pure. That the job is still the last of its
 // slot is for the caller to make sure.
 func retry(j job.Job, c Cluster, now time.Time) (store.Change, bool) {
-	if t, err := job.TaskByName(j.Task); err != nil || t.Kind == job.KindService || t.Kind == job.KindRestore {
-		// A person asked for it, for that moment. Done by itself minutes later it would take a server down that is needed, or replace its data without anybody having looked.
-		return store.Change{}, false
+	if t, err := job.TaskByName(j.Task); err == nil && (t.Kind == job.KindService || t.Kind == job.KindRestore) {
+		return store.Change{}, false // a person asked for it, for that moment: minutes later it would take a server down that is needed
 	}
 	if !retriable(j.State) || j.Attempt > c.Retry || !slices.Contains(c.Servers, j.Server) {
 		return store.Change{}, false

@@ -251,3 +251,16 @@ func TestAJobThatWaitsForAnotherOfItsServerDoesNotExpire(t *testing.T) {
 		t.Error("nobody took it for two hours, and it does not expire")
 	}
 }
+
+func TestWhatAPersonAskedForIsNotTriedAgain(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	server := job.Server{Host: "db1", Port: 3306}
+	c := Cluster{Servers: []job.Server{server}, Retry: 3, MaxLateness: time.Hour}
+	for task, want := range map[string]bool{"optimize": true, "stop": false, "start": false, "restart": false, "zfssnapback": false} {
+		j := job.Job{Task: task, Server: server, State: job.Halted, Attempt: 1, Since: now.Add(-time.Minute)}
+		if _, due := retry(j, c, now); due != want {
+			t.Errorf("%s: tried again %v", task, due)
+		}
+	}
+}

@@ -499,7 +499,7 @@ func TestAnswersAreNotTrusted(t *testing.T) {
 	c := newClient(t, m)
 	knowVariables(t, c, nil)
 	extra := []string{
-		"task optimize $(touch${IFS}x) 1", "task ../optimize J 1", "task stop J 1", "task optimize " + strings.Repeat("j", 41) + " 1",
+		"task optimize $(touch${IFS}x) 1", "task ../optimize J 1", "task nonsense J 1", "task optimize " + strings.Repeat("j", 41) + " 1",
 		"task optimize J one", "batch $(id)", "heartbeat 0", "mode both",
 	}
 	m.set(func() { m.extra = extra })

@@ -8,14 +8,16 @@ import (
 	"drydock/job"
 )
 
-// Unconfirmed says why a task by hand is to be confirmed first: it replaces data, or takes a server away that others
-// replicate from. Empty when nothing is in its way. all are the servers of the cluster.
+// Unconfirmed says why a task by hand is to be confirmed first: it replaces data, or takes away several servers, or one
+// that others replicate from. Empty when nothing is in its way. all are the servers of the cluster.
 func Unconfirmed(ctx context.Context, docs *Docs, cluster string, t job.Task, servers, all []job.Server) (string, error) {
 	switch {
 	case t.Kind == job.KindRestore:
 		return t.Name + " throws the present data away", nil
 	case t.Kind != job.KindService || t.Name == "start":
 		return "", nil
+	case len(servers) > 1:
+		return fmt.Sprintf("%d servers at once", len(servers)), nil
 	}
 	for _, s := range all {
 		var f Facts

@@ -137,7 +137,7 @@ func (c *commands) wait(ctx context.Context, cmd *exec.Cmd) error {
 	return errors.Join(<-done, context.Cause(ctx))
 }
 
-// own are variables of the environment block that are set anew in any case.
+// What the environment says beside the block.
 const (
 	variableAction  = "DRYDOCK_ACTION"
 	variableHost    = "host"
@@ -145,15 +145,20 @@ const (
 	variableCluster = "cluster"
 )
 
-// environment is drydock's own, without its configuration and its secrets, then the block of maintenance.txt section
-// 6.1.5 and what the action is about.
+// inherited is all that a command gets of drydock's own environment: the rest may hold passwords of other things.
+var inherited = []string{"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR"}
+
+// environment is the block of maintenance.txt section 6.1.5 and what the action is about.
 func (c *commands) environment(t Target, action string) []string {
-	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "DRYDOCK_") })
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
+		name, _, _ := strings.Cut(v, "=")
+		return !slices.Contains(inherited, name)
+	})
 	block := append(c.Host.Environment(c.Cluster, t.Server),
 		sshrun.Variable{Name: variableAction, Value: action}, sshrun.Variable{Name: variableCluster, Value: t.Cluster},
 		sshrun.Variable{Name: variableHost, Value: t.Server.Host}, sshrun.Variable{Name: variablePort, Value: strconv.Itoa(t.Server.Port)})
 	for _, v := range block {
-		env = append(env, v.Name+"="+v.Value) // the last one of a name counts
+		env = append(env, v.Name+"="+v.Value)
 	}
 	return env
 }

@@ -200,3 +200,40 @@ func wait(t *testing.T, done func() bool) {
 		}
 	}
 }
+
+func TestProblemsAreFoundBeforeAnythingIsRun(t *testing.T) {
+	t.Parallel()
+	fine := program(t, "fine", "touch "+filepath.Join(t.TempDir(), "run"))
+	plain := filepath.Join(t.TempDir(), "plain")
+	if err := os.WriteFile(plain, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		kind    string
+		actions Actions
+		want    []string
+	}{
+		{None, Actions{}, nil},
+		{"kube", Actions{}, []string{"not built yet"}},
+		{Script, Actions{Stop: fine, Start: fine}, nil},
+		{Script, Actions{Stop: plain, Start: "/not/there"}, []string{"prov-db-stop-script: " + plain + " may not be executed", "prov-db-start-script"}},
+		{Script, Actions{Stop: fine}, []string{"prov-db-stop-script or prov-db-start-script is not set"}},
+		{Local, Actions{Stop: fine + " a", Start: "true"}, nil},
+		{Local, Actions{Stop: "no-such-program-here", Start: "true 'a"}, []string{"local-db-stop-command", "quote"}},
+		{OnPremise, Actions{}, nil},
+		{OnPremise, Actions{Stop: plain, Start: "/not/there"}, []string{"onpremise-ssh-start-db-script"}},
+	} {
+		cfg := config(c.kind)
+		cfg.OnPremise, cfg.Local, cfg.Script = c.actions, c.actions, c.actions
+		got := Problems(cfg)
+		if len(got) != len(c.want) {
+			t.Errorf("%s %+v: %v", c.kind, c.actions, got)
+			continue
+		}
+		for i, err := range got {
+			if !strings.Contains(err.Error(), c.want[i]) {
+				t.Errorf("%s: %v, want %q", c.kind, err, c.want[i])
+			}
+		}
+	}
+}
