@@ -48,7 +48,7 @@ type Cluster struct {
 	Preferred     []job.Server        // optional: where a logical backup of the cluster is taken from; empty means any
 	MaxLag        time.Duration       // of a replica that it is taken from, 0 = any
 	BackupServers []job.Server        // optional: where backups of the whole cluster run; empty means all
-	User          string              // of the database
+	User          string              // optional: the database account, to ask a primary before a reseed
 	Password      string              // of the database account; it proves the scripts
 	Mode          job.Mode            // scheduler-jobs-mode
 	AcceptSecret  bool                // api-jobs-accept-secret: in api mode a sealed identity serves without a token

@@ -60,7 +60,7 @@ func (g *Gateway) restore(c *gin.Context, flashback bool) {
 	server := k.cluster.Servers[i]
 	ordered, err := g.desk.Order(c.Request.Context(), restore.Request{
 		Cluster: k.cluster.Name, Servers: k.cluster.Servers, Server: server, Kind: kind, Flashback: flashback,
-		Backup: body.Backup, Confirm: body.Confirm, By: k.who.Name, Force: force,
+		Login: restore.Login{User: k.cluster.User, Password: k.cluster.Password}, Backup: body.Backup, Confirm: body.Confirm, By: k.who.Name, Force: force,
 	})
 	if err != nil {
 		g.fail(c, restoreProblem(err))

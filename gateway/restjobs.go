@@ -104,7 +104,7 @@ func (g *Gateway) runnable(c *gin.Context) (*cluster, job.Task, bool) {
 		g.fail(c, err)
 	case !k.who.May(k.cluster.Name, "", grantOf(task)):
 		g.fail(c, errForbidden.withMessage("the grant %s is missing", grantOf(task)))
-	case task.Reseeds():
+	case task.Ordered():
 		g.fail(c, errConflict.withMessage("task %s replaces data: ask for it with POST .../actions/reseed or .../actions/flashback", task.Name))
 	case !task.Built:
 		g.fail(c, errNotBuilt.withMessage("task %s is not built yet", task.Name))

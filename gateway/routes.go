@@ -46,6 +46,7 @@ func (g *Gateway) routes() http.Handler {
 	job("/jobs-pending", g.pending)
 	job("/actions/heartbeat/:task", g.heartbeat)
 	job("/actions/job-result/:id", g.jobResult)
+	job("/actions/restore-info/:task", g.restoreInfo)
 
 	// REST, for operators.
 	r.GET("/healthz", g.health)

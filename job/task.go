@@ -159,13 +159,13 @@ func (t Task) Heavy() bool {
 // OneServer reports whether the task can be run on one server that somebody names.
 func (t Task) OneServer() bool { return !t.Whole || t.Kind == KindMaintenance }
 
-// Reseeds reports whether the task fills a server from a backup or from another server. Such a job is ordered with what it
-// is to be filled from, by somebody who names the server, and is run no other way.
-func (t Task) Reseeds() bool { return t.Kind == KindRestore && (t.Flow == FlowOut || t.Place == Here) }
-
 // Logical reports whether the task dumps a server over SQL. One server of the cluster is enough for it, whichever holds
 // the data: it is chosen when the task runs.
 func (t Task) Logical() bool { return t.Kind == KindBackup && t.Place == EitherHere }
+
+// Ordered reports whether the task replaces the data of a server by what its arguments name: it is asked for with a
+// confirmation (package restore), never merely run.
+func (t Task) Ordered() bool { return t.Kind == KindRestore && (t.Flow == FlowOut || t.Place == Here) }
 
 // Local reports whether drydock does the task itself. remote is scheduler-jobs-exec-remote, nil when it is unset: set,
 // the script does the tasks it names, and drydock the others that either can do (maintenance.txt section 6.1.8.5).

@@ -50,6 +50,7 @@ type Request struct {
 	Flashback bool
 	Backup    string // id; empty for the latest
 	Confirm   string // HOST:PORT of Server, by which a person says that the data may go
+	Login     Login  // optional: to ask the primary whether a replica could catch up
 	By        string
 	Force     bool // although the cluster is on hold or blacked out; the caller has checked the right to it
 }
@@ -104,7 +105,8 @@ func (d *Desk) Order(ctx context.Context, r Request) (Ordered, error) {
 		return Ordered{}, err
 	}
 	args := map[string]string{job.ArgConfirm: r.Server.String()}
-	if p, ok := primaryFor(r, facts, time.Now()); ok {
+	p, known := primaryFor(r, facts, time.Now())
+	if known {
 		args[job.ArgPrimary] = p.Addr()
 	} else if r.Kind == Master {
 		return Ordered{}, refuse("which server is the primary of %s cannot be told: exactly one other must be up and replicate from nobody", r.Server)
@@ -115,6 +117,11 @@ func (d *Desk) Order(ctx context.Context, r Request) (Ordered, error) {
 		m, err := d.choose(ctx, r)
 		if err != nil {
 			return Ordered{}, err
+		}
+		if known && !r.Flashback {
+			if err := reaches(ctx, r.Login, m, p); err != nil {
+				return Ordered{}, err
+			}
 		}
 		out.Backup, out.Task = &m, taskFor(r, m)
 		args[job.ArgBackup], args[job.ArgFrom], args[job.ArgReceiver] = m.ID, m.Server.Addr(), m.Receiver

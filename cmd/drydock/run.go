@@ -145,8 +145,8 @@ func targets(cfg *config.Config, r runRequest) ([]job.Server, map[string]string,
 	if !task.Built {
 		return nil, nil, fmt.Errorf("task %s is not built yet", task.Name)
 	}
-	if task.Reseeds() {
-		return nil, nil, fmt.Errorf("%s replaces the data of a server; use `drydock reseed`", task.Name)
+	if task.Ordered() {
+		return nil, nil, fmt.Errorf("task %s replaces data: use drydock reseed or drydock flashback", task.Name)
 	}
 	if why := app.Refusals(cfg, cluster)[task.Name]; why != "" {
 		return nil, nil, fmt.Errorf("%s", why)
@@ -157,18 +157,27 @@ func targets(cfg *config.Config, r runRequest) ([]job.Server, map[string]string,
 	case !task.OneServer():
 		return nil, nil, fmt.Errorf("%s works on the whole cluster; leave --server out", task.Name)
 	}
-	s, err := job.ParseServer(r.server)
+	s, err := namedServer(cluster, r.server)
 	if err != nil {
 		return nil, nil, err
+	}
+	slots, told := task.Slots([]job.Server{s}, true)
+	return slots, told, nil
+}
+
+// namedServer is the server of a cluster that somebody wrote down.
+func namedServer(cluster config.Cluster, text string) (job.Server, error) {
+	s, err := job.ParseServer(text)
+	if err != nil {
+		return s, err
 	}
 	if s.Port == 0 {
 		s.Port = 3306
 	}
 	if !slices.Contains(app.Servers(cluster.Servers), s) {
-		return nil, nil, fmt.Errorf("no server %s in cluster %s", s, r.cluster)
+		return s, fmt.Errorf("no server %s in cluster %s", s, cluster.Name)
 	}
-	slots, told := task.Slots([]job.Server{s}, true)
-	return slots, told, nil
+	return s, nil
 }
 
 // board is what is known of the jobs being watched.
