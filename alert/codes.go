@@ -25,6 +25,7 @@ var (
 	jobFailed        = Code{"DOCK0101", bus.SeverityError, true, "the last run of the task did not succeed"}
 	jobStuck         = Code{"DOCK0102", bus.SeverityWarn, true, "the job gives no sign of life"}
 	backupOverdue    = Code{"DOCK0201", bus.SeverityError, false, "backup overdue"}
+	logicalPending   = Code{"DOCK0202", bus.SeverityInfo, false, "logical backup pending"}
 	poolExhausted    = Code{"DOCK0301", bus.SeverityWarn, false, "every port of the pool is taken"}
 	noReceiver       = Code{"DOCK0302", bus.SeverityError, false, "no receiver answers"}
 	scriptOutdated   = Code{"DOCK0401", bus.SeverityWarn, false, "the script is another one than drydock's"}
@@ -35,7 +36,7 @@ var (
 func Codes() []Code {
 	return []Code{
 		optimizePending, physicalPending, reseedPending, flashbackPending, noSpace, noBackup, backupHeld,
-		jobFailed, jobStuck, backupOverdue, poolExhausted, noReceiver, scriptOutdated, scriptNotChecked,
+		jobFailed, jobStuck, backupOverdue, logicalPending, poolExhausted, noReceiver, scriptOutdated, scriptNotChecked,
 	}
 }
 
@@ -44,6 +45,8 @@ var pending = map[string]Code{
 	"optimize":             optimizePending,
 	"mariabackup":          physicalPending,
 	"xtrabackup":           physicalPending,
+	"mysqldump":            logicalPending,
+	"mydumper":             logicalPending,
 	"reseedmariabackup":    reseedPending,
 	"reseedxtrabackup":     reseedPending,
 	"flashbackmariabackup": flashbackPending,

@@ -67,6 +67,7 @@ func TestWhatHoldsFollowsFromTheSnapshotAlone(t *testing.T) {
 		"a success":                    {[]Slot{slotOf("mariabackup", job.Success, "")}, nil, ""},
 		"a backup is pending":          {[]Slot{slotOf("mariabackup", job.Queued, "")}, nil, server + "WARN0073"},
 		"until its checks are over":    {[]Slot{slotOf("mariabackup", job.Finished, "")}, nil, server + "WARN0073"},
+		"a logical one is pending":     {[]Slot{slotOf("mysqldump", job.Processing, "")}, nil, server + "DOCK0202"},
 		"with either tool":             {[]Slot{slotOf("xtrabackup", job.Processing, ""), slotOf("mariabackup", job.Queued, "")}, nil, server + "WARN0073"},
 		"optimize is pending":          {[]Slot{slotOf("optimize", job.Claimed, "")}, nil, server + "WARN0072"},
 		"a reseed is pending":          {[]Slot{slotOf("reseedmariabackup", job.Waiting, "")}, nil, server + "WARN0074"},

@@ -132,7 +132,7 @@ func localConfig(cfg *config.Config, actor string, log *slog.Logger) (local.Conf
 			Name: c.Name, Servers: Servers(c.Servers), User: c.User, Password: c.Password.Reveal(), Lease: c.Lease,
 			MaxLag: c.MaxLag, MaxLoad: c.MaxLoad, LockTimeout: c.LockTimeout, MaxPause: c.MaxPause, LogsTableKeep: c.LogsTableKeep,
 			ReplicationUser: c.ReplicationUser, ReplicationPassword: c.ReplicationPassword.Reveal(), ClientTool: c.ClientTool,
-			Mysqldump: local.Tool(c.Mysqldump), Mydumper: local.Tool(c.Mydumper), Myloader: local.Tool(c.Myloader),
+			Mysqldump: local.Tool(c.Mysqldump), Mydumper: local.Tool(c.Mydumper), MydumperStall: c.MydumperStall, Myloader: local.Tool(c.Myloader),
 		})
 	}
 	return out, nil
@@ -294,7 +294,7 @@ func needRestart(old, fresh *config.Config) (changed []string) {
 		}
 		serves := func(c config.Cluster) any {
 			return []any{c.Servers, c.User, c.Password, c.AcceptSecret, c.JobsMode, c.JobsLogLevel, c.LogBatchSize, c.ReceiverPorts, c.Compress, c.BackupHash,
-				c.MaxLag, c.MaxLoad, c.LockTimeout, c.LogsTableKeep, c.Mysqldump, c.Mydumper, c.Myloader, c.BackupHosts, c.ReplicationUser, c.ReplicationPassword, c.ClientTool}
+				c.MaxLag, c.MaxLoad, c.LockTimeout, c.LogsTableKeep, c.Mysqldump, c.Mydumper, c.MydumperStall, c.Myloader, c.BackupHosts, c.ReplicationUser, c.ReplicationPassword, c.ClientTool}
 		}
 		if !reflect.DeepEqual(serves(was), serves(c)) {
 			changed = append(changed, "servers, credentials, mode, backup form or maintenance limits of cluster "+c.Name)

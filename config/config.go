@@ -185,12 +185,13 @@ type Cluster struct {
 
 	SSH SSH // scheduler-jobs-ssh* and onpremise-ssh*
 
-	BackupType  string // backup-physical-type: "mariabackup" or "xtrabackup"
-	LogicalType string // backup-logical-type: "mysqldump" or "mydumper"
-	Mysqldump   Tool   // backup-mysqldump-*
-	Mydumper    Tool   // backup-mydumper-*
-	Compress    string // compress-backups: "none", "gzip" or "zstd"
-	BackupHash  string // backup-hash: "blake3" or "sha256"
+	BackupType    string        // backup-physical-type: "mariabackup" or "xtrabackup"
+	LogicalType   string        // backup-logical-type: "mysqldump" or "mydumper"
+	Mysqldump     Tool          // backup-mysqldump-*
+	Mydumper      Tool          // backup-mydumper-path and -options
+	MydumperStall time.Duration // backup-mydumper-stall-timeout
+	Compress      string        // compress-backups: "none", "gzip" or "zstd"
+	BackupHash    string        // backup-hash: "blake3" or "sha256"
 
 	ReplicationUser     string // user part of replication-credential, "" = unset
 	ReplicationPassword Secret // password part of replication-credential

@@ -156,6 +156,8 @@ func clusterKeys(c *Cluster) []key {
 		"mysqldump or mariadb-dump on drydock's host. Empty: mariadb-dump, else mysqldump, where the shell would find it.")
 	t.options("backup-mysqldump-options", &c.Mysqldump.Options, "--all-databases --single-transaction --quick --hex-blob --routines --events --triggers",
 		notForMysqldump, "Options of mysqldump beside the connection and the position in the binary log, which drydock adds. Quoted as in a shell; no shell reads them.")
+	t.duration("backup-mydumper-stall-timeout", &c.MydumperStall, 2*time.Minute, bounds[time.Duration]{min: time.Second},
+		"A mydumper that writes nothing and uses no processor time for so long is ended and run again, up to three times: version 0.10 sometimes waits for itself for ever.")
 	t.text("backup-mydumper-path", &c.Mydumper.Path, "", "a program", "mydumper on drydock's host. Empty: mydumper, where the shell would find it.")
 	t.options("backup-mydumper-options", &c.Mydumper.Options, `--triggers --events --routines --regex '^(?!(mysql|sys)\.)'`,
 		notForMydumper, "Options of mydumper beside the connection and the folder, which drydock adds. Quoted as in a shell; no shell reads them.")

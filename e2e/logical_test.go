@@ -11,7 +11,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -163,7 +166,7 @@ func TestLogicalBackupsRestoreWholeFromBothToolsAndBothPlaces(t *testing.T) {
 	} {
 		t.Run(c.place+" "+c.task, func(t *testing.T) {
 			t.Parallel()
-			keys := fmt.Sprintf("compress-backups = %q\n", c.compress)
+			keys := fmt.Sprintf("compress-backups = %q\nbackup-mydumper-stall-timeout = \"10s\"\n", c.compress)
 			if c.place == "remote" {
 				keys += `scheduler-jobs-exec-remote = "mysqldump,mydumper"` + "\n"
 			}
@@ -200,6 +203,7 @@ func (s *site) cycleUntilTaken(id, task string) {
 	s.t.Helper()
 	s.await(task, "offered", func(j job.Job) bool { return j.ID == id && j.State == job.Available })
 	h := s.host(0)
+	h.env = append(h.env, "DRYDOCK_STALL=10")
 	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
 	defer cancel()
 	for ctx.Err() == nil {
@@ -208,5 +212,153 @@ func (s *site) cycleUntilTaken(id, task string) {
 		if j.State != job.Available {
 			return
 		}
+	}
+}
+
+// gated is the real mysqldump behind a gate: after its first 20,000 bytes it waits until the test lets it go on. The status
+// is the tool's.
+type gated struct{ path, on, reached, fifo string }
+
+func newGated(t *testing.T) gated {
+	t.Helper()
+	dir := t.TempDir()
+	g := gated{filepath.Join(dir, "mysqldump"), filepath.Join(dir, "on"), filepath.Join(dir, "reached"), filepath.Join(dir, "fifo")}
+	text := fmt.Sprintf(`#!/bin/bash
+[[ $* != *--version* && -e %q ]] || exec mariadb-dump "$@"
+mariadb-dump "$@" | { head -c 20000; : >%q; read -r _ <%q; cat; }
+exit "${PIPESTATUS[0]}"
+`, g.on, g.reached, g.fifo)
+	if err := os.WriteFile(g.path, []byte(text), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(g.fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// shut has the next dump wait in its middle.
+func (g gated) shut(t *testing.T) {
+	t.Helper()
+	if err := os.WriteFile(g.on, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (g gated) await(t *testing.T) {
+	t.Helper()
+	bustest.Until(t, 60*time.Second, "the dump is in its middle", func() bool {
+		_, err := os.Stat(g.reached)
+		return err == nil
+	})
+}
+
+// release lets the dump go on, if somebody waits.
+func (g gated) release() {
+	if f, err := os.OpenFile(g.fifo, os.O_WRONLY|syscall.O_NONBLOCK, 0); err == nil {
+		_, _ = f.WriteString("go\n")
+		_ = f.Close()
+	}
+}
+
+// tools are the processes that have something of this site in their arguments and their command's name in names.
+func (s *site) tools(names ...string) (pids []int) {
+	s.t.Helper()
+	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, f := range files {
+		line, _ := os.ReadFile(f)
+		name, _ := os.ReadFile(filepath.Join(filepath.Dir(f), "comm"))
+		if bytes.Contains(line, []byte(s.dir+"/data/work/")) && slices.Contains(names, strings.TrimSpace(string(name))) {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(f)))
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// workLeft are the files below the work folder, without the locks.
+func (s *site) workLeft() (left []string) {
+	_ = filepath.WalkDir(filepath.Join(s.dir, "data", "work"), func(path string, d os.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && d.Name() != ".lock" {
+			left = append(left, path)
+		}
+		return nil
+	})
+	return left
+}
+
+func TestDumpThatDidNotComeToItsEndLeavesTheLastGoodOne(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		harm   func(s *site, g gated, id string)
+		state  job.State
+		reason string
+	}{
+		"the tool is killed": {func(s *site, g gated, _ string) {
+			for _, pid := range s.tools("mariadb-dump") {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+			g.release()
+		}, job.Halted, "signal 9"},
+		"a table vanishes": {func(s *site, g gated, _ string) {
+			query(s.t, s.servers[0], "DROP TABLE shop.old")
+			g.release()
+		}, job.Halted, "doesn't exist"},
+		"it is canceled": {func(s *site, _ gated, id string) {
+			s.mustCLI("cancel", id)
+		}, job.Canceled, "canceled by"},
+		"drydock stops": {func(s *site, _ gated, _ string) {
+			s.stop(syscall.SIGTERM)
+			s.start()
+		}, job.Halted, "drydock was stopped"},
+		"drydock is killed": {func(s *site, _ gated, _ string) {
+			s.killAndStart()
+		}, job.Halted, "stream cut"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := newGated(t)
+			s := newSite(t, options{keys: fmt.Sprintf("backup-mysqldump-path = %q\nbackup-mysqldump-options = \"--databases shop --single-transaction --quick --hex-blob\"\n", g.path)}).start()
+			t.Cleanup(g.release)
+			fillShop(t, s.servers[0])
+			good := s.run("mysqldump")
+			if j := s.awaitEnd(good, "mysqldump"); j.State != job.Success {
+				t.Fatalf("%s: %s", j.State, j.Reason)
+			}
+			before := s.manifest("mysqldump")
+
+			seen := watchArguments(t, password)
+			g.shut(t)
+			id := s.run("mysqldump")
+			g.await(t)
+			left := s.workLeft()
+			if len(left) != 1 || filepath.Base(left[0]) != "client.cnf" {
+				t.Errorf("the work folder holds %v", left)
+			} else if info, err := os.Stat(left[0]); err != nil || info.Mode().Perm() != 0o600 {
+				t.Errorf("the option file: %v, %v", info, err)
+			}
+			c.harm(s, g, id)
+			j := s.awaitEnd(id, "mysqldump")
+			if j.State != c.state || !strings.Contains(j.Reason, c.reason) {
+				t.Errorf("%s: %s; want %s, %s", j.State, j.Reason, c.state, c.reason)
+			}
+			bustest.Until(t, 30*time.Second, "the tool has ended and nothing is left of it", func() bool {
+				g.release() // a shell of ours that waits at the gate
+				return len(s.tools("mysqldump", "mariadb-dump")) == 0 && len(s.workLeft()) == 0
+			})
+			_ = seen()
+			if after := s.manifest("mysqldump"); after.ID != before.ID {
+				t.Errorf("the backup is now %s", after.ID)
+			}
+			files, _ := filepath.Glob(filepath.Join(filepath.Dir(before.Path), "*"))
+			hidden, _ := filepath.Glob(filepath.Join(filepath.Dir(before.Path), ".*.part"))
+			if len(files) != 2 || len(hidden) != 0 {
+				t.Errorf("beside the good backup there are %v %v", files, hidden)
+			}
+			var rows int
+			if err := query(t, restore(t, before)).QueryRowContext(bustest.Context(t), "SELECT COUNT(*) FROM shop.goods").Scan(&rows); err != nil || rows != 900 {
+				t.Errorf("the good backup restores to %d rows, %v", rows, err)
+			}
+		})
 	}
 }

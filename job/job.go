@@ -143,8 +143,10 @@ type Stream struct {
 	// defect; empty when the task has no format that is checked.
 	Format string `json:"format,omitempty"`
 	Broken bool   `json:"broken,omitempty"` // Format names a defect
-	Path   string `json:"path,omitempty"`   // final path on the receiver's machine, once published
-	Err    string `json:"err,omitempty"`
+	// Said is what the stream says of itself, where its format does; it wins over the evidence, which a log gives.
+	Said *Said  `json:"said,omitempty"`
+	Path string `json:"path,omitempty"` // final path on the receiver's machine, once published
+	Err  string `json:"err,omitempty"`
 }
 
 // FormatGood is the Format of a stream that was read to its end without a defect.
@@ -152,14 +154,11 @@ const FormatGood = "good"
 
 // Evidence is what the worker's log and its reports say about the work.
 type Evidence struct {
-	Completed  bool   `json:"completed"` // the tool's own end line was seen
-	Tool       string `json:"tool,omitempty"`
-	BinlogFile string `json:"binlog_file,omitempty"`
-	BinlogPos  int64  `json:"binlog_pos,omitempty"`
-	GTID       string `json:"gtid,omitempty"`
-	// BinlogOf says whose binary log the position is in: BinlogOwn or BinlogSource; empty when it was not told, which is
-	// the server's own for a physical backup.
-	BinlogOf   string   `json:"binlog_of,omitempty"`
+	Completed  bool     `json:"completed"` // the tool's own end line was seen
+	Tool       string   `json:"tool,omitempty"`
+	BinlogFile string   `json:"binlog_file,omitempty"`
+	BinlogPos  int64    `json:"binlog_pos,omitempty"`
+	GTID       string   `json:"gtid,omitempty"`
 	Errors     []string `json:"errors,omitempty"` // the tool's error lines, the first few
 	Exit       []int    `json:"exit,omitempty"`   // exit status of every pipeline member, when reported
 	Sent       *int64   `json:"sent,omitempty"`   // bytes the worker says it sent, or received where drydock sends
@@ -169,7 +168,16 @@ type Evidence struct {
 	Restore json.RawMessage `json:"restore,omitempty"`
 }
 
-// The values of [Evidence.BinlogOf].
+// Said is what a stream says of itself: a dump names the tool that made it and its position in a binary log.
+type Said struct {
+	Tool       string `json:"tool,omitempty"`
+	BinlogFile string `json:"binlog_file,omitempty"`
+	BinlogPos  int64  `json:"binlog_pos,omitempty"`
+	GTID       string `json:"gtid,omitempty"`
+	BinlogOf   string `json:"binlog_of,omitempty"` // whose binary log that is: BinlogOwn or BinlogSource; empty without a position
+}
+
+// The values of [Said.BinlogOf].
 const (
 	BinlogOwn    = "server" // of the server that the backup is of, be it a replica
 	BinlogSource = "source" // of the server that it replicates from

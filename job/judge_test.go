@@ -73,3 +73,31 @@ func TestTaskWithoutStreamPassesOnItsExit(t *testing.T) {
 		t.Errorf("done with exit 2: %+v", v)
 	}
 }
+
+func TestDumpPassesOnlyWithTheToolsEndInItsStream(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"mysqldump", "mydumper"} {
+		dump, _ := TaskByName(name)
+		j := good()
+		j.Evidence.Completed, j.Stream.Format = false, FormatGood // its log has no end line
+		if v := Judge(dump, j, false); v.Event != Pass {
+			t.Errorf("a proven %s is %+v", name, v)
+		}
+		for what, harm := range map[string]func(*Job){
+			"truncated":            func(j *Job) { j.Stream.Format, j.Stream.Broken = "dump is truncated", true },
+			"nobody looked for":    func(j *Job) { j.Stream.Format = "" },
+			"only partly seen":     func(j *Job) { j.Stream.Format = "only partly seen" },
+			"[2]":                  func(j *Job) { j.Evidence.Exit = []int{2} },
+			"sent 100, received 9": func(j *Job) { j.Stream.Bytes = 9 },
+			"empty stream":         func(j *Job) { j.Stream.Bytes, j.Evidence.Sent = 0, nil },
+		} {
+			j := j
+			stream := *j.Stream
+			j.Stream, j.Evidence.Completed = &stream, true
+			harm(&j)
+			if v := Judge(dump, j, false); v.Event != Refute || !strings.Contains(v.Reason, what) {
+				t.Errorf("%s, %s: %q (%s)", name, what, v.Event, v.Reason)
+			}
+		}
+	}
+}

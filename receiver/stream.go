@@ -1,7 +1,6 @@
 package receiver
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -41,7 +40,8 @@ func (r *reservation) receive(conn *net.TCPConn) bool {
 	}
 	facts.Complete, facts.Stored, facts.Algo, facts.Hash, facts.StoredHash = true, res.Stored, res.Algo, res.Hash, res.StoredHash
 	r.log.Info("stream complete", "bytes", facts.Bytes, "elapsed", facts.Closed.Sub(facts.Opened).String())
-	return r.complete(facts, said(check))
+	facts.Said = said(check)
+	return r.complete(facts)
 }
 
 // store moves the bytes. After an error the sender has seen a reset and no file is left.
@@ -107,27 +107,25 @@ func verdictOf(check checker) (format string, broken bool) {
 	return job.FormatGood, false
 }
 
-// said is the evidence that stands in the stream itself: a dump names its tool and its position in the binary log. Call
-// it after [verdictOf].
-func said(check checker) func(*job.Evidence) {
+// said is what the stream said of itself; nil where its format does not. Call it after [verdictOf].
+func said(check checker) *job.Said {
 	d, ok := check.(interface {
 		Tool() string
 		Position() dump.Position
 	})
 	if !ok {
-		return func(*job.Evidence) {}
+		return nil
 	}
-	tool, p := d.Tool(), d.Position()
-	return func(e *job.Evidence) {
-		e.Tool = cmp.Or(tool, e.Tool)
-		if p.IsZero() {
-			return
-		}
-		e.BinlogFile, e.BinlogPos, e.GTID, e.BinlogOf = p.File, p.Pos, p.GTID, job.BinlogOwn
-		if p.Source {
-			e.BinlogOf = job.BinlogSource
-		}
+	p := d.Position()
+	out := &job.Said{Tool: d.Tool(), BinlogFile: p.File, BinlogPos: p.Pos, GTID: p.GTID}
+	switch {
+	case p.IsZero():
+	case p.Source:
+		out.BinlogOf = job.BinlogSource
+	default:
+		out.BinlogOf = job.BinlogOwn
 	}
+	return out
 }
 
 // create makes the file only now that the sender is there. One of the same attempt can only be left from an offer that
@@ -171,12 +169,9 @@ func (r *reservation) noteOpened(facts job.Stream) (stop func()) {
 }
 
 // complete records a stream that is whole on disk; false when the job does not want it any more.
-func (r *reservation) complete(facts job.Stream, said func(*job.Evidence)) bool {
+func (r *reservation) complete(facts job.Stream) bool {
 	// Not r.ctx: a stream that is on disk is recorded whatever ends now.
-	_, ok := r.p.record(r.p.recording, r.ref, store.Change{Event: job.Note, Edit: func(j *job.Job) {
-		j.Stream = &facts
-		said(&j.Evidence)
-	}})
+	_, ok := r.p.record(r.p.recording, r.ref, store.Change{Event: job.Note, Edit: func(j *job.Job) { j.Stream = &facts }})
 	if !ok && r.p.recording.Err() != nil {
 		r.log.Error("complete stream could not be recorded before the stop", "path", r.spec.Temp())
 		return false

@@ -43,7 +43,7 @@ type Manifest struct {
 	BinlogFile string `json:"binlog_file,omitempty"`
 	BinlogPos  int64  `json:"binlog_pos,omitempty"`
 	GTID       string `json:"gtid,omitempty"`
-	// BinlogOf says whose binary log that position is in ([job.Evidence.BinlogOf]): of a dump of a replica it may be the
+	// BinlogOf says whose binary log that position is in ([job.Said]): of a dump of a replica it may be the
 	// replica's own or its source's.
 	BinlogOf string      `json:"binlog_of,omitempty"`
 	Checks   []job.Check `json:"checks"` // what made it a backup

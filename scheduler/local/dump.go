@@ -11,8 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"drydock/dump"
 )
 
 // The dumps go the way of a backup that a script streams: through a receiver's port, to be hashed, compressed, checked and
@@ -57,22 +55,9 @@ func (w *work) dumpFolder(ctx context.Context) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
-	folder := filepath.Join(dir, "dump")
-	if err := os.Mkdir(folder, 0o700); err != nil {
-		return outcome{}, fmt.Errorf("create a folder for the dump: %w", err)
-	}
-	out := outcome{tool: "mydumper"}
-	args := slices.Concat([]string{"--defaults-file=" + filepath.Join(dir, optionFile), "--outputdir=" + folder, "--build-empty-files"},
-		w.cluster.Mydumper.Options)
-	code, err := run{path: path, args: args, dir: dir, lines: w.lines, secret: w.cluster.Password}.do(ctx)
-	out.exit = []int{code}
-	if err != nil {
+	out, folder := outcome{tool: "mydumper"}, filepath.Join(dir, "dump")
+	if out.exit, err = w.fillFolder(ctx, path, dir, folder); err != nil {
 		return out, err
-	}
-	check := dump.NewTar()
-	err = errors.Join(writeTar(ctx, check, folder), check.Close())
-	if err != nil {
-		return out, fmt.Errorf("look at the dump: %w", err)
 	}
 	to, err := w.open(ctx)
 	if err != nil {
@@ -82,6 +67,28 @@ func (w *work) dumpFolder(ctx context.Context) (outcome, error) {
 		err = to.finish()
 	}
 	return w.sentBy(ctx, out, to, err)
+}
+
+const fillTries = 3
+
+// fillFolder runs mydumper until it has come to its end, or failed: one that stood still is ended and run again.
+func (w *work) fillFolder(ctx context.Context, path, dir, folder string) (exit []int, err error) {
+	tool := run{
+		path: path, dir: dir, lines: w.lines, secret: w.cluster.Password, stall: w.cluster.MydumperStall, watched: folder,
+		args: slices.Concat([]string{"--defaults-file=" + filepath.Join(dir, optionFile), "--outputdir=" + folder, "--build-empty-files"},
+			w.cluster.Mydumper.Options),
+	}
+	for try := range fillTries {
+		if err := errors.Join(os.RemoveAll(folder), os.Mkdir(folder, 0o700)); err != nil {
+			return nil, fmt.Errorf("create a folder for the dump: %w", err)
+		}
+		code, err := tool.do(ctx)
+		if !errors.Is(err, errStalled) {
+			return []int{code}, err
+		}
+		w.lines.add(levelWarn, fmt.Sprintf("mydumper stood still for %s and was ended (try %d of %d)", w.cluster.MydumperStall, try+1, fillTries))
+	}
+	return nil, fmt.Errorf("mydumper stood still for %s (backup-mydumper-stall-timeout), %d times", w.cluster.MydumperStall, fillTries)
 }
 
 const optionFile = "client.cnf"

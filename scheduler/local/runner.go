@@ -38,7 +38,8 @@ type Cluster struct {
 	MaxPause       time.Duration // maintenance-max-pause, 0 = no limit
 	LogsTableKeep  int           // scheduler-db-servers-logs-table-keep
 	Mysqldump      Tool          // backup-mysqldump-*
-	Mydumper       Tool          // backup-mydumper-*
+	Mydumper       Tool          // backup-mydumper-path and -options
+	MydumperStall  time.Duration // backup-mydumper-stall-timeout, 0 = never
 	Myloader       Tool          // backup-myloader-*
 	ClientTool     string        // backup-mysqlclient-path, empty: found by its name
 

@@ -46,6 +46,9 @@ type run struct {
 	// lines takes what it writes to standard error, and to standard output where out is nil. secret never gets there.
 	lines  *lines
 	secret string
+	// stall, when it is not 0, is how long it may do nothing for the folder watched; it ends with [errStalled] then.
+	stall   time.Duration
+	watched string
 }
 
 const (
@@ -60,8 +63,8 @@ func (r run) do(ctx context.Context) (code int, err error) {
 	// The kernel ends it with drydock: that is bound to the thread which starts it, so this goroutine keeps its thread.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	cmd := exec.CommandContext(ctx, r.path, r.args...)
 	cmd.Dir, cmd.Env = r.dir, environment(r.dir)
 	cmd.SysProcAttr = processGroup()
@@ -78,12 +81,16 @@ func (r run) do(ctx context.Context) (code int, err error) {
 			n, err := r.out.Write(b)
 			if err != nil && failed == nil {
 				failed = err
-				cancel() // nobody reads it any more
+				cancel(err) // nobody reads it any more
 			}
 			return n, err
 		})
 	}
-	err = cmd.Run()
+	if err = cmd.Start(); err == nil {
+		stop := r.watch(ctx, cmd.Process.Pid, cancel)
+		err = cmd.Wait()
+		stop()
+	}
 	said.end()
 	if cmd.ProcessState != nil {
 		code = statusOf(cmd.ProcessState)
@@ -91,6 +98,8 @@ func (r run) do(ctx context.Context) (code int, err error) {
 	switch {
 	case failed != nil:
 		return code, failed
+	case err != nil && errors.Is(context.Cause(ctx), errStalled):
+		return code, errStalled
 	case err == nil:
 		return code, nil
 	case cmd.ProcessState == nil:
@@ -99,6 +108,20 @@ func (r run) do(ctx context.Context) (code int, err error) {
 		return code, fmt.Errorf("read the output of %s: %w", filepath.Base(r.path), err)
 	}
 	return code, said.failure(filepath.Base(r.path), code)
+}
+
+// watch begins to look for a stall, if there is a limit; stop ends that and waits for it.
+func (r run) watch(ctx context.Context, pid int, end context.CancelCauseFunc) (stop func()) {
+	if r.stall <= 0 {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var watcher sync.WaitGroup
+	watcher.Go(func() { watchStall(ctx, r.watched, pid, r.stall, end) })
+	return func() {
+		cancel()
+		watcher.Wait()
+	}
 }
 
 func statusOf(s *os.ProcessState) int {

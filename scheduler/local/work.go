@@ -1,7 +1,6 @@
 package local
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -110,8 +109,7 @@ func (w *work) report(ctx context.Context, out outcome, err error, cut bool) {
 			j.Evidence.Tool = "drydock over SQL"
 			return
 		}
-		// What the tool says of itself in the stream, the receiver has noted.
-		j.Evidence.Tool, j.Evidence.Exit, j.Evidence.Sent = cmp.Or(j.Evidence.Tool, out.tool), out.exit, out.sent
+		j.Evidence.Tool, j.Evidence.Exit, j.Evidence.Sent = out.tool, out.exit, out.sent
 	}}
 	patience := w.cluster.Lease
 	switch {
