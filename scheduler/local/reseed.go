@@ -284,7 +284,7 @@ const (
 	loaderSeek = "SELECT ID AS id FROM information_schema.PROCESSLIST WHERE IS_USED_LOCK(CONCAT('" + loaderLock + "', ID)) = ID"
 	// loaderInit is the first statement of a session that loads.
 	loaderInit = "SET SESSION sql_log_bin=0, SESSION foreign_key_checks=0, SESSION unique_checks=0, SESSION max_statement_time=0, " +
-		"SESSION wait_timeout=2147483, @drydock=GET_LOCK(CONCAT('" + loaderLock + "', CONNECTION_ID()), 0)"
+		"SESSION wait_timeout=2147483, SESSION lock_wait_timeout=600, @drydock=GET_LOCK(CONCAT('" + loaderLock + "', CONNECTION_ID()), 0)"
 )
 
 // endLoaders ends the sessions of a load that is over: a server notices that its client has gone only when the statement
