@@ -88,6 +88,10 @@ func (r *reseed) examine(ctx context.Context) error {
 	if r.job.Args[job.ArgConfirm] != r.job.Server.String() {
 		return fmt.Errorf("a reseed replaces all data of %s, and nobody confirmed that: ask for it with drydock reseed or POST .../actions/reseed", r.job.Server)
 	}
+	// The session has to outlive the load, during which nothing is said on it.
+	if err := r.session.exec(ctx, "SET SESSION wait_timeout=2147483"); err != nil {
+		return err
+	}
 	if err := r.allowed(ctx); err != nil {
 		return err
 	}
@@ -196,6 +200,9 @@ func (r *reseed) fill(ctx context.Context, f feed) (gtid string, err error) {
 	if err := f.open(ctx); err != nil {
 		return "", err
 	}
+	if err := r.allowed(ctx); err != nil { // what came may have taken hours
+		return "", err
+	}
 	if err := r.detach(ctx); err != nil {
 		return "", fmt.Errorf("take the server out of replication: %w", err)
 	}
@@ -232,7 +239,7 @@ func (r *reseed) giveUp(ctx context.Context) {
 
 // dropSchemas empties the server of the users' data, so that nothing is left that the feed does not have.
 func (r *reseed) dropSchemas(ctx context.Context) error {
-	for _, s := range []string{"SET SESSION sql_log_bin=0", "SET SESSION foreign_key_checks=0", "SET SESSION lock_wait_timeout=60", "SET SESSION wait_timeout=2147483"} {
+	for _, s := range []string{"SET SESSION sql_log_bin=0", "SET SESSION foreign_key_checks=0", "SET SESSION lock_wait_timeout=60"} {
 		if err := r.session.exec(ctx, s); err != nil {
 			return err
 		}
