@@ -137,7 +137,7 @@ func (r *rig) last(j job.Job) job.Job {
 // await waits until the job fits.
 func (r *rig) await(j job.Job, what string, fits func(job.Job) bool) (now job.Job) {
 	r.t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		if now = r.last(j); fits(now) {
 			return now
