@@ -81,7 +81,9 @@ func TestAnArchiveIsUnpackedOnlyIntoItsFolder(t *testing.T) {
 		}
 		return b.Bytes()
 	}
-	file := func(name string, size int64) tar.Header { return tar.Header{Typeflag: tar.TypeReg, Name: name, Size: size} }
+	file := func(name string, size int64) tar.Header {
+		return tar.Header{Typeflag: tar.TypeReg, Name: name, Size: size}
+	}
 	meta := file("metadata", 10)
 	for name, c := range map[string]struct {
 		archive []byte

@@ -22,7 +22,7 @@ type reseed struct {
 	channel channel
 	account account
 	events  events
-	began   string // by the server's clock
+	ownJobs string // which table of script jobs the server had; see [reseed.jobsTable]
 	state   string // of the server now, for the reason of a failure
 }
 
@@ -244,7 +244,8 @@ func (r *reseed) dropSchemas(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := r.session.conn.QueryRowContext(ctx, "SELECT CAST(NOW() AS CHAR)").Scan(&r.began); err != nil {
+	var err error
+	if r.ownJobs, err = r.jobsTable(ctx); err != nil {
 		return err
 	}
 	rows, err := records(ctx, r.session.conn, "SELECT SCHEMA_NAME AS s FROM information_schema.SCHEMATA WHERE SCHEMA_NAME NOT IN ("+notOurs+", '"+jobsSchema+"')")
@@ -275,10 +276,20 @@ func (r *reseed) settle(ctx context.Context, gtid string) error {
 	return r.position(ctx, gtid)
 }
 
+// jobsTable tells one table of script jobs from another that took its place: the number that the server gave it, empty for
+// none.
+func (r *reseed) jobsTable(ctx context.Context) (string, error) {
+	rows, err := records(ctx, r.session.conn, "SELECT TABLE_ID AS id FROM information_schema.INNODB_SYS_TABLES WHERE NAME = '"+jobsSchema+"/jobs'")
+	if err != nil || len(rows) == 0 {
+		return "", err
+	}
+	return rows[0]["id"].String, nil
+}
+
 // dropForeignJobs empties the table of script jobs if the load has brought it: what is in it are jobs of another server.
 func (r *reseed) dropForeignJobs(ctx context.Context) error {
-	brought, err := r.exists(ctx, "SELECT 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA = '"+jobsSchema+"' AND TABLE_NAME = 'jobs' AND CREATE_TIME >= "+literal(r.began))
-	if err != nil || !brought {
+	now, err := r.jobsTable(ctx)
+	if err != nil || now == "" || now == r.ownJobs {
 		return err
 	}
 	return r.session.exec(ctx, "DELETE FROM "+jobsSchema+".jobs")

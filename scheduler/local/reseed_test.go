@@ -209,9 +209,9 @@ func TestACanceledOrStoppedReseedLeavesNothingAtWork(t *testing.T) {
 	stop := r.start("scheduler@a")
 	j, release := r.stuck()
 	r.apply(j, job.Cancel)
-	bustest.Until(t, 10e9, "the statement of the canceled load is gone", func() bool { return r.value(1, loading) == "0" })
+	bustest.Until(t, 30e9, "the statement of the canceled load is gone", func() bool { return r.value(1, loading) == "0" })
 	release()
-	bustest.Until(t, 10e9, "the log tells what is left", func() bool { return strings.Contains(r.logged(j), "ERROR ended: the job has ended"+incomplete) })
+	bustest.Until(t, 60e9, "the log tells what is left", func() bool { return strings.Contains(r.logged(j), "ERROR ended: the job has ended"+incomplete) })
 	if j = r.last(j); j.State != job.Canceled {
 		t.Errorf("%s (%s)", j.State, j.Reason)
 	}
