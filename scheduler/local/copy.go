@@ -96,11 +96,11 @@ func (f *fromPrimary) load(ctx context.Context) (string, error) {
 
 func (f *fromPrimary) close() {
 	f.cancel()
+	if f.pipe != nil {
+		_ = f.pipe.Close() // before the wait: what nobody reads any more would hold the dump up. Twice does nothing
+	}
 	if f.dumper != nil {
 		<-f.dumper.done
-	}
-	if f.pipe != nil {
-		_ = f.pipe.Close() // closing twice does nothing
 	}
 }
 
