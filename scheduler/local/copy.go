@@ -14,8 +14,7 @@ import (
 )
 
 // dumpOptions make the dump of a primary that a replica begins with: at one moment, without locks on InnoDB tables, with
-// the GTID position of that moment at the end. Events come with the rows of mysql.event: made by statement they would
-// begin to fire while the load goes on.
+// the GTID position of that moment at the end.
 var dumpOptions = []string{
 	"--single-transaction", "--quick", "--master-data=2", "--gtid", "--all-databases", "--routines", "--events", "--triggers",
 	"--hex-blob", "--default-character-set=utf8mb4", "--max-allowed-packet=1G", "--ignore-database=" + jobsSchema,
@@ -97,11 +96,11 @@ func (f *fromPrimary) load(ctx context.Context) (string, error) {
 
 func (f *fromPrimary) close() {
 	f.cancel()
+	if f.pipe != nil {
+		_ = f.pipe.Close() // before the wait: what nobody reads any more would hold the dump up. Twice does nothing
+	}
 	if f.dumper != nil {
 		<-f.dumper.done
-	}
-	if f.pipe != nil {
-		_ = f.pipe.Close() // closing twice does nothing
 	}
 }
 

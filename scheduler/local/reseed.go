@@ -22,7 +22,7 @@ type reseed struct {
 	channel channel
 	account account
 	events  events
-	began   string // by the server's clock
+	ownJobs string // which table of script jobs the server had; see [reseed.jobsTable]
 	state   string // of the server now, for the reason of a failure
 }
 
@@ -87,6 +87,10 @@ func (r *reseed) examine(ctx context.Context) error {
 	defer cancel()
 	if r.job.Args[job.ArgConfirm] != r.job.Server.String() {
 		return fmt.Errorf("a reseed replaces all data of %s, and nobody confirmed that: ask for it with drydock reseed or POST .../actions/reseed", r.job.Server)
+	}
+	// The session has to outlive the load, during which nothing is said on it.
+	if err := r.session.exec(ctx, "SET SESSION wait_timeout=2147483"); err != nil {
+		return err
 	}
 	if err := r.allowed(ctx); err != nil {
 		return err
@@ -190,6 +194,9 @@ func (r *reseed) fill(ctx context.Context, f feed) (gtid string, err error) {
 	if err := f.open(ctx); err != nil {
 		return "", err
 	}
+	if err := r.allowed(ctx); err != nil { // what came may have taken hours
+		return "", err
+	}
 	if err := r.detach(ctx); err != nil {
 		return "", fmt.Errorf("take the server out of replication: %w", err)
 	}
@@ -226,12 +233,13 @@ func (r *reseed) giveUp(ctx context.Context) {
 
 // dropSchemas empties the server of the users' data, so that nothing is left that the feed does not have.
 func (r *reseed) dropSchemas(ctx context.Context) error {
-	for _, s := range []string{"SET SESSION sql_log_bin=0", "SET SESSION foreign_key_checks=0", "SET SESSION lock_wait_timeout=60", "SET SESSION wait_timeout=2147483"} {
+	for _, s := range []string{"SET SESSION sql_log_bin=0", "SET SESSION foreign_key_checks=0", "SET SESSION lock_wait_timeout=60"} {
 		if err := r.session.exec(ctx, s); err != nil {
 			return err
 		}
 	}
-	if err := r.session.conn.QueryRowContext(ctx, "SELECT CAST(NOW() AS CHAR)").Scan(&r.began); err != nil {
+	var err error
+	if r.ownJobs, err = r.jobsTable(ctx); err != nil {
 		return err
 	}
 	rows, err := records(ctx, r.session.conn, "SELECT SCHEMA_NAME AS s FROM information_schema.SCHEMATA WHERE SCHEMA_NAME NOT IN ("+notOurs+", '"+jobsSchema+"')")
@@ -262,10 +270,20 @@ func (r *reseed) settle(ctx context.Context, gtid string) error {
 	return r.position(ctx, gtid)
 }
 
+// jobsTable tells one table of script jobs from another that took its place: the number that the server gave it, empty for
+// none.
+func (r *reseed) jobsTable(ctx context.Context) (string, error) {
+	rows, err := records(ctx, r.session.conn, "SELECT TABLE_ID AS id FROM information_schema.INNODB_SYS_TABLES WHERE NAME = '"+jobsSchema+"/jobs'")
+	if err != nil || len(rows) == 0 {
+		return "", err
+	}
+	return rows[0]["id"].String, nil
+}
+
 // dropForeignJobs empties the table of script jobs if the load has brought it: what is in it are jobs of another server.
 func (r *reseed) dropForeignJobs(ctx context.Context) error {
-	brought, err := r.exists(ctx, "SELECT 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA = '"+jobsSchema+"' AND TABLE_NAME = 'jobs' AND CREATE_TIME >= "+literal(r.began))
-	if err != nil || !brought {
+	now, err := r.jobsTable(ctx)
+	if err != nil || now == "" || now == r.ownJobs {
 		return err
 	}
 	return r.session.exec(ctx, "DELETE FROM "+jobsSchema+".jobs")
@@ -278,7 +296,7 @@ const (
 	loaderSeek = "SELECT ID AS id FROM information_schema.PROCESSLIST WHERE IS_USED_LOCK(CONCAT('" + loaderLock + "', ID)) = ID"
 	// loaderInit is the first statement of a session that loads.
 	loaderInit = "SET SESSION sql_log_bin=0, SESSION foreign_key_checks=0, SESSION unique_checks=0, SESSION max_statement_time=0, " +
-		"SESSION wait_timeout=2147483, @drydock=GET_LOCK(CONCAT('" + loaderLock + "', CONNECTION_ID()), 0)"
+		"SESSION wait_timeout=2147483, SESSION lock_wait_timeout=600, @drydock=GET_LOCK(CONCAT('" + loaderLock + "', CONNECTION_ID()), 0)"
 )
 
 // endLoaders ends the sessions of a load that is over: a server notices that its client has gone only when the statement

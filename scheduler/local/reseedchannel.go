@@ -107,7 +107,7 @@ func (r *reseed) follow(ctx context.Context) (lag time.Duration, err error) {
 	}
 	for _, s := range []string{change, "START SLAVE"} {
 		if err := r.session.exec(ctx, s); err != nil {
-			return 0, fmt.Errorf("start replication: %w", err)
+			return 0, fmt.Errorf("start replication: %s", r.unsaid(sqlReason(err)))
 		}
 	}
 	lag, err = r.catchUp(ctx)
@@ -125,13 +125,28 @@ func (r *reseed) follow(ctx context.Context) (lag time.Duration, err error) {
 	return lag, err
 }
 
+// unsaid keeps the password of the replication account out of what the server says about a statement with it.
+func (r *reseed) unsaid(text string) string {
+	if r.cluster.ReplicationPassword == "" {
+		return text
+	}
+	return strings.ReplaceAll(text, r.cluster.ReplicationPassword, "***")
+}
+
 // errBehind is replication that works and is not fast enough.
 var errBehind = errors.New("the server lags too much")
 
 // threadsTimeout is how long the threads of a replica may take to run.
 const threadsTimeout = time.Minute
 
+// catchUp waits until the threads run, everything is applied that the primary had logged before, and the lag is in
+// bounds. The lag alone does not tell: it is 0 while nothing has come yet.
 func (r *reseed) catchUp(ctx context.Context) (time.Duration, error) {
+	primary, err := r.facts.Of(ctx, r.job.Cluster, r.primary, 0)
+	if err != nil {
+		return 0, err
+	}
+	goal := primary.Variables["gtid_binlog_pos"]
 	limit := r.cluster.MaxPause
 	if limit == 0 {
 		limit = 24 * time.Hour
@@ -142,12 +157,16 @@ func (r *reseed) catchUp(ctx context.Context) (time.Duration, error) {
 		if err != nil {
 			return 0, err
 		}
+		var at string
+		if err := r.session.conn.QueryRowContext(ctx, "SELECT @@GLOBAL.gtid_slave_pos").Scan(&at); err != nil {
+			return 0, fmt.Errorf("read the position of replication: %w", err)
+		}
 		seconds, lagErr := strconv.Atoi(row["Seconds_Behind_Master"].String)
 		lag := time.Duration(seconds) * time.Second
 		running := row["Slave_IO_Running"].String == "Yes" && row["Slave_SQL_Running"].String == "Yes"
 		failed := strings.TrimSpace(row["Last_IO_Error"].String + " " + row["Last_SQL_Error"].String)
 		switch {
-		case running && lagErr == nil && (r.cluster.MaxLag == 0 || lag <= r.cluster.MaxLag+r.channel.delay):
+		case running && lagErr == nil && (r.channel.delay > 0 || covers(at, goal)) && (r.cluster.MaxLag == 0 || lag <= r.cluster.MaxLag+r.channel.delay):
 			return lag, nil
 		case row["Slave_SQL_Running"].String == "No" || row["Slave_IO_Running"].String == "No":
 			return 0, fmt.Errorf("replication stopped: %s", failed)

@@ -164,7 +164,7 @@ func (r *rig) last(j job.Job) job.Job {
 // await waits until the job fits.
 func (r *rig) await(j job.Job, what string, fits func(job.Job) bool) (now job.Job) {
 	r.t.Helper()
-	return r.awaitIn(j, 30*time.Second, what, fits)
+	return r.awaitIn(j, 2*time.Minute, what, fits)
 }
 
 func (r *rig) awaitIn(j job.Job, patience time.Duration, what string, fits func(job.Job) bool) (now job.Job) {
