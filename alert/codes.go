@@ -12,11 +12,13 @@ type Code struct {
 }
 
 // The codes. Those of wire.md section 6 keep their names. drydock's own are DOCK and four digits, of which the first two
-// are the group: 01 jobs, 02 backups, 03 receivers, 04 the script on the database hosts.
+// are the group: 01 jobs, 02 backups, 03 receivers, 04 the script on the database hosts, 05 the database servers themselves,
+// 06 rolling operations.
 var (
 	optimizePending  = Code{"WARN0072", bus.SeverityInfo, false, "optimize pending"}
 	physicalPending  = Code{"WARN0073", bus.SeverityInfo, false, "physical backup pending"}
 	reseedPending    = Code{"WARN0074", bus.SeverityInfo, false, "physical reseed pending"}
+	logicalPending   = Code{"WARN0075", bus.SeverityInfo, false, "logical reseed pending"}
 	flashbackPending = Code{"WARN0076", bus.SeverityInfo, false, "physical flashback pending"}
 	noSpace          = Code{"WARN0100", bus.SeverityError, false, "no space left"}
 	noBackup         = Code{"WARN0101", bus.SeverityWarn, false, "the cluster has no backup"}
@@ -25,17 +27,26 @@ var (
 	jobFailed        = Code{"DOCK0101", bus.SeverityError, true, "the last run of the task did not succeed"}
 	jobStuck         = Code{"DOCK0102", bus.SeverityWarn, true, "the job gives no sign of life"}
 	backupOverdue    = Code{"DOCK0201", bus.SeverityError, false, "backup overdue"}
+	notArchived      = Code{"DOCK0202", bus.SeverityError, false, "backups are not archived"}
+	dumpPending      = Code{"DOCK0203", bus.SeverityInfo, false, "logical backup pending"}
 	poolExhausted    = Code{"DOCK0301", bus.SeverityWarn, false, "every port of the pool is taken"}
 	noReceiver       = Code{"DOCK0302", bus.SeverityError, false, "no receiver answers"}
 	scriptOutdated   = Code{"DOCK0401", bus.SeverityWarn, false, "the script is another one than drydock's"}
 	scriptNotChecked = Code{"DOCK0402", bus.SeverityInfo, false, "the script is not known"}
+	rollingFailed    = Code{"DOCK0601", bus.SeverityError, true, "the last rolling operation ended before its end"}
+	rollingPaused    = Code{"DOCK0602", bus.SeverityWarn, true, "the rolling operation is paused for long"}
+	serverDown       = Code{"DOCK0501", bus.SeverityError, false, "the database server does not answer"}
+	notReplicating   = Code{"DOCK0502", bus.SeverityError, false, "replication stopped"}
+	clockSkew        = Code{"DOCK0503", bus.SeverityWarn, false, "the clocks differ"}
+	tablesDiffer     = Code{"DOCK0504", bus.SeverityError, false, "tables of replicas differ from the primary's"}
 )
 
 // Codes lists every code, in the order of the document.
 func Codes() []Code {
 	return []Code{
-		optimizePending, physicalPending, reseedPending, flashbackPending, noSpace, noBackup, backupHeld,
-		jobFailed, jobStuck, backupOverdue, poolExhausted, noReceiver, scriptOutdated, scriptNotChecked,
+		optimizePending, physicalPending, reseedPending, logicalPending, flashbackPending, noSpace, noBackup, backupHeld,
+		jobFailed, jobStuck, backupOverdue, notArchived, dumpPending, poolExhausted, noReceiver, scriptOutdated, scriptNotChecked,
+		serverDown, notReplicating, clockSkew, tablesDiffer, rollingFailed, rollingPaused,
 	}
 }
 
@@ -44,8 +55,12 @@ var pending = map[string]Code{
 	"optimize":             optimizePending,
 	"mariabackup":          physicalPending,
 	"xtrabackup":           physicalPending,
+	"mysqldump":            dumpPending,
+	"mydumper":             dumpPending,
 	"reseedmariabackup":    reseedPending,
 	"reseedxtrabackup":     reseedPending,
+	"reseedlogical":        logicalPending,
+	"reseedlogicalmaster":  logicalPending,
 	"flashbackmariabackup": flashbackPending,
 	"flashbackxtrabackup":  flashbackPending,
 }
@@ -53,7 +68,8 @@ var pending = map[string]Code{
 // factual tells the codes that are judged by what is read from time to time.
 func factual(code string) bool {
 	switch code {
-	case noBackup.Name, backupOverdue.Name, scriptOutdated.Name, scriptNotChecked.Name:
+	case noBackup.Name, backupOverdue.Name, notArchived.Name, scriptOutdated.Name, scriptNotChecked.Name,
+		serverDown.Name, notReplicating.Name, clockSkew.Name, tablesDiffer.Name:
 		return true
 	}
 	return false

@@ -66,7 +66,13 @@ type edge struct {
 type facts struct {
 	read    time.Time // zero: never
 	backups map[string]time.Time
+	missing map[string]Missing // backups without an archive
 	scripts map[string]store.ScriptDoc
+
+	asked     time.Time // when what follows was read; zero: never
+	servers   map[string]store.Facts
+	heard     freshness
+	checksums map[string]store.Checksum
 }
 
 const (
@@ -74,6 +80,10 @@ const (
 	// its job.
 	factsEvery = time.Minute
 	factsRead  = 30 * time.Second
+	// serversEvery is how often what the servers say of themselves and the comparisons of clusters are read.
+	serversEvery = 5 * time.Second
+	// askEvery is how often a scheduler asks the servers at least, unless monitoring-ticker is longer.
+	askEvery = 10 * time.Second
 	// lookGap is the least pause between two looks: a burst of changes costs one.
 	lookGap = 100 * time.Millisecond
 	// paused is a pause between two looks after which we cannot say that we have been listening.
@@ -96,7 +106,7 @@ func New(cfg Config, conn *bus.Conn, jobs *store.Jobs, view *store.View, catalog
 		actor: cfg.Actor, log: cfg.Log, conn: conn, jobs: jobs, view: view, catalog: catalog, docs: docs, every: cfg.Every,
 		alerts: store.NewAlerts(conn, cfg.Actor), now: time.Now, settle: settle, kick: make(chan struct{}, 1),
 		edges: map[string]edge{}, last: map[job.Key]Outcome{}, signs: signs{runs: map[string]sign{}},
-		fresh: map[string]backup{},
+		fresh: map[string]backup{}, fact: facts{heard: freshness{}},
 	}
 	if err := e.Reload(cfg); err != nil {
 		return nil, err
@@ -130,6 +140,7 @@ func (e *Evaluator) observe(ev bus.JobEvent) {
 	if j := ev.Job; j.State == job.Success && j.Backup != "" {
 		e.fresh[j.Cluster] = backup{j.Since, e.now()}
 	}
+	e.stale = e.stale || ev.Job.Task == taskArchive && ev.State == job.Success // the catalogue has changed
 	select {
 	case e.kick <- struct{}{}:
 	default:

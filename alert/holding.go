@@ -16,10 +16,17 @@ type Snapshot struct {
 	Now      time.Time
 	Up       time.Time // since when the evaluator runs
 	Clusters []Cluster
-	Slots    []Slot                     // of all clusters, any order
-	Backups  map[string]time.Time       // when the newest proven backup of each cluster ended
-	Scripts  map[string]store.ScriptDoc // by bus.StateKey with store.DocScript
-	Open     map[string]bool            // the conditions that are open, by subject
+	Slots    []Slot               // of all clusters, any order
+	Backups  map[string]time.Time // when the newest proven backup of each cluster ended
+	// Missing are the servers with backups that were never archived, by bus.StateKey with the task archive: how many, and
+	// when the oldest ended.
+	Missing map[string]Missing
+	Scripts map[string]store.ScriptDoc // by bus.StateKey with store.DocScript
+	// Servers is what the database servers said of themselves, by bus.StateKey with store.DocFacts; only what is fresh.
+	Servers map[string]store.Facts
+	// Checksums is what the last comparison of each cluster found, by bus.StateKey with store.DocChecksum.
+	Checksums map[string]store.Checksum
+	Open      map[string]bool // the conditions that are open, by subject
 }
 
 // Cluster is what the conditions of one cluster depend on.
@@ -29,6 +36,14 @@ type Cluster struct {
 	Lease         time.Duration // scheduler-jobs-lease
 	PickupTimeout time.Duration // scheduler-jobs-pickup-timeout
 	BackupMaxAge  time.Duration // backup-max-age; 0: a backup is never overdue
+	Archive       bool          // backup-restic
+	MaxClockSkew  time.Duration // monitoring-max-clock-skew; 0: clocks may differ
+}
+
+// Missing counts the backups of a server that were never archived.
+type Missing struct {
+	Count  int
+	Oldest time.Time
 }
 
 // Slot is the last job of a slot and what else is known of it.
@@ -84,6 +99,11 @@ const (
 	scriptSilence = 48 * time.Hour
 	// scriptReturns is how soon a script that was sent away should have come again.
 	scriptReturns = 2 * time.Minute
+	// pausedLong is how long a rolling operation may be paused: the other jobs of its cluster wait all the while.
+	pausedLong = 30 * time.Minute
+	// archivePatience is how old a backup may become without an archive.
+	archivePatience = 6 * time.Hour
+	taskArchive     = "archive"
 	// slack keeps a condition that is open by the clock open a little longer, so that two evaluators whose clocks differ
 	// do not take turns.
 	slack = time.Minute
@@ -108,6 +128,9 @@ func Holding(s Snapshot) map[string]bus.Alert {
 		slots[at] = append(slots[at], &s.Slots[i])
 	}
 	for _, c := range s.Clusters {
+		for _, slot := range slots[place{c.Name, job.Server{}}] { // of the whole cluster
+			h.slot(c, slot)
+		}
 		for _, server := range c.Servers {
 			here := slots[place{c.Name, server}]
 			slices.SortFunc(here, func(a, b *Slot) int { return strings.Compare(a.Job.ID, b.Job.ID) }) // of several the oldest is named
@@ -115,10 +138,45 @@ func Holding(s Snapshot) map[string]bus.Alert {
 				h.slot(c, slot)
 			}
 			h.script(c, server)
+			h.archive(c, server, here)
+			h.server(c, server)
+		}
+		for _, slot := range slots[place{c.Name, job.Server{}}] { // of the whole cluster
+			if t, err := job.TaskByName(slot.Job.Task); err == nil && t.Kind == job.KindRolling {
+				h.rolling(c, slot)
+			} else {
+				h.slot(c, slot)
+			}
 		}
 		h.backups(c)
+		h.checksum(c)
 	}
 	return h.found
+}
+
+// rolling judges an operation on a whole cluster. Unlike another job it is also reported when an operator aborted it in
+// the middle: the servers are not alike then.
+func (h *holding) rolling(c Cluster, s *Slot) {
+	j := &s.Job
+	about := bus.Alert{Cluster: j.Cluster, Task: j.Task, JobID: j.ID, Since: j.Since}
+	if j.State == job.Processing {
+		h.sign(c, s, about)
+	}
+	if j.State.Live() && j.Plan != nil && !j.Plan.Paused.IsZero() && h.Now.Sub(j.Plan.Paused) > pausedLong {
+		about := about
+		about.Since, about.Text = j.Plan.Paused, fmt.Sprintf("%s, for longer than %s; other jobs of the cluster wait", j.Reason, pausedLong)
+		h.hold(rollingPaused, about)
+	}
+	switch {
+	case j.State == job.Canceled && j.Plan != nil && j.Plan.Begun():
+		about.Text = fmt.Sprintf("%s is %s: %s", j.Task, j.State, orUnknown(j.Reason))
+	case s.Last.State != "" && s.Last.State != job.Success:
+		about.JobID, about.Since = s.Last.JobID, s.Last.At
+		about.Text = fmt.Sprintf("%s is %s: %s", j.Task, s.Last.State, orUnknown(s.Last.Reason))
+	default:
+		return
+	}
+	h.hold(rollingFailed, about)
 }
 
 // hold adds a condition unless it is there already.
@@ -236,6 +294,32 @@ func (h *holding) backups(c Cluster) {
 		}
 	}
 	h.hold(backupOverdue, about)
+}
+
+// archive judges whether the backups of a server are archived: the last try failed, or there was none for too long.
+func (h *holding) archive(c Cluster, s job.Server, slots []*Slot) {
+	missing := h.Missing[bus.StateKey(c.Name, s.Host, s.Port, taskArchive)]
+	if !c.Archive {
+		return
+	}
+	about := bus.Alert{Cluster: c.Name, Server: s, Task: taskArchive}
+	for _, slot := range slots {
+		if slot.Job.Task == taskArchive && slot.Last.State != "" && slot.Last.State != job.Success {
+			about.JobID, about.Since = slot.Last.JobID, slot.Last.At
+			about.Text = fmt.Sprintf("%d backups are not archived, the last try is %s: %s", max(1, missing.Count), slot.Last.State, orUnknown(slot.Last.Reason))
+			h.hold(notArchived, about)
+			return
+		}
+	}
+	patience := archivePatience
+	if h.open(notArchived, about) {
+		patience -= slack
+	}
+	if missing.Count > 0 && h.Now.Sub(missing.Oldest) > patience {
+		about.Since = missing.Oldest.Add(archivePatience)
+		about.Text = fmt.Sprintf("%d backups are not archived, the oldest ended at %s", missing.Count, missing.Oldest.UTC().Format(time.RFC3339))
+		h.hold(notArchived, about)
+	}
 }
 
 // script judges what the script of a database host has let be known of itself.

@@ -37,6 +37,12 @@ func (e *Evaluator) readFacts(ctx context.Context) error {
 	e.stale = false
 	e.mu.Unlock()
 	now := e.now()
+	if err := e.readServers(ctx, stale); err != nil {
+		e.mu.Lock()
+		e.stale = e.stale || stale
+		e.mu.Unlock()
+		return err
+	}
 	if !stale && !e.fact.read.IsZero() && now.Sub(e.fact.read) < factsEvery {
 		return nil
 	}
@@ -53,7 +59,16 @@ func (e *Evaluator) readFacts(ctx context.Context) error {
 		return fmt.Errorf("read the catalogue and the scripts: %w", err)
 	}
 	e.fact.backups = map[string]time.Time{}
+	e.fact.missing = map[string]Missing{}
 	for _, m := range manifests {
+		if len(m.Archives) == 0 {
+			at := bus.StateKey(m.Cluster, m.Server.Host, m.Server.Port, taskArchive)
+			x := e.fact.missing[at]
+			if x.Count++; x.Oldest.IsZero() || m.Ended.Before(x.Oldest) {
+				x.Oldest = m.Ended
+			}
+			e.fact.missing[at] = x
+		}
 		if m.Ended.After(e.fact.backups[m.Cluster]) {
 			e.fact.backups[m.Cluster] = m.Ended
 		}
@@ -66,6 +81,26 @@ func (e *Evaluator) readFacts(ctx context.Context) error {
 			delete(e.fresh, cluster)
 		}
 	}
+	return nil
+}
+
+// readServers reads what the servers say of themselves, when it is time.
+func (e *Evaluator) readServers(ctx context.Context, stale bool) error {
+	now := e.now()
+	if !stale && !e.fact.asked.IsZero() && now.Sub(e.fact.asked) < serversEvery {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, factsRead)
+	defer cancel()
+	servers, err := e.docs.Facts(ctx)
+	if err != nil {
+		return fmt.Errorf("read what the servers say: %w", err)
+	}
+	checksums, err := e.docs.Checksums(ctx)
+	if err != nil {
+		return fmt.Errorf("read the comparisons: %w", err)
+	}
+	e.fact.servers, e.fact.checksums, e.fact.asked = servers, checksums, now
 	return nil
 }
 
@@ -112,8 +147,10 @@ func serves(clusters []Cluster, name string) bool {
 func (e *Evaluator) snapshot(clusters []Cluster) Snapshot {
 	jobs := e.view.Select(func(j job.Job) bool { return serves(clusters, j.Cluster) })
 	s := Snapshot{
-		Now: e.now(), Up: e.up, Clusters: clusters, Backups: maps.Clone(e.fact.backups), Scripts: e.fact.scripts, Open: map[string]bool{},
+		Now: e.now(), Up: e.up, Clusters: clusters, Backups: maps.Clone(e.fact.backups), Scripts: e.fact.scripts, Missing: e.fact.missing,
+		Checksums: e.fact.checksums, Open: map[string]bool{},
 	}
+	s.Servers = e.fact.heard.fresh(e.fact.servers, s.Now, freshFor*max(e.every, askEvery))
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	live := map[string]bool{}

@@ -22,6 +22,8 @@ import (
 	"drydock/bus"
 	"drydock/config"
 	"drydock/job"
+	"drydock/receiver/archive"
+	"drydock/scheduler/local"
 )
 
 // Status is the outcome of one checked item.
@@ -45,6 +47,8 @@ type Item struct {
 const (
 	checkTimeout = 5 * time.Second
 	lowSpace     = 1 << 30 // bytes
+	// archiveTimeout is longer: a key is derived from the password, and the repository may be far away.
+	archiveTimeout = 30 * time.Second
 )
 
 // Check looks at the configuration, this machine and every server, and changes nothing: data folder, ports, the
@@ -65,7 +69,11 @@ func Check(ctx context.Context, cfg *config.Config) []Item {
 	items = append(items, checkTLS(cfg)...)
 	for _, c := range cfg.Clusters {
 		items = append(items, checkSchedules(c))
-		items = append(items, checkServers(ctx, c)...)
+		items = append(items, checkArchive(ctx, cfg, c)...)
+		items = append(items, checkOrchestrator(cfg, c)...)
+		items = append(items, checkHooks(c)...)
+		items = append(items, checkDumpTool(c)...)
+		items = append(items, checkServers(ctx, cfg, c)...)
 	}
 	return items
 }
@@ -198,8 +206,25 @@ func checkSchedules(c config.Cluster) Item {
 	return Item{OK, name, strings.Join(on, ", "), ""}
 }
 
+// checkDumpTool looks for the program of the logical backup, when one is scheduled that runs here.
+func checkDumpTool(c config.Cluster) []Item {
+	task, err := job.TaskByName(c.LogicalType)
+	if err != nil || !c.Scheduler || !c.LogicalBackup.Enabled || !task.Local(c.ExecRemote) {
+		return nil
+	}
+	name := c.Name + ": " + task.Name
+	path, err := local.Tool(c.Mysqldump).Find("backup-mysqldump-path", "mariadb-dump", "mysqldump")
+	if task.Name == "mydumper" {
+		path, err = local.Tool(c.Mydumper).Find("backup-mydumper-path", "mydumper")
+	}
+	if err != nil {
+		return []Item{{Fail, name, err.Error(), "or have the script run it: scheduler-jobs-exec-remote"}}
+	}
+	return []Item{{OK, name, path, ""}}
+}
+
 // checkServers looks at all servers of a cluster, several at once.
-func checkServers(ctx context.Context, c config.Cluster) []Item {
+func checkServers(ctx context.Context, cfg *config.Config, c config.Cluster) []Item {
 	out := make([][]Item, len(c.Servers))
 	const atOnce = 16
 	slots := make(chan struct{}, atOnce)
@@ -211,6 +236,7 @@ func checkServers(ctx context.Context, c config.Cluster) []Item {
 			out[i] = checkServer(ctx, c, s)
 			if firstOnHost(c, i) {
 				out[i] = append(out[i], checkSSH(ctx, c, s)...)
+				out[i] = append(out[i], checkOnPremise(ctx, cfg, c, s)...)
 			}
 		})
 	}
@@ -335,4 +361,20 @@ func hasAny(s string, words ...string) bool {
 		}
 	}
 	return false
+}
+
+// checkArchive tries the program, the repository and its password. A repository that is made with the first archive is no
+// fault.
+func checkArchive(ctx context.Context, cfg *config.Config, c config.Cluster) []Item {
+	if !c.Archive.Enabled {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, archiveTimeout)
+	defer cancel()
+	name := c.Name + ": archive"
+	found, err := archive.Probe(ctx, repository(cfg, c), cfg.Global.Datadir)
+	if err != nil {
+		return []Item{{Fail, name, err.Error(), "see backup-restic-binary-path, backup-restic-repository and backup-restic-password"}}
+	}
+	return []Item{{OK, name, found, ""}}
 }

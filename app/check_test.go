@@ -3,6 +3,8 @@ package app
 import (
 	"strings"
 	"testing"
+
+	"drydock/config"
 )
 
 func TestCheckSeesRightsThatAreMissing(t *testing.T) {
@@ -20,5 +22,23 @@ func TestCheckSeesRightsThatAreMissing(t *testing.T) {
 		if got := strings.Join(tableRights(grants), " "); got != want {
 			t.Errorf("%s\n lacks %q, want %q", grants, got, want)
 		}
+	}
+}
+
+func TestCheckMissesTheToolOfAScheduledLogicalBackup(t *testing.T) {
+	t.Parallel()
+	scheduled := config.Cluster{Name: "prod", Scheduler: true, LogicalBackup: config.Schedule{Enabled: true}, LogicalType: "mydumper"}
+	there, missing, remote, off := scheduled, scheduled, scheduled, scheduled
+	missing.Mydumper.Path = "/nowhere/mydumper"
+	remote.Mydumper.Path, remote.ExecRemote = "/nowhere/mydumper", []string{"mydumper"}
+	off.LogicalBackup.Enabled = false
+	if items := checkDumpTool(there); len(items) != 1 || items[0].Status != OK {
+		t.Errorf("%+v", items)
+	}
+	if items := checkDumpTool(missing); len(items) != 1 || items[0].Status != Fail || !strings.Contains(items[0].Detail, "backup-mydumper-path") {
+		t.Errorf("%+v", items)
+	}
+	if items := append(checkDumpTool(remote), checkDumpTool(off)...); len(items) != 0 {
+		t.Errorf("%+v", items)
 	}
 }

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,8 +20,10 @@ import (
 	"drydock/gateway"
 	"drydock/job"
 	"drydock/receiver"
+	"drydock/receiver/archive"
 	"drydock/scheduler"
 	"drydock/scheduler/local"
+	"drydock/scheduler/rolling"
 	"drydock/store"
 )
 
@@ -43,13 +45,32 @@ func schedules(c config.Cluster) []scheduler.Schedule {
 	out := []scheduler.Schedule{
 		entry("optimize", "scheduler-db-servers-optimize", c.Optimize),
 		entry("analyze", "scheduler-db-servers-analyze", c.Analyze),
+		entry("checksum", "scheduler-db-servers-checksum", c.Checksum),
 		entry("logstablerotate", "scheduler-db-servers-logs-table-rotate", c.LogsTableRotate),
 		entry("schemamonitor", "scheduler-db-servers-schema-monitor", c.SchemaMonitor),
+		entry("rollingrestart", "scheduler-rolling-restart", c.Rolling.Restart),
+		entry("rollingreprov", "scheduler-rolling-reprov", c.Rolling.Reprov),
+	}
+	for _, e := range []scheduler.Schedule{
+		entry("archiveprune", "scheduler-backup-restic-prune", c.Archive.Prune),
+		entry("archivecheck", "scheduler-backup-restic-check", c.Archive.Check),
+	} {
+		if e.Enabled && !c.Archive.Enabled {
+			e.Enabled, e.Why = false, "backup-restic is false"
+		}
+		out = append(out, e)
 	}
 	for _, tool := range []string{"mariabackup", "xtrabackup"} {
 		e := entry(tool, "scheduler-db-servers-physical-backup", c.PhysicalBackup)
 		if tool != c.BackupType {
 			e.Enabled, e.Why = false, "backup-physical-type is "+c.BackupType
+		}
+		out = append(out, e)
+	}
+	for _, tool := range []string{"mysqldump", "mydumper"} {
+		e := entry(tool, "scheduler-db-servers-logical-backup", c.LogicalBackup)
+		if tool != c.LogicalType {
+			e.Enabled, e.Why = false, "backup-logical-type is "+c.LogicalType
 		}
 		out = append(out, e)
 	}
@@ -71,10 +92,11 @@ func schedulerConfig(cfg *config.Config, name string, log *slog.Logger) schedule
 	for _, c := range cfg.Clusters {
 		out.Clusters = append(out.Clusters, scheduler.Cluster{
 			Name: c.Name, Servers: Servers(c.Servers), BackupServers: backupServers(c), Mode: job.Mode(c.JobsMode),
+			Preferred: Servers(c.BackupHosts), MaxLag: c.MaxLag,
 			Zone: c.Timezone, CatchUp: c.CatchUp, MaxLateness: c.MaxLateness, Schedules: schedules(c),
 			Lease: c.Lease, PickupTimeout: c.PickupTimeout, ClaimTimeout: c.ClaimTimeout, CheckTimeout: c.CheckTimeout,
 			Retry: c.Retry, Windows: c.Windows, WindowPolicy: c.WindowPolicy, MaxBackups: c.MaxBackups, Splay: c.Splay,
-			ExecRemote: c.ExecRemote,
+			ExecRemote: c.ExecRemote, Refuse: Refusals(cfg, c),
 		})
 	}
 	return out
@@ -83,6 +105,15 @@ func schedulerConfig(cfg *config.Config, name string, log *slog.Logger) schedule
 func (p *process) newScheduler(context.Context) (func(context.Context) error, error) {
 	cfg := schedulerConfig(p.Config, p.name, p.Log)
 	jobs := store.NewJobs(p.conn, cfg.Actor, p.view)
+	docs := store.NewDocs(p.conn)
+	facts := local.NewFacts(factsConfig(p.Config, p.Log), docs)
+	localCfg, err := localConfig(p.Config, cfg.Actor, p.Log)
+	if err != nil {
+		return nil, err
+	}
+	runner := local.New(localCfg, p.conn, jobs, p.view, docs, facts)
+	roller := rolling.New(rollingConfig(p.Config, cfg.Actor, p.Log), p.conn, jobs, store.NewLedger(p.conn, cfg.Actor), p.view, facts)
+	cfg.Clear = runner.Clear
 	s, err := scheduler.New(cfg, p.conn, jobs, store.NewLedger(p.conn, cfg.Actor), p.view)
 	if err != nil {
 		return nil, err
@@ -92,11 +123,8 @@ func (p *process) newScheduler(context.Context) (func(context.Context) error, er
 		return nil, err
 	}
 	p.life.start("projection", store.NewProjector(p.conn, p.Log.With("component", "projection")).Run)
-	docs := store.NewDocs(p.conn)
-	facts := local.NewFacts(factsConfig(p.Config, p.Log), docs)
-	runner := local.New(localConfig(p.Config, cfg.Actor, p.Log), p.conn, jobs, p.view, docs, facts)
 	return func(ctx context.Context) error {
-		return together(ctx, s.Run, p.ssh.Run, runner.Run, facts.Run)
+		return together(ctx, s.Run, p.ssh.Run, runner.Run, facts.Run, roller.Run)
 	}, nil
 }
 
@@ -110,16 +138,31 @@ func factsConfig(cfg *config.Config, log *slog.Logger) local.FactsConfig {
 	return out
 }
 
-func localConfig(cfg *config.Config, actor string, log *slog.Logger) local.Config {
-	out := local.Config{Actor: actor, Ticker: cfg.Global.Ticker, Log: log.With("component", "local")}
+func localConfig(cfg *config.Config, actor string, log *slog.Logger) (local.Config, error) {
+	address, err := cfg.Global.AdvertisedAddress()
+	if err != nil {
+		return local.Config{}, err
+	}
+	out := local.Config{
+		Bind: cfg.Global.BindAddress, Address: address,
+		Actor: actor, Ticker: cfg.Global.Ticker, Log: log.With("component", "local"), WorkDir: filepath.Join(cfg.Global.Datadir, workFolder),
+	}
 	for _, c := range cfg.Clusters {
+		orch, err := newOrchestrator(cfg, c)
 		out.Clusters = append(out.Clusters, local.Cluster{
 			Name: c.Name, Servers: Servers(c.Servers), User: c.User, Password: c.Password.Reveal(), Lease: c.Lease,
 			MaxLag: c.MaxLag, MaxLoad: c.MaxLoad, LockTimeout: c.LockTimeout, MaxPause: c.MaxPause, LogsTableKeep: c.LogsTableKeep,
+			Orchestrator: orch, NoOrchestrator: err, ServiceWait: c.Orchestrator.Wait,
+			ReplicationUser: c.ReplicationUser, ReplicationPassword: c.ReplicationPassword.Reveal(), ClientTool: c.ClientTool,
+			Mysqldump: local.Tool(c.Mysqldump), Mydumper: local.Tool(c.Mydumper), Myloader: local.Tool(c.Myloader), MydumperStall: c.MydumperStall,
+			Windows: c.Windows, Zone: c.Timezone,
 		})
 	}
-	return out
+	return out, nil
 }
+
+// workFolder is the folder in the data folder where dumps are made and option files stand while they are needed.
+const workFolder = "work"
 
 // graphitePort belongs to Graphite in this ecosystem (wire.md section 6).
 const graphitePort = 10002
@@ -146,8 +189,13 @@ func receiverConfig(cfg *config.Config, name, version string, log *slog.Logger) 
 		if err != nil {
 			return receiver.Config{}, err
 		}
+		identities, err := identitiesOf(c)
+		if err != nil {
+			return receiver.Config{}, err
+		}
 		out.Clusters[c.Name] = receiver.Cluster{
 			Servers: Servers(c.Servers), Hash: c.BackupHash, Compress: c.Compress, Recipients: recipients,
+			Identities: identities, ReceiverPorts: c.ReceiverPorts,
 		}
 	}
 	return out, nil
@@ -161,6 +209,23 @@ func recipientsOf(c config.Cluster) ([]age.Recipient, error) {
 	out, err := age.ParseRecipients(strings.NewReader(strings.Join(c.EncryptRecipients, "\n")))
 	if err != nil {
 		return nil, fmt.Errorf("read backup-encrypt-recipients of cluster %s: %w; each is a line that age-keygen printed as public key", c.Name, err)
+	}
+	return out, nil
+}
+
+// identitiesOf are the private keys that open a cluster's encrypted backups. The error holds nothing of the file.
+func identitiesOf(c config.Cluster) ([]age.Identity, error) {
+	if c.EncryptIdentity == "" {
+		return nil, nil
+	}
+	f, err := os.Open(c.EncryptIdentity)
+	if err != nil {
+		return nil, fmt.Errorf("read backup-encrypt-identity of cluster %s: %w", c.Name, err)
+	}
+	defer f.Close()
+	out, err := age.ParseIdentities(f)
+	if err != nil {
+		return nil, fmt.Errorf("read backup-encrypt-identity of cluster %s: %s holds no private keys as age-keygen writes them", c.Name, c.EncryptIdentity)
 	}
 	return out, nil
 }
@@ -183,13 +248,53 @@ func (p *process) newReceiver(ctx context.Context) (func(context.Context) error,
 	if err != nil {
 		return nil, err
 	}
-	return pool.Run, nil
+	ledger := store.NewLedger(p.conn, actor(RoleReceiver, p.name))
+	archiver := archive.New(archiveConfig(p.Config, p.name, p.Log), p.conn, jobs, ledger, p.view, p.catalog)
+	return func(ctx context.Context) error { return together(ctx, pool.Run, archiver.Run) }, nil
 }
 
-func gatewayConfig(cfg *config.Config, name, version string, log *slog.Logger) gateway.Config {
+func archiveConfig(cfg *config.Config, name string, log *slog.Logger) archive.Config {
+	out := archive.Config{
+		Name: name, Actor: actor(RoleReceiver, name), DataDir: cfg.Global.Datadir, Log: log.With("component", "archive"),
+	}
+	for _, c := range cfg.Clusters {
+		out.Clusters = append(out.Clusters, archive.Cluster{
+			Name: c.Name, Servers: Servers(c.Servers), Lease: c.Lease, On: c.Archive.Enabled, Repository: repository(cfg, c),
+			Keep: archive.Keep{
+				Last: c.Archive.KeepLast, Hourly: c.Archive.KeepHourly, Daily: c.Archive.KeepDaily,
+				Weekly: c.Archive.KeepWeekly, Monthly: c.Archive.KeepMonthly, Yearly: c.Archive.KeepYearly,
+			},
+			CheckSubset: c.Archive.CheckSubset,
+		})
+	}
+	return out
+}
+
+// repository is where the archive of a cluster is.
+func repository(cfg *config.Config, c config.Cluster) archive.Repository {
+	a := c.Archive
+	r := archive.Repository{
+		Binary: a.Binary, Location: a.Repository, Password: a.Password.Reveal(), Args: a.Args, Timeout: a.Timeout,
+		UploadKiB: a.Upload, DownloadKiB: a.Download,
+	}
+	if r.Location == "" {
+		r.Location = filepath.Join(cfg.Global.Datadir, "archive", c.Name)
+	}
+	if a.AWS {
+		r.AWSKey, r.AWSSecret = a.AWSKey.Reveal(), a.AWSSecret.Reveal()
+	}
+	return r
+}
+
+func gatewayConfig(cfg *config.Config, name, version string, log *slog.Logger) (gateway.Config, error) {
 	g := cfg.Global
+	address, err := g.AdvertisedAddress()
+	if err != nil {
+		return gateway.Config{}, err
+	}
 	out := gateway.Config{
 		Name: actor(RoleGateway, name), Bind: g.BindAddress, HTTPPort: g.HTTPPort, APIPort: g.APIPort,
+		Address: address, OpenConfig: !g.SecureConfig,
 		CertFile: g.APICert, KeyFile: g.APIKey, TLSDir: filepath.Join(g.Datadir, "tls"),
 		Users: map[string]string{}, Grants: map[string][]string{}, TokenLifetime: g.TokenLifetime, Version: version,
 		Log: log.With("component", "gateway"),
@@ -202,12 +307,13 @@ func gatewayConfig(cfg *config.Config, name, version string, log *slog.Logger) g
 	}
 	for _, c := range cfg.Clusters {
 		out.Clusters = append(out.Clusters, gateway.Cluster{
-			Name: c.Name, Servers: Servers(c.Servers), BackupServers: backupServers(c), Password: c.Password.Reveal(),
+			Name: c.Name, Servers: Servers(c.Servers), BackupServers: backupServers(c), User: c.User, Password: c.Password.Reveal(),
+			Preferred: Servers(c.BackupHosts), MaxLag: c.MaxLag,
 			Mode: job.Mode(c.JobsMode), AcceptSecret: c.AcceptSecret, LogLevel: c.JobsLogLevel, BatchSize: c.LogBatchSize,
-			ReceiverPorts: c.ReceiverPorts,
+			ReceiverPorts: c.ReceiverPorts, Refuse: Refusals(cfg, c),
 		})
 	}
-	return out
+	return out, nil
 }
 
 func dispatchConfig(cfg *config.Config, log *slog.Logger) (gateway.DispatchConfig, error) {
@@ -226,7 +332,10 @@ func dispatchConfig(cfg *config.Config, log *slog.Logger) (gateway.DispatchConfi
 
 // newGateway makes the API and, beside it, the dispatcher that brings queued jobs to the servers.
 func (p *process) newGateway(ctx context.Context) (func(context.Context) error, error) {
-	cfg := gatewayConfig(p.Config, p.name, p.Version, p.Log)
+	cfg, err := gatewayConfig(p.Config, p.name, p.Version, p.Log)
+	if err != nil {
+		return nil, err
+	}
 	jobs := store.NewJobs(p.conn, cfg.Name, p.view)
 	docs := store.NewDocs(p.conn)
 	api, err := gateway.New(cfg, gateway.Deps{
@@ -255,6 +364,7 @@ func alertConfig(cfg *config.Config, name string, log *slog.Logger) alert.Config
 	for _, c := range cfg.Clusters {
 		out.Clusters = append(out.Clusters, alert.Cluster{
 			Name: c.Name, Servers: Servers(c.Servers), Lease: c.Lease, PickupTimeout: c.PickupTimeout, BackupMaxAge: c.BackupMaxAge,
+			Archive: c.Archive.Enabled, MaxClockSkew: c.MaxClockSkew,
 		})
 	}
 	return out
@@ -286,24 +396,9 @@ func together(ctx context.Context, runs ...func(context.Context) error) error {
 	return errors.Join(errs...)
 }
 
-// needRestart names what changed between two configurations beside the schedules.
-func needRestart(old, fresh *config.Config) (changed []string) {
-	if !reflect.DeepEqual(old.Global, fresh.Global) {
-		changed = append(changed, "keys of [Default] that concern the whole process")
-	}
-	for _, c := range fresh.Clusters {
-		was, known := old.Cluster(c.Name)
-		if !known {
-			changed = append(changed, "new cluster "+c.Name)
-			continue
-		}
-		serves := func(c config.Cluster) any {
-			return []any{c.Servers, c.User, c.Password, c.AcceptSecret, c.JobsMode, c.JobsLogLevel, c.LogBatchSize, c.ReceiverPorts, c.Compress, c.BackupHash, c.EncryptRecipients,
-				c.MaxLag, c.MaxLoad, c.LockTimeout, c.LogsTableKeep}
-		}
-		if !reflect.DeepEqual(serves(was), serves(c)) {
-			changed = append(changed, "servers, credentials, mode, backup form or maintenance limits of cluster "+c.Name)
-		}
-	}
-	return changed
+// archiveSettings are those that a restart puts in force; the schedules need none.
+func archiveSettings(c config.Cluster) config.Archive {
+	a := c.Archive
+	a.Prune, a.Check = config.Schedule{}, config.Schedule{}
+	return a
 }

@@ -71,7 +71,11 @@ func checkSSH(ctx context.Context, c config.Cluster, s job.Server) []Item {
 	name := fmt.Sprintf("%s: ssh %s@%s", c.Name, c.SSH.User, job.Server{Host: s.Host, Port: c.SSH.Port}.Addr())
 	ctx, cancel := context.WithTimeout(ctx, 2*checkTimeout)
 	defer cancel()
-	err := sshrun.Probe(ctx, sshCluster(c), s)
+	return loginItem(name, sshrun.Probe(ctx, sshCluster(c), s))
+}
+
+// loginItem is how it went to log in to a host.
+func loginItem(name string, err error) []Item {
 	var hinted *sshrun.Hinted
 	switch {
 	case errors.As(err, &hinted):

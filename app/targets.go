@@ -3,6 +3,7 @@ package app
 import (
 	"drydock/config"
 	"drydock/job"
+	"drydock/store"
 )
 
 // Servers turns configured servers into the domain's.
@@ -22,10 +23,19 @@ func backupServers(c config.Cluster) []job.Server {
 	return Servers(c.Servers)
 }
 
-// Targets are the servers on which a task of the cluster runs when nobody names any.
+// Targets are the servers on which a task of the cluster runs when nobody names any; the zero one for a task
+// that does the whole cluster.
 func Targets(c config.Cluster, t job.Task) []job.Server {
+	if t.Whole {
+		return []job.Server{{}}
+	}
 	if t.Kind == job.KindBackup {
 		return backupServers(c)
 	}
 	return Servers(c.Servers)
+}
+
+// Sources is where a logical backup of the cluster may be taken from.
+func Sources(c config.Cluster) store.Sources {
+	return store.Sources{Servers: Servers(c.Servers), Preferred: Servers(c.BackupHosts), MaxLag: c.MaxLag}
 }

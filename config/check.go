@@ -117,6 +117,8 @@ func (l *loader) checkClusters(g *Global, clusters []Cluster) {
 		l.checkBackupHosts(c, s)
 		l.checkSchedules(c, s)
 		l.checkSSH(g, c, s)
+		l.checkOrchestrator(c, s)
+		l.checkArchive(c, s)
 	}
 }
 
@@ -141,6 +143,10 @@ func (l *loader) checkSchedules(c Cluster, s *section) {
 		{"scheduler-db-servers-analyze", c.Analyze},
 		{"scheduler-db-servers-logs-table-rotate", c.LogsTableRotate},
 		{"scheduler-db-servers-schema-monitor", c.SchemaMonitor},
+		{"scheduler-rolling-restart", c.Rolling.Restart},
+		{"scheduler-rolling-reprov", c.Rolling.Reprov},
+		{"scheduler-backup-restic-prune", c.Archive.Prune},
+		{"scheduler-backup-restic-check", c.Archive.Check},
 	} {
 		if !t.Enabled {
 			continue
@@ -173,5 +179,50 @@ func (l *loader) checkSSH(g *Global, c Cluster, s *section) {
 	}
 	if g.APIPort == 0 {
 		missing("tells the scripts where the API is, so it needs a fixed port; set api-port")
+	}
+}
+
+// checkOrchestrator looks whether the orchestrator has all it needs whatever it is asked for.
+func (l *loader) checkOrchestrator(c Cluster, s *section) {
+	const key = "prov-orchestrator"
+	problem := func(format string, args ...any) { l.problem(l.where(key, s), key, format, args...) }
+	o := c.Orchestrator
+	switch {
+	case o.Kind == "none":
+	case o.Kind == "onpremise" && !c.SSH.OnPremise:
+		problem("is onpremise for cluster %q but onpremise-ssh is off; set it to true", c.Name)
+	case o.Kind == "onpremise" && (c.SSH.User == "" || c.SSH.Password == "" && c.SSH.Key == ""):
+		problem("needs an account on the hosts of cluster %q; set onpremise-ssh-credential, and onpremise-ssh-private-key or a password in it", c.Name)
+	case o.Kind == "local" && o.Local == (ServiceActions{}):
+		problem("is local for cluster %q and no command is set; set local-db-stop-command and local-db-start-command", c.Name)
+	case o.Kind == "script" && o.Script == (ServiceActions{}):
+		problem("is script for cluster %q and no script is set; set prov-db-stop-script and prov-db-start-script", c.Name)
+	}
+}
+
+// checkArchive looks whether the archive has all it needs, and is cleaned up.
+func (l *loader) checkArchive(c Cluster, s *section) {
+	a := c.Archive
+	const key = "backup-restic"
+	for _, t := range []struct {
+		key string
+		on  bool
+	}{{"scheduler-backup-restic-prune", a.Prune.Enabled}, {"scheduler-backup-restic-check", a.Check.Enabled}} {
+		if t.on && !a.Enabled {
+			l.warn(l.where(t.key, s), t.key, "is on but %s is off, so it never fires in cluster %q", key, c.Name)
+		}
+	}
+	if !a.Enabled {
+		return
+	}
+	if a.Password == "" {
+		l.problem(l.where(key, s), key, "needs the password of the repository of cluster %q; set backup-restic-password", c.Name)
+	}
+	if a.AWS && (a.AWSKey == "" || a.AWSSecret == "") {
+		l.problem(l.where("backup-restic-aws", s), "backup-restic-aws",
+			"needs a key and its secret; set backup-restic-aws-access-key-id and backup-restic-aws-access-secret")
+	}
+	if !a.Prune.Enabled {
+		l.warn(l.where(key, s), key, "is on but scheduler-backup-restic-prune is off, so the archive of cluster %q only grows", c.Name)
 	}
 }

@@ -52,6 +52,7 @@ type Global struct {
 	APIKey      string // api-https-key
 	Users       []User // api-credentials joined with api-credentials-acl-allow
 
+	SecureConfig  bool          // api-credentials-secure-config
 	TokenLifetime time.Duration // api-token-lifetime
 	Include       string        // include, resolved to a path; "" = none
 	LogLevel      slog.Level    // log-level
@@ -160,9 +161,11 @@ type Cluster struct {
 	Logs           Schedule // scheduler-db-servers-logs and -cron
 	LogsTasks      []string // scheduler-db-servers-logs-tasks, task names of wire.md section 3
 	PhysicalBackup Schedule // scheduler-db-servers-physical-backup and -cron
+	LogicalBackup  Schedule // scheduler-db-servers-logical-backup and -cron
 	Optimize       Schedule // scheduler-db-servers-optimize and -cron
 
 	Analyze         Schedule // scheduler-db-servers-analyze and -cron
+	Checksum        Schedule // scheduler-db-servers-checksum and -cron
 	LogsTableRotate Schedule // scheduler-db-servers-logs-table-rotate and -cron
 	SchemaMonitor   Schedule // scheduler-db-servers-schema-monitor and -cron
 
@@ -185,13 +188,51 @@ type Cluster struct {
 
 	SSH SSH // scheduler-jobs-ssh* and onpremise-ssh*
 
-	BackupType string // backup-physical-type: "mariabackup" or "xtrabackup"
-	Compress   string // compress-backups: "none", "gzip" or "zstd"
-	BackupHash string // backup-hash: "blake3" or "sha256"
+	Rolling Rolling // scheduler-rolling-* and rolling-*
+
+	Orchestrator Orchestrator // prov-orchestrator and what it uses
+
+	BackupType    string        // backup-physical-type: "mariabackup" or "xtrabackup"
+	LogicalType   string        // backup-logical-type: "mysqldump" or "mydumper"
+	Mysqldump     Tool          // backup-mysqldump-*
+	Mydumper      Tool          // backup-mydumper-path and -options
+	MydumperStall time.Duration // backup-mydumper-stall-timeout
+	Compress      string        // compress-backups: "none", "gzip" or "zstd"
+	BackupHash    string        // backup-hash: "blake3" or "sha256"
 	// EncryptRecipients are the age public keys of backup-encrypt-recipients, none = not encrypted.
 	EncryptRecipients []string
+	EncryptIdentity   string // backup-encrypt-identity, resolved to a path; "" = none
+
+	ReplicationUser     string // user part of replication-credential, "" = unset
+	ReplicationPassword Secret // password part of replication-credential
+	ClientTool          string // backup-mysqlclient-path
+	Myloader            Tool   // backup-myloader-*
 
 	BackupMaxAge time.Duration // backup-max-age, 0 = a backup is never overdue
+	MaxClockSkew time.Duration // monitoring-max-clock-skew, 0 = clocks may differ
+
+	Archive Archive // backup-restic*, backup-keep-* and scheduler-backup-restic-*
+}
+
+// Archive is the archive of a cluster's backups. When it is enabled there is a password.
+type Archive struct {
+	Enabled    bool
+	Binary     string // backup-restic-binary-path
+	Repository string // backup-restic-repository, "" = the folder archive/NAME of monitoring-datadir
+	Password   Secret // backup-restic-password
+	AWS        bool   // backup-restic-aws
+	AWSKey     Secret // backup-restic-aws-access-key-id
+	AWSSecret  Secret // backup-restic-aws-access-secret
+	Args       []string
+	Timeout    time.Duration
+	Upload     int // KiB/s, 0 = no limit
+	Download   int // KiB/s, 0 = no limit
+
+	KeepLast, KeepHourly, KeepDaily, KeepWeekly, KeepMonthly, KeepYearly int // backup-keep-*
+
+	Prune       Schedule // scheduler-backup-restic-prune and -cron
+	Check       Schedule // scheduler-backup-restic-check and -cron
+	CheckSubset string   // backup-restic-check-subset, "" = structure only
 }
 
 // SSH is how the script is run over SSH. With the schedule on, OnPremise is too, and there is a user with a key, a
@@ -206,6 +247,46 @@ type SSH struct {
 	Key        string        // onpremise-ssh-private-key, resolved to a path; "" = password only
 	KnownHosts string        // onpremise-ssh-known-hosts, resolved to a path; "" = ~/.ssh/known_hosts
 	Script     string        // onpremise-ssh-db-job-script, resolved to a path; "" = the built-in script
+}
+
+// Rolling is how the servers of a cluster are restarted or reprovisioned one after the other.
+type Rolling struct {
+	Restart         Schedule      // scheduler-rolling-restart and -cron
+	Reprov          Schedule      // scheduler-rolling-reprov and -cron
+	PreScript       string        // rolling-pre-script, resolved to a path; "" = none
+	PostScript      string        // rolling-post-script, likewise
+	ScriptTimeout   time.Duration // rolling-script-timeout
+	GateTimeout     time.Duration // rolling-gate-timeout
+	WaitTimeout     time.Duration // rolling-wait-timeout
+	PrimaryReadOnly bool          // rolling-primary-read-only
+	DrainTimeout    time.Duration // rolling-drain-timeout
+	Seed            string        // rolling-reprov-seed, a task
+}
+
+// Orchestrator is what stops, starts, restarts and reprovisions the service of a server. Scripts are resolved to paths.
+type Orchestrator struct {
+	Kind    string        // prov-orchestrator: "", "onpremise", "local", "script", or one that is not built yet
+	Timeout time.Duration // prov-orchestrator-timeout, of one action
+	Wait    time.Duration // prov-orchestrator-wait, for the server afterwards
+
+	Unit string // onpremise-ssh-db-unit
+	Sudo bool   // onpremise-ssh-sudo
+
+	OnPremise ServiceActions // onpremise-ssh-*-db-script, files here; Bootstrap is the reprovisioning
+	Local     ServiceActions // local-db-*-command; Bootstrap is the reprovisioning
+	Script    ServiceActions // prov-db-*-script
+}
+
+// ServiceActions are the user's own commands or script files; "" = not set.
+type ServiceActions struct {
+	Stop, Start, Restart string
+	Cleanup, Bootstrap   string
+}
+
+// Tool is a program on drydock's own host.
+type Tool struct {
+	Path    string   // "" = found by its name
+	Options []string // one argument each; none of them holds a password or says where the server is
 }
 
 // Schedule is one scheduled task: its switch and its cron spec of 5 or 6 fields, valid even when the switch is off.

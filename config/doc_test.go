@@ -3,6 +3,7 @@ package config
 import (
 	"flag"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -43,7 +44,8 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 		if err != nil || !strings.Contains(text, k.Doc) || !strings.Contains(text, k.EnvName()) {
 			t.Errorf("Explain(%q) = %q, %v", k.Name, text, err)
 		}
-		if _, ok := later[k.Name]; ok || listed(k.Name, laterSettings) || listed(k.Name, foreign) {
+		// A prefix may cover it: what is in the table is never looked up there.
+		if _, ok := later[k.Name]; ok || slices.Contains(foreign, k.Name) {
 			t.Errorf("%s is also listed as a key without use", k.Name)
 		}
 	}

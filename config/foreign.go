@@ -8,24 +8,16 @@ import (
 // later are the switches of maintenance.txt that a later version will have. Off they do no harm; on they are an
 // error, because a schedule that never runs without a word is worse than a refused start.
 var later = map[string]string{
-	"scheduler-db-servers-logical-backup":   "logical backups",
-	"scheduler-rolling-restart":             "the rolling restart",
-	"scheduler-rolling-reprov":              "the rolling reprovisioning",
 	"scheduler-db-servers-receiver-use-ssl": "TLS on the stream ports",
-	"backup-restic":                         "the restic archive",
-}
-
-// laterSettings belong to those switches and mean nothing without them: names, or prefixes ending in "-".
-var laterSettings = []string{
-	"scheduler-db-servers-logical-backup-cron", "scheduler-rolling-restart-cron", "scheduler-rolling-reprov-cron",
-	"backup-restic-", "onpremise-ssh-start-",
 }
 
 // foreign are keys of replication-manager that drydock has no use for: names, or prefixes ending in "-". They are
 // passed over, so that one file can serve both programs.
 var foreign = []string{
 	// Topology, failover and replication: drydock never changes who is primary.
-	"failover-", "switchover-", "check-", "force-", "autorejoin", "autorejoin-", "autoseed", "replication-",
+	"failover-", "switchover-", "check-", "force-", "autorejoin", "autorejoin-", "autoseed",
+	"replication-active-", "replication-delayed", "replication-dynamic-", "replication-error-", "replication-master-",
+	"replication-multi-", "replication-multisource-", "replication-restart-", "replication-source-", "replication-use-ssl",
 	"multi-master", "multi-master-", "multi-tier-slave", "topology-", "arbitration-", "prefered-master", "interactive",
 	"db-servers-prefered-master", "db-servers-ignored-hosts", "db-servers-ignored-readonly", "db-servers-delayed-hosts",
 	"db-servers-delayed-time", "db-servers-locality", "db-servers-binary-path", "db-servers-state-change-script",
@@ -35,7 +27,7 @@ var foreign = []string{
 	"shardproxy", "shardproxy-", "mdbshardproxy", "mdbshardproxy-", "spider", "spider-", "sphinx", "sphinx-", "myproxy",
 	"myproxy-", "extproxy", "extproxy-", "mysqlrouter", "mysqlrouter-", "proxy-servers-", "registry-", "consul",
 	// Provisioning, orchestration, secret stores, benches.
-	"prov-", "opensvc-", "kube-", "slapos-", "local-", "vault-", "git-", "cloud18", "cloud18-", "tunnel-", "sysbench-", "test",
+	"onpremise-ssh-start-proxy-script", "prov-", "opensvc-", "kube-", "slapos-", "local-", "vault-", "git-", "cloud18", "cloud18-", "tunnel-", "sysbench-", "test",
 	// Monitoring beyond maintenance, graphs, notification.
 	"graphite-", "monitoring-ignore-", "monitoring-save-config", "monitoring-schema-change", "monitoring-schema-change-",
 	"monitoring-config-", "monitoring-confdir", "monitoring-sharedir", "monitoring-basedir", "monitoring-socket",
@@ -50,9 +42,10 @@ var foreign = []string{
 	"api-credentials-acl-discard", "api-https-bind", "log-file", "log-syslog", "log-rotate-", "log-sql-in-monitoring",
 	"log-heartbeat", "log-failed-election", "log-task-level", "log-backup-stream", "log-backup-stream-",
 	// Backups beyond this version.
-	"backup-keep-", "backup-keep-until-valid", "backup-lockddl", "backup-binlogs", "backup-binlogs-", "backup-binlog-",
-	"backup-logical-", "backup-mydumper-", "backup-myloader-", "backup-mysqldump-", "backup-mysqlbinlog-",
-	"backup-mysqlclient-", "backup-load-script", "backup-save-script", "backup-disk-threshold-", "backup-streaming",
+	"backup-keep-until-valid", "backup-restic-purge-", "backup-restic-save-", "backup-restic-run-", "backup-restic-storage-policy",
+	"backup-restic-local-repository", "backup-lockddl", "backup-binlogs", "backup-binlogs-", "backup-binlog-",
+	"backup-logical-dump-", "backup-logical-load-", "backup-mydumper-regex", "backup-mysqlbinlog-",
+	"backup-load-script", "backup-save-script", "backup-disk-threshold-", "backup-streaming",
 	"backup-streaming-", "backup-mbstream-", "compress-backups-", "scheduler-alert-", "scheduler-sla-rotate-cron",
 }
 
@@ -89,10 +82,6 @@ func (l *loader) judge(name string, v value) {
 		if on, err := parseBool(v.text()); on || err != nil {
 			l.problem(v.pos, name, "asks for %s, which is not built yet; set it to false or remove it", what)
 		}
-		return
-	}
-	if listed(name, laterSettings) {
-		l.ignore(v.pos, name, "belongs to something that is not built yet")
 		return
 	}
 	near, distance := nearest(name)

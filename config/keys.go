@@ -74,6 +74,9 @@ func globalKeys(g *globals) []key {
 	t.credentials("api-credentials", &g.credentials, "Users of the API: user:password, comma separated or a list. Empty: nobody can log in.")
 	t.grants("api-credentials-acl-allow", &g.acl,
 		"What each user may do, as in admin:cluster db prov proxy,dba:db proxy. A word covers every grant that starts with it.")
+	t.boolean("api-credentials-secure-config", &g.SecureConfig, true,
+		"Give a database container its script and environment, which hold the database password, to callers with the grant db-config only. "+
+			"false: to everybody, without the password.")
 	t.duration("api-token-lifetime", &g.TokenLifetime, 12*time.Hour, bounds[time.Duration]{min: time.Minute}, "How long a login is good for.")
 
 	t.group = "Receiver"
@@ -133,8 +136,10 @@ func clusterKeys(c *Cluster) []key {
 		"Database servers of the cluster: host or host:port (port 3306 if left out), IPv6 in brackets.")
 	t.credential("db-servers-credential", &c.User, &c.Password,
 		"Database account, user:password. The scripts prove who they are with the same password.")
+	t.duration("monitoring-max-clock-skew", &c.MaxClockSkew, 5*time.Second, bounds[time.Duration]{min: 100 * time.Millisecond, zero: "clocks may differ"},
+		"How far the clock of a database host may be from drydock's before the condition DOCK0503 (clock skew) opens.")
 	t.servers("db-servers-backup-hosts", &c.BackupHosts, false,
-		"Servers that physical backups are taken from, out of db-servers-hosts. Empty: every server.")
+		"Servers that backups are taken from, out of db-servers-hosts: physical ones from each of them, a logical one from the first that is up. Empty: physical ones from every server, a logical one from a replica or else the primary.")
 
 	t.group = "Schedules"
 	scheduleKeys(t, c)
@@ -145,19 +150,42 @@ func clusterKeys(c *Cluster) []key {
 	t.group = "SSH"
 	sshKeys(t, &c.SSH)
 
+	t.group = "Orchestrators"
+	orchestratorKeys(t, &c.Orchestrator)
+
 	t.group = "Tasks over SQL"
 	localKeys(t, c)
 
+	t.group = "Rolling operations"
+	rollingKeys(t, &c.Rolling)
+	t.group = "Reseeds"
+	reseedKeys(t, c)
+
 	t.group = "Backups"
 	t.enum("backup-physical-type", &c.BackupType, "mariabackup", []string{"mariabackup", "xtrabackup"}, "Tool of the physical backup.")
+	t.enum("backup-logical-type", &c.LogicalType, "mysqldump", []string{"mysqldump", "mydumper"}, "Tool of the logical backup.")
+	t.text("backup-mysqldump-path", &c.Mysqldump.Path, "", "a program",
+		"mysqldump or mariadb-dump on drydock's host. Empty: mariadb-dump, else mysqldump, where the shell would find it.")
+	t.options("backup-mysqldump-options", &c.Mysqldump.Options, "--all-databases --single-transaction --quick --hex-blob --routines --events --triggers",
+		notForMysqldump, "Options of mysqldump beside the connection and the position in the binary log, which drydock adds. Quoted as in a shell; no shell reads them.")
+	t.duration("backup-mydumper-stall-timeout", &c.MydumperStall, 2*time.Minute, bounds[time.Duration]{min: time.Second},
+		"A mydumper that writes nothing and uses no processor time for so long is ended and run again, up to three times: version 0.10 sometimes waits for itself for ever.")
+	t.text("backup-mydumper-path", &c.Mydumper.Path, "", "a program", "mydumper on drydock's host. Empty: mydumper, where the shell would find it.")
+	t.options("backup-mydumper-options", &c.Mydumper.Options, `--triggers --events --routines --regex '^(?!(mysql|sys)\.)'`,
+		notForMydumper, "Options of mydumper beside the connection and the folder, which drydock adds. Quoted as in a shell; no shell reads them.")
 	t.enum("compress-backups", &c.Compress, "none", []string{"none", "gzip", "zstd"},
 		"Compression of backup files while they arrive. true means gzip and false none, as in replication-manager.",
 		alias{"true", "gzip"}, alias{"false", "none"})
 	t.enum("backup-hash", &c.BackupHash, "blake3", []string{"blake3", "sha256"}, "Hash that goes into a backup's manifest.")
 	t.recipients("backup-encrypt-recipients", &c.EncryptRecipients,
 		"Public keys that backups are encrypted for with age, as in age1...; any one of their private keys reads them. Empty: not encrypted.")
+	t.text("backup-encrypt-identity", &c.EncryptIdentity, "", "a file with private keys of age",
+		"What a receiver reads encrypted backups with to send them to a server (reseed). Backups are taken without it.")
 	t.duration("backup-max-age", &c.BackupMaxAge, 0, bounds[time.Duration]{min: time.Second, zero: "never overdue"},
 		"How old the cluster's newest proven backup may become before the condition DOCK0201 (backup overdue) opens.")
+
+	t.group = "Archive"
+	archiveKeys(t, &c.Archive)
 	return t.keys
 }
 
@@ -181,8 +209,12 @@ func scheduleKeys(t *table, c *Cluster) {
 	t.choices("scheduler-db-servers-logs-tasks", &c.LogsTasks, []string{"errorlog", "slowquery"},
 		[]string{"errorlog", "slowquery", "auditlog", "sqlerrorlog"}, "Which logs scheduler-db-servers-logs fetches.")
 	t.schedule("scheduler-db-servers-physical-backup", &c.PhysicalBackup, "0 0 1 * * *", "Take a physical backup.")
+	t.schedule("scheduler-db-servers-logical-backup", &c.LogicalBackup, "0 0 1 * * *",
+		"Take a logical backup of one server of the cluster, chosen when it runs (docs/backups.md).")
 	t.schedule("scheduler-db-servers-optimize", &c.Optimize, "0 0 3 * * 0", "Optimize the tables of every server.")
 	t.schedule("scheduler-db-servers-analyze", &c.Analyze, "0 0 4 * * 0", "Analyze the tables of every server.")
+	t.schedule("scheduler-db-servers-checksum", &c.Checksum, "0 30 5 * * 0",
+		"Compare the tables of the primary with those of its replicas.")
 	t.schedule("scheduler-db-servers-logs-table-rotate", &c.LogsTableRotate, "0 0 */6 * * *",
 		"Rotate mysql.general_log and mysql.slow_log of every server.")
 	t.schedule("scheduler-db-servers-schema-monitor", &c.SchemaMonitor, "0 0 5 * * *",
@@ -204,6 +236,17 @@ func localKeys(t *table, c *Cluster) {
 		"How long work on tables may pause at a stretch; then the job ends as an error, so that the next one gets the server.")
 	t.duration("maintenance-lock-timeout", &c.LockTimeout, 5*time.Second, bounds[time.Duration]{min: time.Second},
 		"How long a statement on a table may wait for its metadata lock, with everybody else queued behind it.")
+}
+
+// reseedKeys adds what restores need beside a backup.
+func reseedKeys(t *table, c *Cluster) {
+	t.login("replication-credential", &c.ReplicationUser, &c.ReplicationPassword,
+		"Account that a reseeded server replicates with if it did not replicate before. One that did keeps its own.")
+	t.text("backup-mysqlclient-path", &c.ClientTool, "", "a program",
+		"mariadb or mysql on drydock's host. Empty: mariadb, else mysql, where the shell would find it.")
+	t.text("backup-myloader-path", &c.Myloader.Path, "", "a program", "myloader on drydock's host. Empty: myloader, where the shell would find it.")
+	t.options("backup-myloader-options", &c.Myloader.Options, "", notForMyloader,
+		"Options of myloader beside the connection and the folder, which drydock adds. Quoted as in a shell; no shell reads them.")
 }
 
 // jobKeys adds how jobs reach the database hosts and how long they may take.
@@ -229,6 +272,66 @@ func jobKeys(t *table, c *Cluster) {
 		"Ports on the database hosts that drydock sends to; a list is spread over the servers.")
 }
 
+// rollingKeys adds what concerns the operations that take one server of a cluster after the other.
+func rollingKeys(t *table, r *Rolling) {
+	t.schedule("scheduler-rolling-restart", &r.Restart, "0 30 11 * * *", "Restart the servers one after the other: the replicas, then the primary.")
+	t.schedule("scheduler-rolling-reprov", &r.Reprov, "0 30 10 * * 5", "Reprovision and seed the replicas one after the other; never the primary.")
+	t.text("rolling-pre-script", &r.PreScript, "", "an executable file",
+		"Runs on drydock's host before each server's turn; another exit status than 0 ends the operation. See rolling.md.")
+	t.text("rolling-post-script", &r.PostScript, "", "an executable file", "Runs after each server's turn, as rolling-pre-script does.")
+	t.duration("rolling-script-timeout", &r.ScriptTimeout, 10*time.Minute, bounds[time.Duration]{min: time.Second},
+		"How long such a script may run; then it is ended, and the operation with it.")
+	t.duration("rolling-gate-timeout", &r.GateTimeout, 10*time.Minute, bounds[time.Duration]{min: time.Second},
+		"How long a server may take after its turn until it is as well as before; then the operation ends as an error.")
+	t.duration("rolling-wait-timeout", &r.WaitTimeout, time.Hour, bounds[time.Duration]{min: time.Second},
+		"How long an operation waits for jobs of the cluster that run; then it is skipped, or ends as an error when it had begun.")
+	t.boolean("rolling-primary-read-only", &r.PrimaryReadOnly, false,
+		"Make the primary read-only before its restart and wait for the transactions that have written; undone afterwards.")
+	t.duration("rolling-drain-timeout", &r.DrainTimeout, 30*time.Second, bounds[time.Duration]{min: time.Second},
+		"How long those transactions may take; then the operation ends as an error.")
+	t.enum("rolling-reprov-seed", &r.Seed, "reseedlogicalmaster", []string{"reseedlogicalmaster", "reseedlogical"},
+		"Task that fills a server after it was reprovisioned: from the primary, or from the newest logical backup.")
+}
+
+// archiveKeys adds the archive of backups in a repository of restic.
+func archiveKeys(t *table, a *Archive) {
+	t.boolean("backup-restic", &a.Enabled, false, "Archive every backup with restic, once it is proven and has its name.")
+	t.text("backup-restic-binary-path", &a.Binary, "restic", "a program", "Restic on the receiver's machine, 0.14 or newer.", notEmpty)
+	t.text("backup-restic-repository", &a.Repository, "", "a repository as restic spells it",
+		"Where the archive is. Empty: the folder archive/CLUSTER of monitoring-datadir, which is no second place. "+
+			"Receivers on several machines need one that all of them reach.")
+	t.secret("backup-restic-password", &a.Password, "Password of the repository, which is encrypted with it. Lost, the archive is lost.")
+	t.boolean("backup-restic-aws", &a.AWS, false, "The repository is in S3: hand the two keys below to restic.")
+	t.secret("backup-restic-aws-access-key-id", &a.AWSKey, "Access key of S3.")
+	t.secret("backup-restic-aws-access-secret", &a.AWSSecret, "Secret of the access key of S3.")
+	t.words("backup-restic-additional-args", &a.Args, "list of flags, as in --cacert=/etc/ca.pem,-o,s3.connections=10",
+		"Global flags for every call of restic. They can be seen in the list of processes: no secrets here.")
+	t.duration("backup-restic-timeout", &a.Timeout, 24*time.Hour, bounds[time.Duration]{min: time.Second},
+		"How long one archive, prune or check may take, waiting for others at the repository included.")
+	t.number("backup-restic-limit-upload", &a.Upload, 0, bounds[int]{min: 0, max: 1 << 30}, "KiB/s, 0 = no limit", "Bandwidth to the repository.")
+	t.number("backup-restic-limit-download", &a.Download, 0, bounds[int]{min: 0, max: 1 << 30}, "KiB/s, 0 = no limit", "Bandwidth from the repository.")
+	keep := func(what string, p *int, def int) {
+		t.number("backup-keep-"+what, p, def, bounds[int]{min: 0, max: 100_000}, "a number",
+			"Archives of each server and task that the prune keeps: the newest of so many "+keepUnits[what]+".")
+	}
+	keep("last", &a.KeepLast, 1)
+	keep("hourly", &a.KeepHourly, 0)
+	keep("daily", &a.KeepDaily, 7)
+	keep("weekly", &a.KeepWeekly, 4)
+	keep("monthly", &a.KeepMonthly, 12)
+	keep("yearly", &a.KeepYearly, 0)
+	t.schedule("scheduler-backup-restic-prune", &a.Prune, "0 0 12 * * *",
+		"Forget the archives that the backup-keep keys let go of, and free their space.")
+	t.schedule("scheduler-backup-restic-check", &a.Check, "0 0 14 * * 0", "Check the repository for damage.")
+	t.text("backup-restic-check-subset", &a.CheckSubset, "", "as in 5%, 1/7 or 10G",
+		"How much of the data the check reads back. Empty: structure only.", emptyOr(subset))
+}
+
+// keepUnits are the periods of the backup-keep keys, of each of which the newest archive stays.
+var keepUnits = map[string]string{
+	"last": "archives, whenever they were made", "hourly": "hours", "daily": "days", "weekly": "weeks", "monthly": "months", "yearly": "years",
+}
+
 // sshKeys adds how the script is run over SSH.
 func sshKeys(t *table, s *SSH) {
 	t.schedule("scheduler-jobs-ssh", &s.Schedule, "0 * * * * *",
@@ -242,4 +345,32 @@ func sshKeys(t *table, s *SSH) {
 	t.text("onpremise-ssh-known-hosts", &s.KnownHosts, "", "a known_hosts file of OpenSSH",
 		"Keys of the database hosts; a host that is not in it is refused. Empty: ~/.ssh/known_hosts of the user that runs drydock.")
 	t.text("onpremise-ssh-db-job-script", &s.Script, "", "a bash script", "Script to run over SSH in place of the built-in one.")
+}
+
+// orchestratorKeys adds how the service of a server is stopped and started.
+func orchestratorKeys(t *table, o *Orchestrator) {
+	t.enum("prov-orchestrator", &o.Kind, "none", []string{"none", "onpremise", "local", "script", "opensvc", "kube", "slapos"},
+		"Who stops and starts a server when drydock does it: nobody, systemctl over SSH, commands or scripts on this host. "+
+			"opensvc, kube and slapos are not built yet: they are refused when they are needed.", alias{"", "none"})
+	t.duration("prov-orchestrator-timeout", &o.Timeout, 10*time.Minute, bounds[time.Duration]{min: time.Second},
+		"How long one command or script of the orchestrator may take before it is ended.")
+	t.duration("prov-orchestrator-wait", &o.Wait, 2*time.Minute, bounds[time.Duration]{min: time.Second},
+		"How long a server may take to answer again after a start, or to fall silent after a stop.")
+	script := func(name string, p *string, what string) { t.text(name, p, "", "a file", what) }
+	t.text("onpremise-ssh-db-unit", &o.Unit, "mariadb", "a systemd unit", "Unit of the database service on the hosts.", unitName)
+	t.boolean("onpremise-ssh-sudo", &o.Sudo, false, "Call systemctl by sudo -n.")
+	script("onpremise-ssh-stop-db-script", &o.OnPremise.Stop, "Bash script here that stops the server, run on its host in place of systemctl stop.")
+	script("onpremise-ssh-start-db-script", &o.OnPremise.Start, "The same for start.")
+	script("onpremise-ssh-restart-db-script", &o.OnPremise.Restart, "The same for restart. Empty: the two scripts above where they are set.")
+	script("onpremise-ssh-reprov-db-script", &o.OnPremise.Bootstrap, "Bash script here that makes the server anew, run on its host.")
+	command := func(name string, p *string, what string) { t.text(name, p, "", "a command", what) }
+	command("local-db-stop-command", &o.Local.Stop, "Command on this host that stops the server. It is cut into words as a shell does, and no shell runs it.")
+	command("local-db-start-command", &o.Local.Start, "The same for start.")
+	command("local-db-restart-command", &o.Local.Restart, "The same for restart. Empty: stop, then start.")
+	command("local-db-reprovision-command", &o.Local.Bootstrap, "Command on this host that makes the server anew.")
+	script("prov-db-stop-script", &o.Script.Stop, "Program on this host that stops the server.")
+	script("prov-db-start-script", &o.Script.Start, "The same for start.")
+	script("prov-db-restart-script", &o.Script.Restart, "The same for restart. Empty: stop, then start.")
+	script("prov-db-cleanup-script", &o.Script.Cleanup, "Program on this host that removes the server, the first half of a reprovisioning.")
+	script("prov-db-bootstrap-script", &o.Script.Bootstrap, "Program on this host that makes the server anew, the second half.")
 }

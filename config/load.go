@@ -267,7 +267,12 @@ func (l *loader) cluster(s *section) Cluster {
 			l.problem(s.pos, k.Name, "is missing for cluster %q; add a line such as %s", s.name, example(k.Name))
 		}
 	}
-	for _, file := range []*string{&c.SSH.Key, &c.SSH.KnownHosts, &c.SSH.Script} {
+	onPremise, script := &c.Orchestrator.OnPremise, &c.Orchestrator.Script
+	for _, file := range []*string{
+		&c.SSH.Key, &c.SSH.KnownHosts, &c.SSH.Script, &c.Rolling.PreScript, &c.Rolling.PostScript, &c.EncryptIdentity,
+		&onPremise.Stop, &onPremise.Start, &onPremise.Restart, &onPremise.Bootstrap,
+		&script.Stop, &script.Start, &script.Restart, &script.Cleanup, &script.Bootstrap,
+	} {
 		if *file != "" {
 			*file = l.path(*file)
 		}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -244,6 +245,17 @@ func plainName(s string) error {
 	return nil
 }
 
+// unitName permits what systemd takes for the name of a unit.
+func unitName(s string) error {
+	ok := func(r rune) bool {
+		return r < 128 && (unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("._-:@", r))
+	}
+	if s == "" || s[0] == '-' || len(s) > 200 || strings.ContainsFunc(s, func(r rune) bool { return !ok(r) }) {
+		return fmt.Errorf("%q is no name of a unit; write one as in mariadb or mariadb@3307.service", clip(s))
+	}
+	return nil
+}
+
 // bareHost permits a host name or an IP address, without port and brackets.
 func bareHost(s string) error {
 	if _, err := netip.ParseAddr(s); err == nil {
@@ -287,6 +299,16 @@ func natsURLs(s string) error {
 		if u.User != nil {
 			return errors.New("holds a user or password; put them into nats-user and nats-password")
 		}
+	}
+	return nil
+}
+
+var subsetForm = regexp.MustCompile(`^([1-9][0-9]*/[1-9][0-9]*|[0-9]+(\.[0-9]+)?%|[1-9][0-9]*[kKmMgGtT]?)$`)
+
+// subset is how restic spells a share of a repository.
+func subset(s string) error {
+	if !subsetForm.MatchString(s) {
+		return fmt.Errorf("%q is no share of a repository; write it as 5%%, 1/7 or 10G", clip(s))
 	}
 	return nil
 }

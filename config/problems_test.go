@@ -33,7 +33,7 @@ func TestEachMistakeNamesFileLineKeyAndWhatToDo(t *testing.T) {
 		{"[Default]\nbackup-hahs = \"sha256\"\n", `the nearest known key is "backup-hash"`},
 		{"[prod]\nhttp-port = 1\n", `x.toml:2: key "http-port": concerns the whole process, not cluster "prod"; move it to [Default]`},
 		{"[prod]\ndb-servers-credential = \"u:p\"\n", `x.toml:1: key "db-servers-hosts": is missing for cluster "prod"; add a line`},
-		{"[prod]\nscheduler-rolling-restart = true\n", `x.toml:2: key "scheduler-rolling-restart": asks for the rolling restart, which is not built yet`},
+		{"[prod]\nscheduler-db-servers-receiver-use-ssl = true\n", `x.toml:2: key "scheduler-db-servers-receiver-use-ssl": asks for TLS on the stream ports, which is not built yet`},
 		{"[prod]\nbackup-restic = \"perhaps\"\n", `x.toml:2: key "backup-restic"`},
 		{good + "scheduler-jobs-ssh = true\n", `x.toml:4: key "scheduler-jobs-ssh": is on for cluster "prod" but onpremise-ssh is off`},
 		{good + "scheduler-jobs-ssh = true\nonpremise-ssh = true\n", `x.toml:4: key "scheduler-jobs-ssh": needs an account on the hosts`},
@@ -133,18 +133,18 @@ check-type = "tcp"
 haproxy = true
 proxysql-servers = "p1"
 backup-keep-until-valid = true
-backup-restic-repository = "/srv"
-onpremise-ssh-start-db-script = "/opt/start"
-scheduler-rolling-restart = false
-scheduler-rolling-restart-cron = "0 0 4 * * *"
+backup-restic-purge-oldest-on-disk-space = true
+onpremise-ssh-start-proxy-script = "/opt/start"
+scheduler-db-servers-receiver-use-ssl = false
+http-bind-address = "0.0.0.0"
 `+good+`db-servers-prefered-master = "db1"
-replication-credential = "r:p"
+replication-multisource-head-clusters = "x"
 `)
 	for pos, key := range map[string]string{
 		"x.toml:2": "failover-mode", "x.toml:3": "check-type", "x.toml:4": "haproxy", "x.toml:5": "proxysql-servers",
-		"x.toml:6": "backup-keep-until-valid", "x.toml:7": "backup-restic-repository", "x.toml:8": "onpremise-ssh-start-db-script",
-		"x.toml:10": "scheduler-rolling-restart-cron", "x.toml:14": "db-servers-prefered-master",
-		"x.toml:15": "replication-credential",
+		"x.toml:6": "backup-keep-until-valid", "x.toml:7": "backup-restic-purge-oldest-on-disk-space", "x.toml:8": "onpremise-ssh-start-proxy-script",
+		"x.toml:10": "http-bind-address", "x.toml:14": "db-servers-prefered-master",
+		"x.toml:15": "replication-multisource-head-clusters",
 	} {
 		if !hasNote(cfg.Ignored, pos, key) {
 			t.Errorf("%s %s is not among %v", pos, key, cfg.Ignored)

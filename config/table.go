@@ -164,6 +164,20 @@ func (t *table) choices(name string, p *[]string, def, values []string, doc stri
 	})
 }
 
+// words adds a list of any words.
+func (t *table) words(name string, p *[]string, values, doc string) {
+	t.add(Key{Name: name, Values: values, Doc: doc}, func(v value, _ resolver) error {
+		list := v.split()
+		for _, word := range list {
+			if err := noControl(word); err != nil {
+				return err
+			}
+		}
+		*p = list
+		return nil
+	})
+}
+
 // execTasks are the tasks that scheduler-jobs-exec-remote may name: those of the table in maintenance.txt 6.1.8.5.
 var execTasks = []string{
 	"optimize", "mysqldump", "mydumper", "stop", "start", "restart",

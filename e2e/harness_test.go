@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -260,13 +261,18 @@ func (s *site) key(task string) job.Key {
 // await waits until the slot's last job fits.
 func (s *site) await(task, what string, fits func(job.Job) bool) job.Job {
 	s.t.Helper()
+	return s.awaitKey(s.key(task), what, fits)
+}
+
+func (s *site) awaitKey(k job.Key, what string, fits func(job.Job) bool) job.Job {
+	s.t.Helper()
 	c := s.bus()
 	jobs := store.NewJobs(c, "test", nil)
 	deadline := time.Now().Add(60 * time.Second)
 	var last job.Job
 	for time.Now().Before(deadline) {
 		ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second)
-		j, _, err := jobs.Last(ctx, s.key(task))
+		j, _, err := jobs.Last(ctx, k)
 		cancel()
 		if err == nil {
 			if last = j; fits(j) {
@@ -278,7 +284,7 @@ func (s *site) await(task, what string, fits func(job.Job) bool) job.Job {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-	s.t.Fatalf("%s: not %s; it is %s (%s), evidence %+v, stream %+v", task, what, last.State, last.Reason, last.Evidence, last.Stream)
+	s.t.Fatalf("%s: not %s; it is %s (%s), evidence %+v, stream %+v", k.Task, what, last.State, last.Reason, last.Evidence, last.Stream)
 	return last
 }
 
@@ -300,6 +306,8 @@ type host struct {
 	server *mariadbd.Server
 	state  string
 	env    []string
+	script string   // the file that is run; empty: the one of this version
+	stderr *os.File // of the script in the background; nil: thrown away
 }
 
 func (s *site) host(i int) *host {
@@ -321,6 +329,9 @@ func (h *host) cycle() string {
 func (h *host) background(args ...string) *exec.Cmd {
 	h.s.t.Helper()
 	cmd := h.command(args...)
+	if h.stderr != nil {
+		cmd.Stderr = h.stderr
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		h.s.t.Fatal(err)
@@ -340,7 +351,7 @@ func (h *host) background(args ...string) *exec.Cmd {
 }
 
 func (h *host) command(args ...string) *exec.Cmd {
-	cmd := exec.Command("../scripts/dbjobs", args...)
+	cmd := exec.Command(cmp.Or(h.script, "../scripts/dbjobs"), args...)
 	cmd.Env = append(os.Environ(),
 		"REPLICATION_MANAGER_URL=https://127.0.0.1:"+strconv.Itoa(h.s.api),
 		"REPLICATION_MANAGER_URL_HOST=127.0.0.1",

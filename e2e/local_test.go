@@ -1,9 +1,11 @@
 package e2e
 
 import (
+	"context"
 	"database/sql"
 	"encoding/json"
 	"strings"
+	"syscall"
 	"testing"
 
 	"drydock/internal/bustest"
@@ -100,5 +102,63 @@ maintenance-lock-timeout = "30s"
 	var list []job.Job
 	if err := json.Unmarshal([]byte(s.mustCLI("jobs", "--task", "optimize", "-o", "json")), &list); err != nil || len(list) != 1 {
 		t.Errorf("%d jobs, %v", len(list), err)
+	}
+}
+
+// An OPTIMIZE goes on on its server when drydock is killed. A backup beside it could be spoiled without any error.
+func TestNoBackupBeginsBesideTheStatementOfAKilledDrydock(t *testing.T) {
+	t.Parallel()
+	for _, mode := range modes {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, options{mode: mode, keys: `
+scheduler-jobs-exec-remote = "none"
+scheduler-jobs-lease = "3s"
+maintenance-lock-timeout = "10m"
+`}).start()
+			lock := query(t, s.servers[0], "CREATE DATABASE shop", "CREATE TABLE shop.a (i INT)", "LOCK TABLES shop.a READ")
+			running := func() (n int) {
+				t.Helper()
+				err := lock.QueryRowContext(bustest.Context(t), "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE '%drydock run%' AND ID <> CONNECTION_ID()").Scan(&n)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return n
+			}
+			optimize := s.run("optimize")
+			bustest.Until(t, 30e9, "the statement waits for the lock", func() bool { return running() == 1 })
+			s.stop(syscall.SIGKILL)
+			// A wait for a lock notices that its client is gone, a rebuild does not: this stands in for one of any size.
+			rebuild := query(t, s.servers[0])
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				_, _ = rebuild.ExecContext(context.Background(), "DO SLEEP(600) /* drydock run "+job.RunName(optimize, 1)+" */")
+			}()
+			t.Cleanup(func() { <-ended })
+			bustest.Until(t, 30e9, "the statement goes on", func() bool { return running() == 1 })
+			s.start()
+			backup := s.run("mariabackup")
+			s.host(0).background("--loop", "1")
+			jobs := store.NewJobs(s.bus(), "test", nil)
+			s.await("optimize", "without a lease", func(j job.Job) bool {
+				if b, _, err := jobs.Last(bustest.Context(t), s.key("mariabackup")); err == nil && b.ID == backup && b.State != job.Queued && running() > 0 {
+					t.Fatalf("the backup is %s while the statement runs", b.State)
+				}
+				return j.ID == optimize && j.State == job.Halted
+			})
+			if n := running(); n != 0 {
+				t.Errorf("%d statements run when the lease has ended", n)
+			}
+			if _, err := lock.ExecContext(bustest.Context(t), "UNLOCK TABLES"); err != nil {
+				t.Fatal(err)
+			}
+			if j := s.awaitEnd(backup, "mariabackup"); j.State != job.Success {
+				t.Errorf("the backup is %s (%s)", j.State, j.Reason)
+			}
+			if !strings.Contains(s.proc.log.text(), "ended a statement that a job had left on its server") {
+				t.Error("drydock does not say that it ended the statement")
+			}
+		})
 	}
 }

@@ -69,6 +69,7 @@ var (
 	errMethod       = &problem{http.StatusMethodNotAllowed, "method_not_allowed", "method not allowed here"}
 	errCluster      = &problem{http.StatusNotFound, "unknown_cluster", "unknown cluster"}
 	errServer       = &problem{http.StatusNotFound, "unknown_server", "unknown server"}
+	errBackup       = &problem{http.StatusNotFound, "unknown_backup", "unknown backup"}
 	errUnauthorized = &problem{http.StatusUnauthorized, "unauthorized", "wrong credentials"}
 	errForbidden    = &problem{http.StatusForbidden, "forbidden", "not granted"}
 	errTooLarge     = &problem{http.StatusRequestEntityTooLarge, "too_large", "body is larger than 1 MiB"}

@@ -25,6 +25,9 @@ type Config struct {
 	HTTPPort int // in clear; 0 means any free port, -1 none
 	APIPort  int // TLS; 0 means any free port
 
+	Address    string // where database containers reach the API (monitoring-address)
+	OpenConfig bool   // api-credentials-secure-config is false: S/config needs no credentials and holds no secrets
+
 	CertFile, KeyFile string // optional: PEM files; empty means self-signed
 	TLSDir            string // where the self-signed certificate is kept
 
@@ -42,13 +45,17 @@ type Config struct {
 type Cluster struct {
 	Name          string
 	Servers       []job.Server
+	Preferred     []job.Server        // optional: where a logical backup of the cluster is taken from; empty means any
+	MaxLag        time.Duration       // of a replica that it is taken from, 0 = any
 	BackupServers []job.Server        // optional: where backups of the whole cluster run; empty means all
+	User          string              // optional: the database account, to ask a primary before a reseed
 	Password      string              // of the database account; it proves the scripts
 	Mode          job.Mode            // scheduler-jobs-mode
 	AcceptSecret  bool                // api-jobs-accept-secret: in api mode a sealed identity serves without a token
 	LogLevel      string              // optional: least level of lines wanted; empty means INFO
 	BatchSize     int                 // optional: lines a call of drydock's own script; 0 means 5
 	ReceiverPorts []int               // optional: where the scripts listen, spread over the servers; empty means 4444
+	Refuse        map[string]string   // optional: by task, why the configuration makes it impossible
 	Grants        map[string][]string // optional: replaces Config.Grants on this cluster for the users it names
 }
 
@@ -65,11 +72,8 @@ type Deps struct {
 // ErrConfig is in the chain of every error of [New] that a change of configuration cures.
 var ErrConfig = errors.New("gateway configuration")
 
-// Fixed by the protocol or by taste; nobody ever wanted to configure them.
-const (
-	defaultBatch        = 5
-	defaultReceiverPort = 4444
-)
+// Fixed by taste; nobody ever wanted to configure it.
+const defaultBatch = 5
 
 // cluster is a [Cluster] made ready for lookups.
 type cluster struct {
@@ -104,11 +108,14 @@ func (c *cluster) find(host, port string) (index int, ok bool) {
 
 // receiverPort is where the script of a server listens: the list is spread over the servers (wire.md section 5).
 func (c *cluster) receiverPort(index int) int {
-	return c.ReceiverPorts[index%len(c.ReceiverPorts)]
+	return job.ReceiverPort(c.ReceiverPorts, index)
 }
 
 // targets are the servers that a run on the whole cluster means, as the scheduler chooses them.
 func (c *cluster) targets(t job.Task) []job.Server {
+	if t.Whole {
+		return []job.Server{{}}
+	}
 	if t.Kind == job.KindBackup && len(c.BackupServers) > 0 {
 		return c.BackupServers
 	}
@@ -128,6 +135,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.CertFile == "" && c.TLSDir == "" {
 		return c, fmt.Errorf("%w: neither certificate files nor a folder to make one in", ErrConfig)
 	}
+	if c.Address == "" {
+		return c, fmt.Errorf("%w: no address for database containers", ErrConfig)
+	}
 	if c.Script == nil {
 		c.Script = scripts.Script()
 	}
@@ -138,9 +148,6 @@ func (c Config) withDefaults() (Config, error) {
 func (c Cluster) ready() (*cluster, error) {
 	c.LogLevel = cmp.Or(c.LogLevel, "INFO")
 	c.BatchSize = cmp.Or(c.BatchSize, defaultBatch)
-	if len(c.ReceiverPorts) == 0 {
-		c.ReceiverPorts = []int{defaultReceiverPort}
-	}
 	switch {
 	case c.Name == "":
 		return nil, fmt.Errorf("%w: a cluster without a name", ErrConfig)

@@ -188,7 +188,7 @@ func pause(ctx context.Context, d time.Duration) {
 // runOnce does what can be done now and says when to look again.
 func (t *target) runOnce(ctx context.Context) time.Duration {
 	// What drydock does itself is brought to nobody; its jobs only keep the server busy, and hold asks the log about that.
-	all := slices.DeleteFunc(t.view.OfServer(t.name.cluster, t.name.server), func(j job.Job) bool { return j.Mode == job.Local })
+	all := slices.DeleteFunc(t.view.OfServer(t.name.cluster, t.name.server), func(j job.Job) bool { return !j.Mode.Script() })
 	jobs, held := t.hold(ctx, all)
 	next := time.Duration(idle)
 	if held {

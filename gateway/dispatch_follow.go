@@ -41,6 +41,9 @@ func (k *rowKeeper) follow(ctx context.Context, j job.Job, row jobtable.Row, the
 
 // missing says what a job loses with its row, which a person or a restored backup took away.
 func (k *rowKeeper) missing(ctx context.Context, j job.Job) {
+	if task, err := job.TaskByName(j.Task); err == nil && task.Kind == job.KindRestore && j.State != job.Available {
+		return // its table was replaced with everything else; the script reports over the API
+	}
 	reason := fmt.Sprintf("row %d was deleted from %s.%s", j.Dispatch.Row, jobtable.Database, jobtable.Name)
 	switch j.State {
 	case job.Available:

@@ -29,8 +29,8 @@ func (t *target) hold(ctx context.Context, jobs []job.Job) (free []job.Job, held
 		t.log.Warn("look for other jobs of the server", "cluster", t.name.cluster, "server", t.name.server.String(), "err", err)
 		return slices.DeleteFunc(jobs, queuedHeavy), true
 	}
-	first, busy := job.NextHeavy(slots)
 	for _, j := range jobs {
+		first, busy := job.NextHeavy(job.InTheWay(j, slots))
 		switch {
 		case !queuedHeavy(j) || !busy && j.ID == first.ID:
 			j, ok := t.release(ctx, j)
@@ -63,12 +63,19 @@ func (t *target) crowded(ctx context.Context, j job.Job) (other job.Job, yes boo
 		t.log.Warn("look for other jobs of the server after an offer", "job", j, "err", err)
 		return other, false
 	}
-	for _, x := range live {
+	other = rivalOf(j, live)
+	return other, other.ID != ""
+}
+
+// rivalOf is the one of the live heavy jobs of a server for which j, which was offered or claimed, must step back: one
+// that somebody works on or has claimed, or an older one that is offered too. It is pure; the zero Job when there is none.
+func rivalOf(j job.Job, live []job.Job) job.Job {
+	for _, x := range job.InTheWay(j, live) {
 		if x.ID != j.ID && x.State != job.Queued && (x.State != job.Available || x.ID < j.ID) {
-			return x, true
+			return x
 		}
 	}
-	return other, false
+	return job.Job{}
 }
 
 func queuedHeavy(j job.Job) bool { return j.State == job.Queued && heavy(j) }

@@ -389,12 +389,12 @@ func sqlReason(err error) string {
 	case errors.Is(err, jobtable.ErrLayout), errors.Is(err, jobtable.ErrNoTable):
 		return err.Error()
 	case errors.As(err, &network) && network.Addr != nil:
-		return fmt.Sprintf("database unreachable: %s %s: %v", network.Op, network.Addr, network.Err)
+		return fmt.Sprintf("%s%s %s: %v", job.ReasonNoRow, network.Op, network.Addr, network.Err)
 	case errors.Is(err, context.DeadlineExceeded):
-		return "database unreachable: no answer in time"
+		return job.ReasonNoRow + "no answer in time"
 	}
 	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(err) {
 		err = inner
 	}
-	return "database unreachable: " + err.Error()
+	return job.ReasonNoRow + err.Error()
 }

@@ -13,6 +13,7 @@ import (
 
 	"drydock/bus"
 	"drydock/gateway/auth"
+	"drydock/restore"
 	"drydock/scripts"
 	"drydock/store"
 )
@@ -26,6 +27,7 @@ type Gateway struct {
 	clusters map[string]*cluster
 	order    []*cluster // as configured
 	control  *store.Control
+	desk     *restore.Desk
 	sum      string // SHA-256 of the script, hex
 	answerBy time.Duration
 
@@ -51,7 +53,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	g := &Gateway{
 		Deps: deps, cfg: cfg, log: cfg.Log, clusters: map[string]*cluster{}, sum: scripts.Checksum(cfg.Script),
 		logs: bus.NewBatcher(deps.Conn, bus.StreamLogs), stopping: make(chan struct{}), answerBy: shellLeaves,
-		control: store.NewControl(deps.Conn),
+		control: store.NewControl(deps.Conn), desk: restore.NewDesk(deps.Conn, cfg.Name),
 	}
 	override := map[string]map[string][]string{}
 	for _, c := range cfg.Clusters {
@@ -66,6 +68,9 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	}
 	if g.auth, err = newAuth(cfg, override, deps.Conn); err != nil {
 		return nil, err
+	}
+	if cfg.OpenConfig {
+		cfg.Log.Warn("api-credentials-secure-config is false: everybody may fetch the archives for database containers, which hold no password then")
 	}
 	certificate, err := loadCertificate(cfg)
 	if err != nil {

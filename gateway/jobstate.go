@@ -79,7 +79,7 @@ func plainRestore(body []byte) json.RawMessage {
 var errNoClaim = fmt.Errorf("%w: the job was not taken by anybody", store.ErrStale)
 
 func (g *Gateway) report(ctx context.Context, k *call, key job.Key, event job.Event) (job.Job, error) {
-	if j, ok := g.View.Get(key); ok && (j.Mode == job.Local || k.id.Job == "" && !mayBeAbout(j, event)) {
+	if j, ok := g.View.Get(key); ok && (!j.Mode.Script() || k.id.Job == "" && !mayBeAbout(j, event)) {
 		return j, errNoClaim
 	}
 	id := k.id

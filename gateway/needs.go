@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,7 +42,7 @@ func (g *Gateway) needs(c *gin.Context) {
 	switch {
 	case !ok:
 		yesNo(c, false)
-	case j.Mode == job.Local: // drydock's own work
+	case !j.Mode.Script(): // drydock's own work
 		yesNo(c, false)
 	case j.Mode == job.API:
 		yes, err := g.claim(c, j)
@@ -84,6 +85,9 @@ func (g *Gateway) claim(c *gin.Context, j job.Job) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	if other := g.seenRival(j); other.ID != "" {
+		return false, g.putBack(ctx, j, other) // no port is spent on it
+	}
 	var to job.Dispatch
 	if task.Flow == job.FlowIn {
 		port, err := g.reserve(ctx, bus.OpenRequest{Key: j.Key(), JobID: j.ID, Attempt: j.Attempt})
@@ -100,15 +104,57 @@ func (g *Gateway) claim(c *gin.Context, j job.Job) (bool, error) {
 		return false, nil // another client was first, or the job has ended
 	case err != nil:
 		return false, err
-	case shellLike(c.Request) && time.Since(begun) > g.answerBy:
-		return false, g.giveBack(ctx, claimed)
+	}
+	// Once more, now that the claim stands in the log: of two that are claimed at once, each by its own client, the one
+	// that looks last sees the other, so they are never both let go.
+	if other, err := g.rival(ctx, claimed); err != nil || other.ID != "" {
+		return false, errors.Join(err, g.giveBack(ctx, claimed, "another heavy job may be running"), g.putBack(ctx, claimed, other))
+	}
+	if shellLike(c.Request) && time.Since(begun) > g.answerBy {
+		return false, g.giveBack(ctx, claimed, "the answer came too late for the script")
 	}
 	return true, nil
 }
 
-// giveBack returns a job whose taker has left before the answer: it would wait for the sweeper otherwise.
-func (g *Gateway) giveBack(ctx context.Context, j job.Job) error {
-	_, err := g.Jobs.Apply(ctx, store.RefOf(j), store.Change{Event: job.Release, Reason: "the answer came too late for the script"})
+// seenRival is what the view knows of [Gateway.rival]: enough to refuse, not to hand out.
+func (g *Gateway) seenRival(j job.Job) job.Job {
+	if !heavy(j) {
+		return job.Job{}
+	}
+	live := slices.DeleteFunc(g.View.OfServer(j.Cluster, j.Server), func(x job.Job) bool {
+		return !heavy(x) || !x.State.Live() || x.Gated()
+	})
+	return rivalOf(j, live)
+}
+
+// rival is the heavy job for which j, just claimed, must step back; the zero Job when there is none. It is read from the
+// log, because the view may lag.
+func (g *Gateway) rival(ctx context.Context, j job.Job) (job.Job, error) {
+	if !heavy(j) {
+		return job.Job{}, nil
+	}
+	live, err := g.Jobs.LiveHeavy(ctx, j.Cluster, j.Server)
+	if err != nil {
+		return job.Job{}, err
+	}
+	return rivalOf(j, live), nil
+}
+
+// putBack makes an offered job wait for another in the queue. It may be gone meanwhile.
+func (g *Gateway) putBack(ctx context.Context, j, other job.Job) error {
+	if other.ID == "" {
+		return nil
+	}
+	_, err := g.Jobs.Apply(ctx, store.RefOf(j), store.Change{Event: job.Withdraw, From: job.Available, Reason: heldBy(other)})
+	if isLate(err) {
+		return nil
+	}
+	return err
+}
+
+// giveBack returns a job whose taker does not get it after all: it would wait for the sweeper otherwise.
+func (g *Gateway) giveBack(ctx context.Context, j job.Job, reason string) error {
+	_, err := g.Jobs.Apply(ctx, store.RefOf(j), store.Change{Event: job.Release, From: job.Claimed, Reason: reason})
 	if isLate(err) {
 		return nil
 	}

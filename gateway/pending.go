@@ -25,8 +25,8 @@ func (g *Gateway) pending(c *gin.Context) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "drydock 1\nmode %s\nbatch %d\nlog-level %s\nheartbeat %d\n", k.cluster.Mode, k.cluster.BatchSize, k.cluster.LogLevel, heartbeatEvery)
 	for _, j := range g.View.OfServer(k.cluster.Name, k.server) {
-		if j.State == job.Available && j.Mode != job.Local {
-			fmt.Fprintf(&b, "task %s %s %d\n", j.Task, j.ID, j.Attempt)
+		if j.State == job.Available && j.Mode.Script() {
+			fmt.Fprintln(&b, strings.TrimSpace(fmt.Sprintf("task %s %s %d %s", j.Task, j.ID, j.Attempt, job.ArgLine(j.Args))))
 		}
 	}
 	if doc.stale() {

@@ -48,11 +48,25 @@ func TestRunNowNamesTheJobsThatTheTickWillStart(t *testing.T) {
 	if want := job.NewID(tick.Due, tick.ID, job.Key{Cluster: "sql", Server: db1, Task: "optimize"}); len(run.Jobs) != 1 || run.Jobs[0].ID != want {
 		t.Errorf("jobs %+v, want %s", run.Jobs, want)
 	}
-	// A backup of the whole cluster runs where backups run; maintenance runs everywhere.
-	for task, want := range map[string]int{"mariabackup": 1, "optimize": 3} {
+	// A backup of the whole cluster runs where backups run; maintenance runs everywhere, and some of it at once.
+	for task, want := range map[string]int{"mariabackup": 1, "optimize": 3, "checksum": 1} {
 		if run := decode[runReply](t, r.call("POST", "/api/clusters/sql/jobs/"+task, admin, nil)); len(run.Jobs) != want {
 			t.Errorf("%s: %+v", task, run)
 		}
+	}
+}
+
+func TestAServerNamedForAJobOfTheWholeClusterIsItsArgument(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	run := decode[runReply](t, r.call("POST", path("sql", db1, "/jobs/checksum"), r.user("admin"), nil))
+	ticks, err := r.deps.Ledger.List(r.ctx(), store.TickFilter{})
+	if err != nil || len(ticks) != 1 || fmt.Sprint(ticks[0].Servers) != "[_]" || ticks[0].Args[job.ArgServer] != db1.String() {
+		t.Fatalf("%+v, %v", ticks, err)
+	}
+	want := job.NewID(ticks[0].Due, ticks[0].ID, job.Key{Cluster: "sql", Task: "checksum"})
+	if len(run.Jobs) != 1 || run.Jobs[0].ID != want {
+		t.Errorf("jobs %+v, want %s", run.Jobs, want)
 	}
 }
 
@@ -86,10 +100,16 @@ func TestRunNowAsksForTheGrantOfTheKind(t *testing.T) {
 		{"dba", path("sql", db1, "/jobs/mariabackup"), 403},
 		{"dba", path("sql", db1, "/jobs/optimize"), 403},
 		{"viewer", path("sql", db1, "/jobs/errorlog"), 403},
-		{"nobody", path("sql", db1, "/jobs/errorlog"), 404}, // may not even know the cluster
-		{"admin", path("sql", db1, "/jobs/reseedmariabackup"), 501},
-		{"admin", path("sql", db1, "/jobs/stop"), 501},
-		{"admin", path("sql", db1, "/jobs/mysqldump"), 501},
+		{"nobody", path("sql", db1, "/jobs/errorlog"), 404},         // may not even know the cluster
+		{"admin", path("sql", db1, "/jobs/reseedmariabackup"), 409}, // only where somebody confirms
+		{"admin", path("sql", db1, "/jobs/reseedlogical"), 409},
+		{"admin", path("sql", db1, "/jobs/stop"), 202},
+		{"dba", path("sql", db1, "/jobs/stop"), 403},
+		{"admin", path("sql", db1, "/jobs/zfssnapback"), 409}, // not confirmed
+		{"admin", path("sql", db1, "/jobs/zfssnapback?confirm=1&snapshot=a%20b"), 400},
+		{"admin", path("sql", db1, "/jobs/optimize?snapshot=a"), 400},
+		{"admin", path("sql", db1, "/jobs/zfssnapback?confirm=1&snapshot=auto-1"), 202},
+		{"admin", path("sql", db1, "/jobs/mysqldump"), 202},
 		{"admin", path("sql", db1, "/jobs/nonsense"), 404},
 		{"admin", path("sql", job.Server{Host: "no", Port: 1}, "/jobs/optimize"), 404},
 		{"admin", "/api/clusters/nowhere/jobs/optimize", 404},

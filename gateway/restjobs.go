@@ -2,7 +2,9 @@ package gateway
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -57,12 +59,17 @@ func (g *Gateway) runOnServer(c *gin.Context) {
 	if !ok {
 		return
 	}
+	if !task.OneServer() {
+		g.fail(c, errBadRequest.withMessage("%s works on the whole cluster: POST /api/clusters/%s/jobs/%s", task.Name, cl.Name, task.Name))
+		return
+	}
 	i, known := cl.find(c.Param("host"), c.Param("port"))
 	if !known {
 		g.fail(c, errServer)
 		return
 	}
-	g.run(c, cl, task, []job.Server{cl.Servers[i]})
+	slots, args := task.Slots([]job.Server{cl.Servers[i]}, true)
+	g.run(c, cl, task, slots, "", args)
 }
 
 func (g *Gateway) runOnCluster(c *gin.Context) {
@@ -70,7 +77,19 @@ func (g *Gateway) runOnCluster(c *gin.Context) {
 	if !ok {
 		return
 	}
-	g.run(c, cl, task, cl.targets(task))
+	if !task.Logical() {
+		g.run(c, cl, task, cl.targets(task), "", nil)
+		return
+	}
+	from, why, err := g.Docs.Source(c.Request.Context(), cl.Name, store.Sources{Servers: cl.Servers, Preferred: cl.Preferred, MaxLag: cl.MaxLag})
+	switch {
+	case errors.Is(err, store.ErrNoSource):
+		g.fail(c, errConflict.withMessage("%v", err))
+	case err != nil:
+		g.fail(c, err)
+	default:
+		g.run(c, cl, task, []job.Server{from}, why, nil)
+	}
 }
 
 // runnable finds the cluster and task of a run, checks the grant, and answers by itself when something is missing.
@@ -85,8 +104,12 @@ func (g *Gateway) runnable(c *gin.Context) (*cluster, job.Task, bool) {
 		g.fail(c, err)
 	case !k.who.May(k.cluster.Name, "", grantOf(task)):
 		g.fail(c, errForbidden.withMessage("the grant %s is missing", grantOf(task)))
+	case task.Ordered():
+		g.fail(c, errConflict.withMessage("task %s replaces data: ask for it with POST .../actions/reseed or .../actions/flashback", task.Name))
 	case !task.Built:
 		g.fail(c, errNotBuilt.withMessage("task %s is not built yet", task.Name))
+	case k.cluster.Refuse[task.Name] != "":
+		g.fail(c, errConflict.withMessage("%s", k.cluster.Refuse[task.Name]))
 	default:
 		return k.cluster, task, true
 	}
@@ -102,15 +125,26 @@ func grantOf(t job.Task) string {
 		return auth.Logs
 	case job.KindRestore:
 		return auth.Restore
+	case job.KindService:
+		return map[string]string{"stop": auth.Stop, "start": auth.Start, "restart": auth.Restart}[t.Name]
 	default:
 		return auth.Maintenance
 	}
 }
 
-// run records the request in the ledger, unless the cluster is closed or every slot is taken.
-func (g *Gateway) run(c *gin.Context, cl *cluster, task job.Task, servers []job.Server) {
+// run records the request in the ledger, unless the cluster is closed or every slot is taken. why says why these servers
+// were chosen, when nobody named them; args are those that the route itself says.
+func (g *Gateway) run(c *gin.Context, cl *cluster, task job.Task, servers []job.Server, why string, args map[string]string) {
 	force, ok := g.open(c, cl.Name)
-	if !ok {
+	if !ok || !g.confirmed(c, cl, task, servers) {
+		return
+	}
+	asked, err := runArgs(c, task)
+	if err == nil {
+		maps.Copy(asked, args)
+	}
+	if err != nil {
+		g.fail(c, errBadRequest.withMessage("%v", err))
 		return
 	}
 	out := runAnswer{Jobs: []started{}}
@@ -131,11 +165,11 @@ func (g *Gateway) run(c *gin.Context, cl *cluster, task job.Task, servers []job.
 		return
 	}
 	// The taken servers go into the tick too: the ledger then tells why they were left out.
-	run := g.Ledger.RunNow
-	if force {
-		run = g.Ledger.RunForced
+	order := store.ByHand(cl.Name, task.Name, servers, asked, callOf(c).who.Name, force)
+	if why != "" {
+		order.Reason += "; " + why
 	}
-	tick, err := run(c.Request.Context(), cl.Name, task.Name, servers, callOf(c).who.Name)
+	tick, err := g.Ledger.Run(c.Request.Context(), order)
 	if err != nil {
 		g.fail(c, err)
 		return
@@ -202,15 +236,38 @@ func (g *Gateway) cancelJob(c *gin.Context) {
 		g.fail(c, errForbidden.withMessage("the grant %s is missing", grantOf(task)))
 		return
 	}
-	after, err := g.Jobs.Apply(c.Request.Context(), store.RefOf(j), store.Change{
-		Event: job.Cancel, Reason: "canceled by " + who.Name, Actor: who.Name,
-	})
-	if isLate(err) {
+	after, err := g.Jobs.Cancel(c.Request.Context(), j, who.Name)
+	g.ordered(c, after, err)
+}
+
+// orderJob gives an operator's word to a rolling operation: pause, resume or abort.
+func (g *Gateway) orderJob(word string) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		j, ok := g.findJob(c)
+		if !ok {
+			return
+		}
+		who := callOf(c).who
+		if !who.May(j.Cluster, "", auth.Maintenance) {
+			g.fail(c, errForbidden.withMessage("the grant %s is missing", auth.Maintenance))
+			return
+		}
+		after, err := g.Jobs.Order(c.Request.Context(), j, word, who.Name)
+		g.ordered(c, after, err)
+	}
+}
+
+// ordered answers with the job as it is after an operator's word.
+func (g *Gateway) ordered(c *gin.Context, j job.Job, err error) {
+	switch {
+	case errors.Is(err, store.ErrOrder):
+		err = errConflict.withMessage("%v", err)
+	case isLate(err):
 		err = errConflict.withMessage("the job has ended: it is %s", j.State)
 	}
 	if err != nil {
 		g.fail(c, err)
 		return
 	}
-	reply(c, http.StatusOK, after)
+	reply(c, http.StatusOK, j)
 }

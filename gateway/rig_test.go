@@ -69,10 +69,10 @@ func newRig(t *testing.T, change ...func(*gateway.Config)) *rig {
 
 func config(t *testing.T) gateway.Config {
 	cluster := func(name string, mode job.Mode, secret bool) gateway.Cluster {
-		return gateway.Cluster{Name: name, Servers: []job.Server{db1, db2, db6}, Password: password, Mode: mode, AcceptSecret: secret, BatchSize: 7, LogLevel: "WARN"}
+		return gateway.Cluster{Name: name, Servers: []job.Server{db1, db2, db6}, User: "drydock", Password: password, Mode: mode, AcceptSecret: secret, BatchSize: 7, LogLevel: "WARN"}
 	}
 	return gateway.Config{
-		Name: "gateway@test", Bind: "127.0.0.1", TLSDir: t.TempDir(), Version: "1.2.3", Log: bustest.Log(t),
+		Name: "gateway@test", Bind: "127.0.0.1", Address: "10.0.1.5", TLSDir: t.TempDir(), Version: "1.2.3", Log: bustest.Log(t),
 		Users:    map[string]string{"admin": "repman", "dba": "x", "viewer": "y", "nobody": "z"},
 		Grants:   map[string][]string{"admin": {"cluster", "db", "prov"}, "dba": {"db-logs", "db-jobs"}, "viewer": {"proxy"}},
 		Clusters: []gateway.Cluster{cluster("sql", job.SQL, false), cluster("api", job.API, false), cluster("apisecret", job.API, true)},

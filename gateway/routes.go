@@ -5,6 +5,8 @@ import (
 	"sync"
 
 	"github.com/gin-gonic/gin"
+
+	"drydock/job"
 )
 
 var releaseMode = sync.OnceFunc(func() { gin.SetMode(gin.ReleaseMode) })
@@ -35,6 +37,7 @@ func (g *Gateway) routes() http.Handler {
 	job("/write-log/:task", g.writeLog)
 	job("/actions/receive-jobs-check", g.receiveScript)
 	job("/actions/send-jobs-upgrade", g.sendScript)
+	open("/config", g.mayFetch, g.serverConfig)
 	for _, path := range []string{"/need-config-refresh", "/config-receiver", "/config-dummy-sender", "/dbu"} {
 		open(path, func(c *gin.Context) { g.fail(c, errNoRoute) }) // asked by newer clients; only the speed of the answer matters
 	}
@@ -43,6 +46,7 @@ func (g *Gateway) routes() http.Handler {
 	job("/jobs-pending", g.pending)
 	job("/actions/heartbeat/:task", g.heartbeat)
 	job("/actions/job-result/:id", g.jobResult)
+	job("/actions/restore-info/:task", g.restoreInfo)
 
 	// REST, for operators.
 	r.GET("/healthz", g.health)
@@ -54,9 +58,14 @@ func (g *Gateway) routes() http.Handler {
 	user.GET("/clusters/:cluster/servers", g.listServers)
 	user.POST("/clusters/:cluster/servers/:host/:port/jobs/:task", g.readBody, g.viewReady, g.runOnServer)
 	user.POST("/clusters/:cluster/jobs/:task", g.readBody, g.viewReady, g.runOnCluster)
+	user.POST("/clusters/:cluster/servers/:host/:port/actions/reseed/:kind", g.readBody, g.reseed)
+	user.POST("/clusters/:cluster/servers/:host/:port/actions/flashback/:kind", g.readBody, g.flashback)
 	user.GET("/jobs", g.listJobs)
 	user.GET("/jobs/:id", g.showJob)
 	user.DELETE("/jobs/:id", g.cancelJob)
+	for _, word := range orders {
+		user.POST("/jobs/:id/"+word, g.orderJob(word))
+	}
 	user.GET("/jobs/:id/log", g.showLog)
 	user.GET("/schedules", g.listSchedules)
 	user.GET("/ticks", g.listTicks)
@@ -72,10 +81,13 @@ func (g *Gateway) routes() http.Handler {
 	return r
 }
 
-// both registers a handler for GET and POST.
-func both(group *gin.RouterGroup) func(path string, h gin.HandlerFunc) {
-	return func(path string, h gin.HandlerFunc) {
-		group.GET(path, h)
-		group.POST(path, h)
+// orders are the words of [store.Jobs.Order].
+var orders = []string{job.OrderPause, job.OrderResume, job.OrderAbort}
+
+// both registers handlers for GET and POST.
+func both(group *gin.RouterGroup) func(path string, h ...gin.HandlerFunc) {
+	return func(path string, h ...gin.HandlerFunc) {
+		group.GET(path, h...)
+		group.POST(path, h...)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -41,7 +42,7 @@ func TestAnotherScriptIsAskedToUpgradeAndTheSameIsLeftAlone(t *testing.T) {
 		r.rx.mu.Lock()
 		opened := r.rx.opened[before:]
 		r.rx.mu.Unlock()
-		if len(opened) != 2 || opened[0] != opened[1] || !opened[0].Check || opened[0].Key.Server != db1 {
+		if len(opened) != 2 || !reflect.DeepEqual(opened[0], opened[1]) || !opened[0].Check || opened[0].Key.Server != db1 {
 			t.Errorf("reservations %+v", opened)
 		}
 		r.rx.checks <- bus.CheckReply{SHA256: c.sum, Bytes: 100}

@@ -38,8 +38,11 @@ func serve(s *http.Server, l net.Listener) error {
 	return s.ServeTLS(quickListener{l}, "", "")
 }
 
+// tlsConfig names http/1.0 as well: what a client of that version offers (curl -0) would be refused otherwise.
 func tlsConfig(c tls.Certificate) *tls.Config {
-	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{c}}
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{c}, NextProtos: []string{"http/1.1", "http/1.0"},
+	}
 }
 
 // quickListener gives connections that acknowledge at once. In TLS 1.3 the server's first flight carries the session

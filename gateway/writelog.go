@@ -28,7 +28,8 @@ func (g *Gateway) logLevel(c *gin.Context) {
 		return
 	}
 	task, _ := job.TaskByName(name) // a channel is no task, and has no end line
-	yesNo(c, task.EndLine || joblog.Enabled(callOf(c).cluster.LogLevel, c.Param("level")))
+	_, inLog := task.Format.EndLine()
+	yesNo(c, inLog || joblog.Enabled(callOf(c).cluster.LogLevel, c.Param("level")))
 }
 
 // writeLog keeps a batch of log lines: what they prove is added to the job, the lines go to DRYDOCK_LOGS, and 200 means
@@ -73,7 +74,7 @@ func (g *Gateway) loggedJob(k *call, name string) job.Job {
 	j, ok := g.View.Get(k.key(name))
 	named := k.id.Job != ""
 	switch {
-	case ok && named && j.Mode != job.Local && j.ID == k.id.Job && (k.id.Attempt == 0 || k.id.Attempt == j.Attempt):
+	case ok && named && j.Mode.Script() && j.ID == k.id.Job && (k.id.Attempt == 0 || k.id.Attempt == j.Attempt):
 		return j
 	case named:
 		if _, err := job.TimeOfID(k.id.Job); err != nil {
@@ -81,7 +82,7 @@ func (g *Gateway) loggedJob(k *call, name string) job.Job {
 		}
 		// An earlier job or attempt, or one this process has not heard of: the lines are its, it gets no evidence here.
 		return job.Job{ID: k.id.Job, Attempt: k.id.Attempt}
-	case !ok || j.Mode == job.Local || j.State == job.Queued || j.State == job.Available && j.Mode == job.API:
+	case !ok || !j.Mode.Script() || j.State == job.Queued || j.State == job.Available && j.Mode == job.API:
 		return job.Job{}
 	case !j.State.Live() && time.Since(j.Since) > lateLines:
 		return job.Job{}

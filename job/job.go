@@ -18,11 +18,26 @@ type Server struct {
 	Port int    `json:"port"`
 }
 
-// String is HOST:PORT as the envelope spells it (wire.md section 2); IPv6 hosts stand without brackets there.
-func (s Server) String() string { return s.Host + ":" + strconv.Itoa(s.Port) }
+// String is HOST:PORT as the envelope spells it (wire.md section 2); IPv6 hosts stand without brackets there. The zero
+// Server, which is the whole cluster, is `_`.
+func (s Server) String() string {
+	if s == (Server{}) {
+		return "_"
+	}
+	return s.Host + ":" + strconv.Itoa(s.Port)
+}
 
 // Addr is HOST:PORT for dialing, IPv6 hosts in brackets.
 func (s Server) Addr() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.Port)) }
+
+// ReceiverPort is where the script of server number index of its cluster listens for what drydock sends: the ports of
+// scheduler-db-servers-receiver-ports are spread over the servers (wire.md section 5); 4444 when there are none.
+func ReceiverPort(ports []int, index int) int {
+	if len(ports) == 0 {
+		return 4444
+	}
+	return ports[index%len(ports)]
+}
 
 // ErrServer is returned by [ParseServer] for a text that names no server.
 var ErrServer = errors.New("not a server: want HOST or HOST:PORT, IPv6 in brackets before a port")
@@ -62,7 +77,7 @@ type Trigger struct {
 	Force bool `json:"force,omitempty"`
 }
 
-// TriggerKind is one of the four ways a job starts (architecture.md section 3).
+// TriggerKind is one of the ways a job starts (architecture.md section 3).
 type TriggerKind string
 
 // The trigger kinds.
@@ -71,6 +86,8 @@ const (
 	Manual  TriggerKind = "manual"
 	CatchUp TriggerKind = "catch-up"
 	Drill   TriggerKind = "drill"
+	// Rolling is a step of a rolling operation, whose job By names.
+	Rolling TriggerKind = "rolling"
 )
 
 // Scheduled reports whether a schedule asked for the job, and not a person.
@@ -84,6 +101,7 @@ const (
 	GateHold     Gate = "hold"     // an operator holds the cluster or the fleet
 	GateBlackout Gate = "blackout" // it falls into a blackout
 	GateWindow   Gate = "window"   // outside maintenance-windows
+	GateRolling  Gate = "rolling"  // a rolling operation has the cluster for itself
 	GateSplay    Gate = "splay"    // its delay of scheduler-splay is not over
 	GateLimit    Gate = "limit"    // scheduler-max-concurrent-backups run already
 )
@@ -97,7 +115,12 @@ const (
 	API Mode = "api"
 	// Local is no way to the script: drydock does the work itself, over SQL (section 6.1.8.5).
 	Local Mode = "local"
+	// ByReceiver is no way to the script either: a receiver does the work on its own machine.
+	ByReceiver Mode = "receiver"
 )
+
+// Script reports whether the script does the job. The other modes are drydock's own work, which no client hears of.
+func (m Mode) Script() bool { return m != Local && m != ByReceiver }
 
 // Step is one transition in a job's history.
 type Step struct {
@@ -136,8 +159,10 @@ type Stream struct {
 	// defect; empty when the task has no format that is checked.
 	Format string `json:"format,omitempty"`
 	Broken bool   `json:"broken,omitempty"` // Format names a defect
-	Path   string `json:"path,omitempty"`   // final path on the receiver's machine, once published
-	Err    string `json:"err,omitempty"`
+	// Said is what the stream says of itself, where its format does; it wins over the evidence, which a log gives.
+	Said *Said  `json:"said,omitempty"`
+	Path string `json:"path,omitempty"` // final path on the receiver's machine, once published
+	Err  string `json:"err,omitempty"`
 }
 
 // FormatGood is the Format of a stream that was read to its end without a defect.
@@ -152,12 +177,27 @@ type Evidence struct {
 	GTID       string   `json:"gtid,omitempty"`
 	Errors     []string `json:"errors,omitempty"` // the tool's error lines, the first few
 	Exit       []int    `json:"exit,omitempty"`   // exit status of every pipeline member, when reported
-	Sent       *int64   `json:"sent,omitempty"`   // bytes the worker says it sent
+	Sent       *int64   `json:"sent,omitempty"`   // bytes the worker says it sent, or received where drydock sends
 	SentSHA256 string   `json:"sent_sha256,omitempty"`
 	Result     string   `json:"result,omitempty"` // last lines of the tool's output
 	// Restore is the object a client attached to job-state (wire.md section 3), kept as it came.
 	Restore json.RawMessage `json:"restore,omitempty"`
 }
+
+// Said is what a stream says of itself: a dump names the tool that made it and its position in a binary log.
+type Said struct {
+	Tool       string `json:"tool,omitempty"`
+	BinlogFile string `json:"binlog_file,omitempty"`
+	BinlogPos  int64  `json:"binlog_pos,omitempty"`
+	GTID       string `json:"gtid,omitempty"`
+	BinlogOf   string `json:"binlog_of,omitempty"` // whose binary log that is: BinlogOwn or BinlogSource; empty without a position
+}
+
+// The values of [Said.BinlogOf].
+const (
+	BinlogOwn    = "server" // of the server that the backup is of, be it a replica
+	BinlogSource = "source" // of the server that it replicates from
+)
 
 // Job is one run of one task on one server. Every message on DRYDOCK_JOBS carries it whole.
 type Job struct {
@@ -185,6 +225,8 @@ type Job struct {
 	Proven time.Time `json:"proven,omitzero"`
 	Backup string    `json:"backup,omitempty"` // id in the catalogue, once published
 	Steps  []Step    `json:"steps,omitempty"`
+	// Plan is how far a rolling operation is; nil for other tasks, and before it begins.
+	Plan *Plan `json:"plan,omitempty"`
 	// Ready is when the job last stopped waiting for another job of its server, or its gate opened; the time to pick it up
 	// counts from here.
 	Ready time.Time `json:"ready,omitzero"`
@@ -197,6 +239,16 @@ type Job struct {
 	// starts nothing.
 	Seen uint64 `json:"seen,omitempty"`
 }
+
+// The arguments of restores ([Job.Args]).
+const (
+	ArgBackup   = "backup"   // id in the catalogue
+	ArgFrom     = "from"     // HOST:PORT of the server that the backup is of
+	ArgReceiver = "receiver" // receiver that holds the backup's file
+	// ArgConfirm is HOST:PORT of the server whose data are replaced: who asked for it knows. A job without it ends as an error.
+	ArgConfirm = "confirm"
+	ArgPrimary = "primary" // HOST:PORT that the restored server shall replicate from, when it is not known by itself
+)
 
 // HeldReason begins the reason of a queued job that waits for another heavy job of its server (wire.md section 6).
 const HeldReason = "WARN0110: "

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -24,8 +25,10 @@ type Verdict struct {
 // end of the stream may arrive a little after done.
 //
 // A stream that ended is not proof (wire.md section 5): a killed backup tool closes it like a finished one. A backup
-// passes only with the whole stream on disk, the tool's own end line, no failed pipeline member, and the number of
-// bytes the worker says it sent, where it says so.
+// passes only with the whole stream on disk, the tool's own end line (in its log, or in the stream where it writes it
+// there: the check of the format finds it), no failed pipeline member, and the number of bytes the worker says it sent,
+// where it says so. A restore passes only with the whole backup sent, checked against its manifest while it was read; what
+// the worker says about bytes and hash is then about what it received.
 func Judge(t Task, j Job, late bool) Verdict {
 	var checks []Check
 	waiting := false
@@ -40,6 +43,7 @@ func Judge(t Task, j Job, late bool) Verdict {
 		refuted = refuted || !held
 	}
 
+	end, inLog := t.Format.EndLine()
 	if len(j.Evidence.Exit) > 0 {
 		fixed("exit status", allZero(j.Evidence.Exit), fmt.Sprint(j.Evidence.Exit))
 	}
@@ -60,7 +64,9 @@ func Judge(t Task, j Job, late bool) Verdict {
 			if t.Kind == KindBackup {
 				fixed("size", s.Bytes > 0, "empty stream")
 			}
-			if s.Format != "" {
+			if endsInStream := end != "" && !inLog; endsInStream {
+				fixed("format", s.Format == FormatGood, cmp.Or(s.Format, fmt.Sprintf("nobody looked for the tool's end (%q)", end)))
+			} else if s.Format != "" {
 				fixed("format", !s.Broken, s.Format)
 			}
 			if j.Evidence.SentSHA256 != "" && s.Algo == "sha256" {
@@ -68,8 +74,24 @@ func Judge(t Task, j Job, late bool) Verdict {
 			}
 		}
 	}
-	if t.EndLine {
-		open("end line", j.Evidence.Completed, `the tool's line "completed OK!" did not come`)
+	if t.Flow == FlowOut {
+		switch s := j.Stream; {
+		case s == nil || s.Opened.IsZero():
+			open("stream", false, "nothing was sent")
+		case s.Err != "":
+			fixed("stream", false, s.Err)
+		default:
+			open("stream", s.Complete, "not sent to its end")
+			if s.Complete && j.Evidence.Sent != nil {
+				fixed("bytes", *j.Evidence.Sent == s.Bytes, fmt.Sprintf("sent %d, received %d", s.Bytes, *j.Evidence.Sent))
+			}
+			if s.Complete && j.Evidence.SentSHA256 != "" {
+				fixed("hash", strings.EqualFold(j.Evidence.SentSHA256, s.Hash), "hash of the received bytes differs")
+			}
+		}
+	}
+	if end != "" && inLog {
+		open("end line", j.Evidence.Completed, fmt.Sprintf("the tool's line %q did not come", end))
 	}
 
 	v := Verdict{Checks: checks}

@@ -73,3 +73,67 @@ func TestTaskWithoutStreamPassesOnItsExit(t *testing.T) {
 		t.Errorf("done with exit 2: %+v", v)
 	}
 }
+
+func TestDumpPassesOnlyWithTheToolsEndInItsStream(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"mysqldump", "mydumper"} {
+		dump, _ := TaskByName(name)
+		j := good()
+		j.Evidence.Completed, j.Stream.Format = false, FormatGood // its log has no end line
+		if v := Judge(dump, j, false); v.Event != Pass {
+			t.Errorf("a proven %s is %+v", name, v)
+		}
+		for what, harm := range map[string]func(*Job){
+			"truncated":            func(j *Job) { j.Stream.Format, j.Stream.Broken = "dump is truncated", true },
+			"nobody looked for":    func(j *Job) { j.Stream.Format = "" },
+			"only partly seen":     func(j *Job) { j.Stream.Format = "only partly seen" },
+			"[2]":                  func(j *Job) { j.Evidence.Exit = []int{2} },
+			"sent 100, received 9": func(j *Job) { j.Stream.Bytes = 9 },
+			"empty stream":         func(j *Job) { j.Stream.Bytes, j.Evidence.Sent = 0, nil },
+		} {
+			j := j
+			stream := *j.Stream
+			j.Stream, j.Evidence.Completed = &stream, true
+			harm(&j)
+			if v := Judge(dump, j, false); v.Event != Refute || !strings.Contains(v.Reason, what) {
+				t.Errorf("%s, %s: %q (%s)", name, what, v.Event, v.Reason)
+			}
+		}
+	}
+}
+
+func TestARestorePassesOnlyWhenTheWholeBackupWentOut(t *testing.T) {
+	t.Parallel()
+	restore, _ := TaskByName("reseedmariabackup")
+	sent := func() Job {
+		n := int64(100)
+		return Job{
+			State:    Finished,
+			Stream:   &Stream{Opened: time.Now(), Complete: true, Bytes: 100, Algo: "sha256", Hash: "aa"},
+			Evidence: Evidence{Sent: &n, SentSHA256: "AA", Exit: []int{0}},
+		}
+	}
+	if v := Judge(restore, sent(), false); v.Event != Pass {
+		t.Fatalf("a proven restore is %+v", v)
+	}
+	for name, c := range map[string]struct {
+		harm   func(*Job)
+		now    Event
+		reason string
+	}{
+		"nothing sent":        {func(j *Job) { j.Stream = nil }, "", "nothing was sent"},
+		"not sent to its end": {func(j *Job) { j.Stream.Complete = false }, "", "not sent to its end"},
+		"file damaged":        {func(j *Job) { j.Stream.Complete, j.Stream.Err = false, "file is damaged" }, Refute, "file is damaged"},
+		"bytes lost":          {func(j *Job) { j.Stream.Bytes = 101 }, Refute, "sent 101, received 100"},
+		"hash differs":        {func(j *Job) { j.Evidence.SentSHA256 = "bb" }, Refute, "hash"},
+	} {
+		j := sent()
+		c.harm(&j)
+		if v := Judge(restore, j, false); v.Event != c.now {
+			t.Errorf("%s: verdict %q (%s), want %q", name, v.Event, v.Reason, c.now)
+		}
+		if v := Judge(restore, j, true); v.Event != Refute || !strings.Contains(v.Reason, c.reason) {
+			t.Errorf("%s, late: verdict %q (%s)", name, v.Event, v.Reason)
+		}
+	}
+}

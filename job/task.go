@@ -22,6 +22,8 @@ const (
 	KindRestore     Kind = "restore"     // reseed, flashback
 	KindService     Kind = "service"     // stop, start, restart
 	KindMonitor     Kind = "monitor"     // only reads
+	KindRolling     Kind = "rolling"     // one server of a cluster after the other
+	KindArchive     Kind = "archive"     // works on the archive of backups, and on no server
 )
 
 // Flow says which way the bytes of a task go.
@@ -44,6 +46,8 @@ const (
 	Either Place = "either" // the script, or drydock where scheduler-jobs-exec-remote is set and does not name the task
 	// EitherHere is drydock, or the script where scheduler-jobs-exec-remote names the task.
 	EitherHere Place = "either-here"
+	// AtReceiver is a receiver: it has the backup files.
+	AtReceiver Place = "receiver"
 )
 
 // Task is one kind of work on one server.
@@ -52,36 +56,70 @@ type Task struct {
 	Kind    Kind
 	Flow    Flow
 	LogFile string // file the stream is appended to, for KindLog (architecture.md section 4)
-	EndLine bool   // the tool's own end line ("completed OK!") is part of the proof
+	Format  Format // of the stream, which the receiver checks as it passes by; empty when there is nothing to check
 	Built   bool   // false: named by the protocol, comes with a later version
 	Place   Place  // who can do it
+	// Whole: one job does the whole cluster. Its slot is that of the zero [Server]; a server somebody names is [ArgServer].
+	Whole bool
+}
+
+// Format is the format of a task's stream. It is also how the name of a backup's file ends.
+type Format string
+
+// The formats.
+const (
+	// XBStream is what mariabackup and xtrabackup send. That they came to their end stands in their log.
+	XBStream Format = "xbstream"
+	// SQLText is the text of mysqldump, with the tool's end marker as its last line.
+	SQLText Format = "sql"
+	// Tar is a tar archive of the folder that mydumper made, with the tool's metadata file in it.
+	Tar Format = "tar"
+)
+
+// EndLine is what the tool itself says when it is done, as part of the proof; empty when there is no such thing. inLog
+// tells that it stands in the tool's log and not in the stream.
+func (f Format) EndLine() (text string, inLog bool) {
+	switch f {
+	case XBStream:
+		return "completed OK!", true
+	case SQLText:
+		return "-- Dump completed", false
+	case Tar:
+		return "Finished dump at", false
+	}
+	return "", false
 }
 
 // tasks is in the order in which a client asks for them (wire.md sections 3 and 4); those that no client does come last.
 var tasks = []Task{
-	{Name: "xtrabackup", Kind: KindBackup, Flow: FlowIn, EndLine: true, Built: true},
-	{Name: "mariabackup", Kind: KindBackup, Flow: FlowIn, EndLine: true, Built: true},
+	{Name: "xtrabackup", Kind: KindBackup, Flow: FlowIn, Format: XBStream, Built: true},
+	{Name: "mariabackup", Kind: KindBackup, Flow: FlowIn, Format: XBStream, Built: true},
 	{Name: "errorlog", Kind: KindLog, Flow: FlowIn, LogFile: "log_error.log", Built: true},
 	{Name: "slowquery", Kind: KindLog, Flow: FlowIn, LogFile: "log_slow_query.log", Built: true},
 	{Name: "auditlog", Kind: KindLog, Flow: FlowIn, LogFile: "log_audit.log", Built: true},
 	{Name: "sqlerrorlog", Kind: KindLog, Flow: FlowIn, LogFile: "log_sql_error.log", Built: true},
-	{Name: "zfssnapback", Kind: KindRestore},
+	{Name: "zfssnapback", Kind: KindRestore, Built: true},
 	{Name: "optimize", Kind: KindMaintenance, Built: true, Place: Either},
-	{Name: "reseedxtrabackup", Kind: KindRestore, Flow: FlowOut},
-	{Name: "reseedmariabackup", Kind: KindRestore, Flow: FlowOut},
-	{Name: "flashbackxtrabackup", Kind: KindRestore, Flow: FlowOut},
-	{Name: "flashbackmariabackup", Kind: KindRestore, Flow: FlowOut},
-	{Name: "stop", Kind: KindService, Place: Either},
-	{Name: "restart", Kind: KindService, Place: Either},
-	{Name: "start", Kind: KindService, Place: Either},
-	{Name: "mysqldump", Kind: KindBackup, Flow: FlowIn, Place: EitherHere},
-	{Name: "mydumper", Kind: KindBackup, Flow: FlowIn, Place: EitherHere},
+	{Name: "reseedxtrabackup", Kind: KindRestore, Flow: FlowOut, Built: true},
+	{Name: "reseedmariabackup", Kind: KindRestore, Flow: FlowOut, Built: true},
+	{Name: "flashbackxtrabackup", Kind: KindRestore, Flow: FlowOut, Built: true},
+	{Name: "flashbackmariabackup", Kind: KindRestore, Flow: FlowOut, Built: true},
+	{Name: "stop", Kind: KindService, Built: true, Place: Either},
+	{Name: "restart", Kind: KindService, Built: true, Place: Either},
+	{Name: "start", Kind: KindService, Built: true, Place: Either},
+	{Name: "mysqldump", Kind: KindBackup, Flow: FlowIn, Format: SQLText, Built: true, Place: EitherHere},
+	{Name: "mydumper", Kind: KindBackup, Flow: FlowIn, Format: Tar, Built: true, Place: EitherHere},
 	{Name: "analyze", Kind: KindMaintenance, Built: true, Place: Here},
 	{Name: "logstablerotate", Kind: KindMaintenance, Built: true, Place: Here},
 	{Name: "schemamonitor", Kind: KindMonitor, Built: true, Place: Here},
-	{Name: "checksum", Kind: KindMaintenance, Place: Here},
-	{Name: "reseedlogical", Kind: KindRestore, Place: Here},
-	{Name: "reseedlogicalmaster", Kind: KindRestore, Place: Here},
+	{Name: "checksum", Kind: KindMaintenance, Built: true, Place: Here, Whole: true},
+	{Name: "reseedlogical", Kind: KindRestore, Built: true, Place: Here},
+	{Name: "reseedlogicalmaster", Kind: KindRestore, Built: true, Place: Here},
+	{Name: "rollingrestart", Kind: KindRolling, Built: true, Place: Here, Whole: true},
+	{Name: "rollingreprov", Kind: KindRolling, Built: true, Place: Here, Whole: true},
+	{Name: "archive", Kind: KindArchive, Built: true, Place: AtReceiver},
+	{Name: "archiveprune", Kind: KindArchive, Built: true, Place: AtReceiver, Whole: true},
+	{Name: "archivecheck", Kind: KindArchive, Built: true, Place: AtReceiver, Whole: true},
 }
 
 // Tasks returns the table of tasks in client order. The slice is the caller's.
@@ -97,9 +135,37 @@ func TaskByName(name string) (Task, error) {
 	return Task{}, ErrUnknownTask
 }
 
+// ArgServer is the argument of a task of the whole cluster that names one server, HOST:PORT: the work is about that one only.
+const ArgServer = "server"
+
+// Slots are the servers whose slots the task's jobs take when servers are meant, and what its jobs must be told.
+// named says that a person chose them and not the schedule.
+func (t Task) Slots(servers []Server, named bool) (slots []Server, args map[string]string) {
+	if !t.Whole {
+		return servers, nil
+	}
+	if named && len(servers) == 1 {
+		args = map[string]string{ArgServer: servers[0].String()}
+	}
+	return []Server{{}}, args
+}
+
 // Heavy reports whether the task must have the server for itself. A table rebuilt under a physical backup can make a
 // backup that ends well and does not restore: mariabackup then streams one file twice.
-func (t Task) Heavy() bool { return t.Kind != KindLog && t.Kind != KindMonitor }
+func (t Task) Heavy() bool {
+	return t.Kind != KindLog && t.Kind != KindMonitor && t.Kind != KindRolling && t.Kind != KindArchive
+}
+
+// OneServer reports whether the task can be run on one server that somebody names.
+func (t Task) OneServer() bool { return !t.Whole || t.Kind == KindMaintenance }
+
+// Logical reports whether the task dumps a server over SQL. One server of the cluster is enough for it, whichever holds
+// the data: it is chosen when the task runs.
+func (t Task) Logical() bool { return t.Kind == KindBackup && t.Place == EitherHere }
+
+// Ordered reports whether the task replaces the data of a server by what its arguments name: it is asked for with a
+// confirmation (package restore), never merely run.
+func (t Task) Ordered() bool { return t.Kind == KindRestore && (t.Flow == FlowOut || t.Place == Here) }
 
 // Local reports whether drydock does the task itself. remote is scheduler-jobs-exec-remote, nil when it is unset: set,
 // the script does the tasks it names, and drydock the others that either can do (maintenance.txt section 6.1.8.5).

@@ -158,11 +158,15 @@ func storedAs(spec sink.Spec, s job.Stream) sink.Spec {
 // manifest describes a published backup by the job's facts alone, so that writing it again gives the same.
 func (p *Pool) manifest(j job.Job, spec sink.Spec, checks []job.Check) store.Manifest {
 	s, ev := j.Stream, j.Evidence
+	said := job.Said{Tool: ev.Tool, BinlogFile: ev.BinlogFile, BinlogPos: ev.BinlogPos, GTID: ev.GTID}
+	if s.Said != nil {
+		said = *s.Said
+	}
 	return store.Manifest{
 		Type: store.ManifestType, ID: j.ID, Cluster: j.Cluster, Server: j.Server, Task: j.Task, Attempt: j.Attempt,
-		Trigger: j.Trigger, Tool: ev.Tool, Started: j.Started(), Ended: s.Closed, Receiver: p.cfg.Name, Path: spec.Final(),
+		Trigger: j.Trigger, Tool: cmp.Or(said.Tool, ev.Tool), Started: j.Started(), Ended: s.Closed, Receiver: p.cfg.Name, Path: spec.Final(),
 		Compress: spec.Compress, Encrypted: spec.Encrypted, Size: s.Bytes, Stored: s.Stored, Algo: s.Algo, Hash: s.Hash, StoredHash: s.StoredHash,
-		BinlogFile: ev.BinlogFile, BinlogPos: ev.BinlogPos, GTID: ev.GTID, Checks: checks,
+		BinlogFile: said.BinlogFile, BinlogPos: said.BinlogPos, GTID: said.GTID, BinlogOf: said.BinlogOf, Checks: checks,
 	}
 }
 

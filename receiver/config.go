@@ -52,6 +52,10 @@ type Cluster struct {
 	Compress string // compress-backups: none, gzip or zstd; logs are never compressed
 	// Recipients are whom backups are encrypted for (backup-encrypt-recipients); none leaves them as they are.
 	Recipients []age.Recipient
+	// Identities open encrypted backups that are to be sent back (backup-encrypt-identity).
+	Identities []age.Identity
+	// ReceiverPorts is where the scripts listen for a backup that is sent to them (scheduler-db-servers-receiver-ports).
+	ReceiverPorts []int
 }
 
 // portsKey is the configuration key of [Config.Ports], named in every error about them.
@@ -95,8 +99,9 @@ func (c Config) withDefaults() (Config, error) {
 }
 
 // ownFolders are the names that drydock itself uses in the data folder (architecture.md section 4).
-var ownFolders = []string{BackupsFolder, "nats", "tls"}
+var ownFolders = []string{BackupsFolder, "nats", "tls", "work", "archive", "restic-cache"}
 
+// BackupsFolder is the folder of all backups in the data folder (architecture.md section 4).
 const BackupsFolder = "Backups"
 
 // safeElement says whether s may be one element of a path.
@@ -148,7 +153,7 @@ func (c Config) place(k job.Key, id string, attempt int) (sink.Spec, job.Task, e
 		if attempt > 1 { // a file that an earlier attempt published, and was not proven after all, is not in the way
 			name += fmt.Sprintf("-%02d", attempt)
 		}
-		spec.Name = name + ".xbstream"
+		spec.Name = name + "." + string(task.Format)
 		spec.Compress = cmp.Or(cl.Compress, sink.None)
 		spec.Encrypted, spec.Recipients = len(cl.Recipients) > 0, cl.Recipients
 	}

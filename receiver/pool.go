@@ -43,6 +43,8 @@ type Pool struct {
 	mu           sync.Mutex
 	closing      bool                    // nothing new begins
 	reservations map[string]*reservation // by run
+	sendings     map[string]*sending     // backups on their way out, by run
+	waiting      map[string]job.Job      // jobs of scripts that wait for a backup of ours, by run
 
 	// The constants of these names, which tests shorten.
 	offerGrace, watchEvery, checkTime time.Duration
@@ -72,12 +74,13 @@ func New(cfg Config, conn *bus.Conn, jobs *store.Jobs, view *store.View, catalog
 	}
 	p := &Pool{
 		cfg: cfg, conn: conn, jobs: jobs, view: view, catalog: catalog, ports: pt, peers: newPeers(cfg.AllowFrom),
-		kick: make(chan struct{}, 1), reservations: map[string]*reservation{}, closed: make(chan struct{}),
+		kick: make(chan struct{}, 1), reservations: map[string]*reservation{}, sendings: map[string]*sending{}, waiting: map[string]job.Job{}, closed: make(chan struct{}),
 		offerGrace: offerGrace, watchEvery: watchEvery, checkTime: checkTime,
 	}
 	p.base, p.endBase = context.WithCancelCause(context.Background())
 	p.recording, p.endRecording = context.WithCancel(context.Background())
-	view.OnChange(func(bus.JobEvent) {
+	view.OnChange(func(ev bus.JobEvent) {
+		p.offerSend(ev.Job)
 		select {
 		case p.kick <- struct{}{}:
 		default:
@@ -137,6 +140,7 @@ func (p *Pool) watch(ctx context.Context) {
 		for _, r := range p.current() {
 			r.look(time.Now())
 		}
+		p.sendWaiting()
 		select {
 		case <-ctx.Done():
 			return
@@ -187,6 +191,9 @@ func (p *Pool) drain(svc micro.Service) error {
 			r.end(errStopping)
 		}
 	}
+	p.mu.Lock()
+	streams += len(p.sendings)
+	p.mu.Unlock()
 	if streams > 0 {
 		p.cfg.Log.Info("wait for open streams", "streams", streams, "elapsed_max", p.cfg.DrainTimeout.String())
 	}

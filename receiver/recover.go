@@ -17,6 +17,7 @@ import (
 func (p *Pool) recover(ctx context.Context) error {
 	keep := map[string]bool{}
 	for _, j := range p.view.Select(func(j job.Job) bool { return j.State.Live() }) {
+		p.offerSend(j)
 		// Also the streams of jobs that name another receiver: this one may have had that name before.
 		if p.ours(j) && p.takeUp(ctx, j) || !p.ours(j) && j.Stream != nil && j.Stream.Complete {
 			keep[j.Run()] = true

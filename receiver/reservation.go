@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -56,7 +57,8 @@ type reservation struct {
 	end  context.CancelCauseFunc
 	done chan struct{} // closed by release, when port and file are settled
 
-	need int64 // bytes that a backup is expected to take on disk
+	need int64        // bytes that a backup is expected to take on disk
+	from []netip.Addr // who may send beside the server: drydock itself, for a job that it does
 
 	check *check // not nil: hashes a script, no job stands behind it
 
@@ -217,8 +219,9 @@ func (r *reservation) look(now time.Time) {
 		r.end(revoked{"the job is " + string(j.State)})
 	case !r.p.holds(j, r.port) && now.Sub(r.asked) > r.p.offerGrace:
 		r.end(revoked{"the offer was taken back"})
-	case r.phase == listening && j.State.Started() && r.accept == nil && !r.stopped:
-		// A row may wait for hours before a script takes it: only then the time counts. It is this machine's clock.
+	case r.phase == listening && j.State.Started() && r.accept == nil && !r.stopped && r.task.Format != job.Tar:
+		// A row may wait for hours before a script takes it: only then the time counts. It is this machine's clock. A folder
+		// is filled before it is sent, however long that takes: there the lease alone counts.
 		wait := r.p.cfg.AcceptTimeout
 		r.accept = time.AfterFunc(wait, func() { r.end(cut{"no stream came within " + wait.String()}) })
 	}
@@ -268,6 +271,9 @@ const strangersLogged = 5
 
 func (r *reservation) welcome(conn *net.TCPConn, strangers int) bool {
 	remote, local := addrOf(conn.RemoteAddr()), addrOf(conn.LocalAddr())
+	if slices.Contains(r.from, plain(remote)) {
+		return true
+	}
 	ok, err := r.p.peers.allowed(r.ctx, r.ref.Key.Server.Host, remote, local)
 	if !ok && strangers < strangersLogged {
 		log := r.log.With("peer", remote.String())

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"regexp"
 	"time"
 
@@ -53,6 +54,8 @@ func (p *Pool) serve() (micro.Service, error) {
 			micro.WithEndpointSubject(own(bus.VerbCommit)), micro.WithEndpointQueueGroupDisabled()),
 		svc.AddEndpoint("check", endpoint(p, p.checkTime, p.awaitCheck),
 			micro.WithEndpointSubject(own(bus.VerbCheck)), micro.WithEndpointQueueGroupDisabled()),
+		svc.AddEndpoint("send", endpoint(p, requestTime, p.send),
+			micro.WithEndpointSubject(own(bus.VerbSend)), micro.WithEndpointQueueGroupDisabled()),
 	)
 	if err != nil {
 		return svc, fmt.Errorf("announce the receiver service: %w", err)
@@ -143,6 +146,13 @@ func (p *Pool) reply(port int) bus.OpenReply {
 // newReservation checks what is asked for. Names never become paths or ports unchecked.
 func (p *Pool) newReservation(ctx context.Context, req bus.OpenRequest) (*reservation, error) {
 	r := &reservation{ref: refOf(req.Key, req.JobID, req.Attempt), run: job.RunName(req.JobID, req.Attempt)}
+	for _, text := range req.From {
+		a, err := netip.ParseAddr(text)
+		if err != nil {
+			return nil, refused("reserve a port for %s: %v", req.Key, err)
+		}
+		r.from = append(r.from, plain(a))
+	}
 	if req.Check {
 		if !p.cfg.knows(req.Key.Cluster, req.Key.Server) || req.JobID == "" {
 			return nil, refused("no server %s in cluster %q", req.Key.Server, req.Key.Cluster)

@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"drydock/bus"
+	"drydock/dump"
 	"drydock/job"
 	"drydock/receiver/sink"
 	"drydock/store"
@@ -25,26 +25,28 @@ func (r *reservation) receive(conn *net.TCPConn) bool {
 	r.log.Info("stream opened", "peer", facts.Peer)
 	noted := r.noteOpened(facts)
 	var meter atomic.Int64
-	stopMeter := r.meter(&meter)
+	stopMeter := r.p.meter(r.ref, &meter)
 	check := r.formatCheck()
 	res, err := r.store(conn, check, &meter)
+	facts.Format, facts.Broken = verdictOf(check) // also after an error: a check may hold a goroutine
 	stopMeter()
 	r.freePort() // the records below may wait for the bus
 	noted()      // what follows says all of it again
 	facts.Closed, facts.Bytes = time.Now().UTC(), meter.Load()
 	if err != nil {
+		facts.Format, facts.Broken = "", false // of a part nothing can be said
 		r.broken(facts, err)
 		return false
 	}
-	facts.Format, facts.Broken = verdictOf(check)
 	facts.Complete, facts.Stored, facts.Algo, facts.Hash, facts.StoredHash = true, res.Stored, res.Algo, res.Hash, res.StoredHash
 	facts.Compress, facts.Encrypted = r.spec.Compress, r.spec.Encrypted
 	r.log.Info("stream complete", "bytes", facts.Bytes, "elapsed", facts.Closed.Sub(facts.Opened).String())
+	facts.Said = said(check)
 	return r.complete(facts)
 }
 
 // store moves the bytes. After an error the sender has seen a reset and no file is left.
-func (r *reservation) store(conn *net.TCPConn, check *xbstream.Checker, meter *atomic.Int64) (sink.Result, error) {
+func (r *reservation) store(conn *net.TCPConn, check checker, meter *atomic.Int64) (sink.Result, error) {
 	defer conn.Close()
 	defer context.AfterFunc(r.ctx, func() { reset(conn) })()
 	f, err := r.create()
@@ -71,17 +73,29 @@ func (r *reservation) store(conn *net.TCPConn, check *xbstream.Checker, meter *a
 	return res, errors.Join(err, f.Abort())
 }
 
-// formatCheck reads along with a physical backup; nil for every other stream.
-func (r *reservation) formatCheck() *xbstream.Checker {
-	if r.task.Kind != job.KindBackup || !r.task.EndLine {
-		return nil
-	}
-	return xbstream.New()
+// checker reads along with a stream. Write never fails. After Close, which must be called, Opaque says why the rest
+// could not be looked at, though nothing is wrong.
+type checker interface {
+	io.WriteCloser
+	Opaque() string
 }
 
-// verdictOf is what the job records of the check. A defect does not end the stream: the job fails by its proof, and says
-// why, when the worker has told its side.
-func verdictOf(check *xbstream.Checker) (format string, broken bool) {
+// formatCheck reads along with a stream that has a format; nil for every other stream.
+func (r *reservation) formatCheck() checker {
+	switch r.task.Format {
+	case job.XBStream:
+		return xbstream.New()
+	case job.SQLText:
+		return new(dump.SQL)
+	case job.Tar:
+		return dump.NewTar()
+	}
+	return nil
+}
+
+// verdictOf ends the check and is what the job records of it. A defect does not end the stream: the job fails by its
+// proof, and says why, when the worker has told its side.
+func verdictOf(check checker) (format string, broken bool) {
 	if check == nil {
 		return "", false
 	}
@@ -92,6 +106,27 @@ func verdictOf(check *xbstream.Checker) (format string, broken bool) {
 		return why, false
 	}
 	return job.FormatGood, false
+}
+
+// said is what the stream said of itself; nil where its format does not. Call it after [verdictOf].
+func said(check checker) *job.Said {
+	d, ok := check.(interface {
+		Tool() string
+		Position() dump.Position
+	})
+	if !ok {
+		return nil
+	}
+	p := d.Position()
+	out := &job.Said{Tool: d.Tool(), BinlogFile: p.File, BinlogPos: p.Pos, GTID: p.GTID}
+	switch {
+	case p.IsZero():
+	case p.Source:
+		out.BinlogOf = job.BinlogSource
+	default:
+		out.BinlogOf = job.BinlogOwn
+	}
+	return out
 }
 
 // create makes the file only now that the sender is there. One of the same attempt can only be left from an offer that
@@ -182,42 +217,4 @@ func (r *reservation) reason(err error) (text string, tell bool) {
 		return "stream broke: connection reset by the sender", true
 	}
 	return "stream broke: " + errno(err).Error(), true
-}
-
-// meter publishes what moved, once a second and only if something did: bytes are the job's sign of life.
-func (r *reservation) meter(moved *atomic.Int64) (stop func()) {
-	quit := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		beat := time.NewTicker(time.Second)
-		defer beat.Stop()
-		last, lastAt := int64(0), time.Now()
-		for {
-			select {
-			case <-quit:
-				return
-			case now := <-beat.C:
-				if n := moved.Load(); n != last {
-					r.progress(n, float64(n-last)/now.Sub(lastAt).Seconds())
-					last = n
-				}
-				lastAt = now
-			}
-		}
-	})
-	return func() {
-		close(quit)
-		wg.Wait()
-	}
-}
-
-func (r *reservation) progress(bytes int64, rate float64) {
-	k := r.ref.Key
-	err := r.p.conn.Publish(bus.ProgressSubject(k.Cluster, k.Server.Host, k.Server.Port, k.Task), bus.Progress{
-		Sign: bus.SignBytes, Bytes: bytes, Rate: rate, Cluster: k.Cluster, Server: k.Server, Task: k.Task,
-		JobID: r.ref.ID, Attempt: r.ref.Attempt, Type: bus.TypeProgress, Time: time.Now().UTC(),
-	})
-	if err != nil {
-		r.log.Debug("publish progress", "err", err)
-	}
 }

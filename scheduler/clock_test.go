@@ -239,7 +239,7 @@ func TestBadConfigurationIsNamed(t *testing.T) {
 		"retry -1":       func(c *Cluster) { c.Retry = -1 },
 		"backup server":  func(c *Cluster) { c.BackupServers = []job.Server{{Host: "elsewhere", Port: 1}} },
 		"unknown task":   func(c *Cluster) { c.Schedules = []Schedule{hourly("vacuum")} },
-		"cannot be":      func(c *Cluster) { c.Schedules = []Schedule{hourly("mysqldump")} },
+		"cannot be":      func(c *Cluster) { c.Schedules = []Schedule{hourly("zfssnapback")} },
 		"named twice":    func(c *Cluster) { c.Schedules = []Schedule{hourly("optimize"), hourly("optimize")} },
 		"day of month":   func(c *Cluster) { c.Schedules = []Schedule{{Task: "optimize", Spec: "0 0 0 32 * *", Enabled: true}} },
 		"schedule \"opt": func(c *Cluster) { c.Schedules = []Schedule{{Task: "optimize", Enabled: true}} },

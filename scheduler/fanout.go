@@ -20,6 +20,8 @@ const (
 	fanoutTimeout = 25 * time.Second
 	// fanoutPatience is the least age at which a tick is too old to start jobs, however small scheduler-max-lateness is.
 	fanoutPatience = time.Minute
+	// overlap is how much earlier than its tick a job may seem to be, on another machine's clock.
+	overlap = time.Minute
 )
 
 // runFanout turns the ticks of the ledger into jobs. All schedulers of a bus share the work.
@@ -31,6 +33,7 @@ func (s *Scheduler) runFanout(ctx context.Context) error {
 type skip struct {
 	server job.Server
 	reason string
+	final  bool // nobody can know better
 }
 
 // fanout starts the jobs of one tick. It may be called again for a tick that is done in part or in whole: a slot
@@ -45,12 +48,19 @@ func (s *Scheduler) fanout(ctx context.Context, m bus.Meta, t bus.Tick) error {
 
 	c, known := s.cluster(t.Cluster)
 	servers, skips := s.resolve(c, known, t)
+	var err error
+	choose := len(servers) > 0 && len(t.Servers) == 0 && isLogical(t.Task)
+	if choose {
+		if servers, t.Reason, skips, err = s.chooseSource(ctx, m, t, c); err != nil {
+			return err
+		}
+	}
 	recorded, err := s.recordedSkips(ctx, m, t)
 	if err != nil {
 		return err
 	}
-	if slices.Contains(recorded, job.Server{}) {
-		servers = nil // the whole tick was skipped
+	if slices.Contains(recorded, job.Server{}) || choose && len(recorded) > 0 {
+		servers, skips = nil, nil // the whole tick was skipped
 	}
 	for _, srv := range recorded { // decided, but perhaps the slot was not told
 		servers = slices.DeleteFunc(servers, func(x job.Server) bool { return x == srv })
@@ -59,8 +69,9 @@ func (s *Scheduler) fanout(ctx context.Context, m bus.Meta, t bus.Tick) error {
 			return err
 		}
 	}
-	if len(skips) > 0 && s.now().Sub(t.Time) < fanoutPatience {
-		// Another scheduler on this bus may know better, such as one that was reloaded with a new server.
+	if len(skips) > 0 && !skips[0].final && s.now().Sub(t.Time) < fanoutPatience {
+		// Another scheduler on this bus may know better, such as one that was reloaded with a new server; or a server that
+		// was not fit will be.
 		err, skips = fmt.Errorf("leave tick %s to another scheduler: %s", t.ID, skips[0].reason), nil
 	}
 	closures, e := s.control.Closures(ctx)
@@ -91,15 +102,21 @@ func (s *Scheduler) resolve(c Cluster, known bool, t bus.Tick) (servers []job.Se
 	case !task.Built:
 		return nil, []skip{{reason: fmt.Sprintf("this version cannot run the task %q", t.Task)}}
 	}
+	if reason := c.Refuse[t.Task]; reason != "" {
+		return nil, []skip{{reason: reason}}
+	}
 	meant := t.Servers
 	if len(meant) == 0 {
 		meant = c.targets(task)
 	}
 	for _, srv := range meant {
-		if slices.Contains(c.Servers, srv) {
+		switch {
+		case task.Whole && srv == (job.Server{}), !task.Whole && slices.Contains(c.Servers, srv):
 			servers = append(servers, srv)
-		} else {
-			skips = append(skips, skip{srv, fmt.Sprintf("%s has no server %s in its configuration of cluster %q", s.actor, srv, t.Cluster)})
+		case task.Whole:
+			skips = append(skips, skip{server: srv, reason: fmt.Sprintf("%s works on a whole cluster, not on one server", task.Name)})
+		default:
+			skips = append(skips, skip{server: srv, reason: fmt.Sprintf("%s has no server %s in its configuration of cluster %q", s.actor, srv, t.Cluster)})
 		}
 	}
 	return servers, skips
@@ -120,7 +137,7 @@ func (s *Scheduler) startAll(ctx context.Context, m bus.Meta, t bus.Tick, c Clus
 			mu.Lock()
 			defer mu.Unlock()
 			if reason != "" {
-				refused = append(refused, skip{srv, reason})
+				refused = append(refused, skip{server: srv, reason: reason})
 			}
 			if err == nil {
 				err = e // the first is enough: the others will be like it
@@ -147,10 +164,17 @@ func (s *Scheduler) start(ctx context.Context, m bus.Meta, t bus.Tick, c Cluster
 		return fmt.Sprintf("decided %s ago and not started since: no scheduler ran, and that is more than scheduler-max-lateness = %s",
 			span(age), span(c.MaxLateness)), nil
 	}
+	if last, ok := s.view.Get(key); ok && last.Plan.Owes() && !last.State.Live() {
+		// Its plan is all that knows of it.
+		return fmt.Sprintf("job %s left a server read-only, and that is not undone yet: the server does not answer", last.Run()), nil
+	}
 	fresh, reason := c.enqueue(job.Job{
 		State: job.Queued, ID: job.NewID(t.Due, t.ID, key), Cluster: t.Cluster, Server: srv, Task: t.Task, Mode: c.mode(t.Task),
 		Trigger: t.Trigger, Due: t.Due, Tick: t.ID, Args: t.Args, Seen: m.Seq,
 	}, t, closures, s.now())
+	if op, ok := s.operation(c, closures, s.now()); ok && !owns(op, fresh) && fresh.Gate == "" {
+		fresh.Gate, reason = job.GateRolling, behind(op)
+	}
 	j, err := s.jobs.Create(ctx, fresh, reason)
 	switch {
 	case errors.Is(err, store.ErrSeen) && j.Seen > m.Seq && j.Tick != t.ID:
@@ -169,7 +193,7 @@ func (s *Scheduler) start(ctx context.Context, m bus.Meta, t bus.Tick, c Cluster
 // overtaken says what became of a tick whose slot has decided a later one: it started its job before that, or the later
 // one came first, as after a failed try, and then it starts none.
 func (s *Scheduler) overtaken(ctx context.Context, m bus.Meta, key job.Key, t bus.Tick) (refusal string, err error) {
-	past, err := s.jobs.List(ctx, store.Filter{Cluster: key.Cluster, Server: key.Server, Task: key.Task, Since: m.Time.Add(-time.Minute), Limit: 1 << 20})
+	past, err := s.jobs.List(ctx, store.Filter{Cluster: key.Cluster, Server: key.Server, Task: key.Task, Since: m.Time.Add(-overlap), Limit: 1 << 20})
 	if err != nil {
 		return "", err
 	}

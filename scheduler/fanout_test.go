@@ -35,6 +35,23 @@ func TestTickStartsOneJobPerTargetServer(t *testing.T) {
 	}
 }
 
+func TestAJobOfTheWholeClusterHasItsOwnSlot(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, bustest.Start(t), testCluster())
+	r.give(r.runNow("checksum"))
+	all := r.history()
+	if len(all) != 1 || all[0].Server != (job.Server{}) || all[0].Mode != job.Local || all[0].State != job.Queued {
+		t.Fatalf("%+v", all)
+	}
+	again := r.runNow("checksum")
+	for range 2 { // delivered twice
+		r.give(again)
+	}
+	if got := r.outcomes(); len(got) != 3 || len(r.history()) != 1 {
+		t.Errorf("while one is live another tick makes %v, %d jobs", got, len(r.history()))
+	}
+}
+
 func TestRedeliveredTickStartsNothingTwice(t *testing.T) {
 	t.Parallel()
 	conn := bustest.Start(t)
@@ -124,7 +141,8 @@ func TestTickForWhatIsNotConfiguredIsSkippedNotRetriedForEver(t *testing.T) {
 	}{
 		{"dev", "optimize", nil, `no cluster "dev"`, 0},
 		{"prod", "vacuum", nil, `no task "vacuum"`, 0},
-		{"prod", "mysqldump", nil, "cannot run", 0},
+		{"prod", "zfssnapback", nil, "cannot run", 0},
+		{"prod", "mysqldump", nil, "was not asked yet", 0},
 		{"prod", "optimize", []job.Server{db1, stranger}, "no server stranger:3306", 1},
 	} {
 		if _, err := r.ledger.RunNow(r.ctx, c.cluster, c.task, c.servers, "alice"); err != nil {
@@ -265,5 +283,30 @@ func TestWhatDrydockDoesItselfIsNotSentToTheScript(t *testing.T) {
 		if j := r.last(db1, task); j.Mode != want {
 			t.Errorf("%s has mode %s, want %s", task, j.Mode, want)
 		}
+	}
+}
+
+func TestWorkOnTheWholeClusterIsOneJobOfNoServer(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, bustest.Start(t), testCluster(hourly("archiveprune")))
+	e := r.runNow("archiveprune")
+	for range 2 {
+		r.give(e)
+	}
+	j := r.last(job.Server{}, "archiveprune")
+	if all := r.history(); len(all) != 1 || j.State != job.Queued || j.Mode != job.ByReceiver || j.Mode.Script() {
+		t.Errorf("%d jobs; the job is %+v", len(all), j)
+	}
+	r.sweepAfter(30 * time.Minute)
+	if j = r.last(job.Server{}, "archiveprune"); j.State != job.Queued {
+		t.Errorf("the job is %s (%s): its server is nobody's", j.State, j.Reason)
+	}
+	c := testCluster()
+	if c.has("archiveprune", db1) || c.has("optimize", job.Server{}) { // one server is not the whole cluster
+		t.Error("a task is started where it has no place")
+	}
+	r.give(r.runNow("archive", db1))
+	if j = r.last(db1, "archive"); j.Mode != job.ByReceiver {
+		t.Errorf("an archive has the mode %s", j.Mode)
 	}
 }

@@ -75,8 +75,9 @@ func (s *Scheduler) openGates(ctx context.Context, now time.Time) error {
 // openCluster judges the queued and offered jobs of a cluster, oldest first.
 func (s *Scheduler) openCluster(ctx context.Context, c Cluster, jobs []job.Job, closures store.Closures, now time.Time) error {
 	var want []job.Job
+	op, rolls := s.operation(c, closures, now)
 	for _, j := range jobs {
-		if j.Gated() && c.limits(j.Task) && c.judge(j, closures, true, now).gate == "" {
+		if j.Gated() && c.limits(j.Task) && c.judge(j, closures, true, now).gate == "" && (!rolls || owns(op, j)) {
 			want = append(want, j)
 		}
 	}
@@ -91,6 +92,9 @@ func (s *Scheduler) openCluster(ctx context.Context, c Cluster, jobs []job.Job, 
 			continue
 		}
 		v := c.judge(j, closures, placed[j.Run()], now)
+		if rolls && !owns(op, j) {
+			v = v.behind(op, j)
+		}
 		switch {
 		case v.skip:
 			errs = append(errs, s.change(ctx, j, store.Change{Event: job.Skip, Reason: v.reason}))
@@ -107,8 +111,11 @@ func (s *Scheduler) openCluster(ctx context.Context, c Cluster, jobs []job.Job, 
 // dispatcher's to take away: the shut gate tells it to.
 func (s *Scheduler) callBack(ctx context.Context, c Cluster, j job.Job, closures store.Closures, now time.Time) error {
 	gate, reason, _ := c.shut(closures, j.Trigger, j.Due, now)
+	if op, rolls := s.operation(c, closures, now); rolls && gate == "" && !owns(op, j) {
+		gate, reason = job.GateRolling, behind(op)
+	}
 	switch {
-	case gate == j.Gate:
+	case isRolling(j), gate == j.Gate:
 		return nil
 	case gate != "" && j.Dispatch.Row == 0:
 		return s.change(ctx, j, store.Change{Event: job.Withdraw, From: job.Available, Reason: reason, Edit: func(f *job.Job) { f.Gate = gate }})
@@ -156,7 +163,7 @@ func (c Cluster) judge(j job.Job, closures store.Closures, placed bool, now time
 		v.gate, v.reason, v.skip = gate, reason, skip
 		return v
 	}
-	waited := j.Gate == job.GateHold || j.Gate == job.GateBlackout || j.Gate == job.GateWindow
+	waited := j.Gate == job.GateHold || j.Gate == job.GateBlackout || j.Gate == job.GateWindow || j.Gate == job.GateRolling
 	if waited && j.Trigger.Scheduled() && c.Splay > 0 {
 		// Everything that waited would begin at the moment of the opening otherwise.
 		v.notBefore = now.Add(c.delay(j.Key(), now)).UTC()
@@ -182,6 +189,9 @@ func backups(n int) string {
 // shut says why a job with this trigger and due time may not begin now; skip, that it is not to be run later either. A
 // person may run what is outside the windows, and with force during a hold or blackout. It is pure.
 func (c Cluster) shut(closures store.Closures, by job.Trigger, due, now time.Time) (gate job.Gate, reason string, skip bool) {
+	if by.Kind == job.Rolling {
+		return "", "", false // the operation waits between its steps; a step that is begun is brought to its end
+	}
 	if h, ok := closures.Hold(c.Name); ok && !by.Force {
 		return job.GateHold, h.String(), false
 	}
@@ -228,7 +238,7 @@ func (s *Scheduler) turnAway(t bus.Tick, servers []job.Server, reason string) (o
 	}
 	for _, srv := range servers {
 		if !begun(srv) {
-			out = append(out, skip{srv, reason})
+			out = append(out, skip{server: srv, reason: reason})
 		}
 	}
 	return out

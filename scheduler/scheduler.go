@@ -22,18 +22,24 @@ type Config struct {
 	Actor    string       // as whom it writes, "scheduler@NAME"
 	Log      *slog.Logger // nil: nothing is logged
 	Clusters []Cluster
+	// Clear reports whether nothing of an attempt of a job that drydock does itself goes on on its server any more; such a
+	// job is not halted before. It must not block: it is asked again. Optional; what it was at [New] stays.
+	Clear func(job.Job) bool
 }
 
 // Cluster is one cluster of servers with its schedules and time limits.
 type Cluster struct {
 	Name          string
-	Servers       []job.Server   // all servers, at least one
-	BackupServers []job.Server   // those that are backed up; empty for all
-	Mode          job.Mode       // how new jobs reach the script (scheduler-jobs-mode)
-	ExecRemote    []string       // scheduler-jobs-exec-remote, nil when it is unset; see [job.Task.Local]
-	Zone          *time.Location // of the cron specs (scheduler-timezone)
-	CatchUp       string         // [CatchUpNone], [CatchUpLast] or [CatchUpAll] (scheduler-catch-up)
-	MaxLateness   time.Duration  // a tick later than this is missed (scheduler-max-lateness)
+	Servers       []job.Server      // all servers, at least one
+	BackupServers []job.Server      // those that physical backups are taken of; empty for all
+	Preferred     []job.Server      // those that a logical backup is taken from; empty for any (db-servers-backup-hosts)
+	MaxLag        time.Duration     // of a replica that a logical backup is taken from, 0 = any (maintenance-max-lag)
+	Mode          job.Mode          // how new jobs reach the script (scheduler-jobs-mode)
+	ExecRemote    []string          // scheduler-jobs-exec-remote, nil when it is unset; see [job.Task.Local]
+	Refuse        map[string]string // by task, why the configuration makes it impossible
+	Zone          *time.Location    // of the cron specs (scheduler-timezone)
+	CatchUp       string            // [CatchUpNone], [CatchUpLast] or [CatchUpAll] (scheduler-catch-up)
+	MaxLateness   time.Duration     // a tick later than this is missed (scheduler-max-lateness)
 	// Schedules has one entry per task that can be scheduled, also for those that are off: switching off is recorded.
 	Schedules []Schedule
 
@@ -79,6 +85,8 @@ type Scheduler struct {
 	ledger  *store.Ledger
 	view    *store.View
 	control *store.Control
+	docs    *store.Docs
+	clear   func(job.Job) bool
 	now     func() time.Time
 
 	setup    atomic.Pointer[setup]
@@ -114,7 +122,7 @@ func New(cfg Config, conn *bus.Conn, jobs *store.Jobs, ledger *store.Ledger, vie
 	}
 	s := &Scheduler{
 		actor: cfg.Actor, log: cfg.Log, conn: conn, jobs: jobs, ledger: ledger, view: view, now: time.Now,
-		control: store.NewControl(conn), queued: make(chan struct{}, 1),
+		control: store.NewControl(conn), docs: store.NewDocs(conn), clear: cfg.Clear, queued: make(chan struct{}, 1),
 		reloaded: make(chan struct{}, 1), due: newInbox[slot](), finished: newInbox[job.Key](),
 		signs: newSigns(), closing: newClosing(),
 	}
@@ -180,7 +188,7 @@ func (s *Scheduler) observe(ev bus.JobEvent) {
 	if ev.Job.State == job.Finished {
 		s.finished.put(ev.Job.Key())
 	}
-	if ev.Job.Gated() || !ev.State.Live() {
+	if ev.Job.Gated() || !ev.State.Live() || isRolling(ev.Job) {
 		select {
 		case s.queued <- struct{}{}:
 		default:
@@ -262,7 +270,7 @@ func (c Cluster) check() error {
 	case c.MaxBackups < 0 || c.Splay < 0:
 		return errors.New("the number of backups at a time and the splay must not be negative")
 	}
-	for _, srv := range c.BackupServers {
+	for _, srv := range slices.Concat(c.BackupServers, c.Preferred) {
 		if !slices.Contains(c.Servers, srv) {
 			return fmt.Errorf("backup server %s is not one of its servers", srv)
 		}
@@ -272,18 +280,38 @@ func (c Cluster) check() error {
 
 // mode is how a new job of the task gets done.
 func (c Cluster) mode(task string) job.Mode {
-	if t, err := job.TaskByName(task); err == nil && t.Local(c.ExecRemote) {
+	t, err := job.TaskByName(task)
+	switch {
+	case err == nil && t.Place == job.AtReceiver:
+		return job.ByReceiver
+	case err == nil && t.Local(c.ExecRemote):
 		return job.Local
 	}
 	return c.Mode
 }
 
-// targets lists the servers that a task's schedule means.
+// sources is where a logical backup may be taken from.
+func (c Cluster) sources() store.Sources {
+	return store.Sources{Servers: c.Servers, Preferred: c.Preferred, MaxLag: c.MaxLag}
+}
+
+// targets lists the servers that a task's schedule means. A logical backup is taken of one of them.
 func (c Cluster) targets(t job.Task) []job.Server {
+	if t.Whole {
+		return []job.Server{{}}
+	}
 	if t.Kind == job.KindBackup && t.Flow == job.FlowIn && len(c.BackupServers) > 0 {
 		return c.BackupServers
 	}
 	return c.Servers
+}
+
+// has reports whether the slot's server is one of the cluster's, or stands for the whole of it.
+func (c Cluster) has(task string, s job.Server) bool {
+	if t, err := job.TaskByName(task); err == nil && t.Whole {
+		return s == job.Server{}
+	}
+	return slices.Contains(c.Servers, s)
 }
 
 // stamp writes a time for people of the cluster.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -73,7 +72,10 @@ func (s *Scheduler) sweep(ctx context.Context, now time.Time) error {
 		}
 		ch, due := retry(j, c, now)
 		if j.State.Live() {
-			ch, due = overdue(j, c, s.signs.of(j, now), now)
+			g := s.signs.of(j, now)
+			if ch, due = overdue(j, c, g, now); due && s.mayGoOn(j, c, ch, g, now) {
+				continue
+			}
 		} else if due {
 			var shut store.Closures
 			var err error
@@ -88,6 +90,15 @@ func (s *Scheduler) sweep(ctx context.Context, now time.Time) error {
 	}
 	s.signs.forget(live, now)
 	return errors.Join(errs...)
+}
+
+// mayGoOn holds the end of a lease back while a statement of the job may go on on the server: the next heavy job would
+// run beside it. A server that cannot be asked for scheduler-jobs-pickup-timeout is no longer waited for.
+func (s *Scheduler) mayGoOn(j job.Job, c Cluster, ch store.Change, g sign, now time.Time) bool {
+	if j.Mode != job.Local || ch.Event != job.Cut || s.clear == nil || now.Sub(g.last) > c.Lease+c.PickupTimeout {
+		return false
+	}
+	return !s.clear(j)
 }
 
 // changeUnlessMoved asks the log first: the view that j comes from may lag, and a job that moved is not left alone.
@@ -106,7 +117,9 @@ func (s *Scheduler) changeUnlessMoved(ctx context.Context, j job.Job, ch store.C
 func overdue(j job.Job, c Cluster, g sign, now time.Time) (store.Change, bool) {
 	silent := now.Sub(g.last)
 	switch {
-	case (j.State == job.Queued || j.State == job.Available) && !slices.Contains(c.Servers, j.Server):
+	case isRolling(j):
+		// Such an operation has bounds of its own, and must undo what it did before it ends.
+	case (j.State == job.Queued || j.State == job.Available) && !c.has(j.Task, j.Server):
 		if now.Sub(g.first) > c.PickupTimeout {
 			return store.Change{Event: job.Expire, Reason: "the server is no longer in the configuration of the cluster"}, true
 		}
@@ -139,6 +152,8 @@ func untaken(j job.Job, c Cluster) string {
 		return "not offered " + within
 	case j.Mode == job.Local:
 		return "no scheduler took it " + within
+	case j.Mode == job.ByReceiver:
+		return "no receiver took it " + within
 	case j.Mode == job.API:
 		return "no script on " + j.Server.String() + " asked for it " + within
 	default:
@@ -151,7 +166,15 @@ func retriable(s job.State) bool { return s == job.Halted || s == job.Failed || 
 // retry is the next attempt of a job that ended badly not long ago. It is pure. That the job is still the last of its
 // slot is for the caller to make sure.
 func retry(j job.Job, c Cluster, now time.Time) (store.Change, bool) {
-	if !retriable(j.State) || j.Attempt > c.Retry || !slices.Contains(c.Servers, j.Server) {
+	if j.Trigger.Kind == job.Rolling || isRolling(j) {
+		return store.Change{}, false // its operation has ended with it, and whether there is another one a person decides
+	}
+	if t, err := job.TaskByName(j.Task); err != nil || t.Kind == job.KindService || t.Kind == job.KindRestore {
+		// A person asked for it, for that moment. Done by itself minutes later it would take a server down that is needed, or
+		// replace its data twice.
+		return store.Change{}, false
+	}
+	if !retriable(j.State) || j.Attempt > c.Retry || !c.has(j.Task, j.Server) {
 		return store.Change{}, false
 	}
 	pause := min(retryAfter<<(j.Attempt-1), retryAtMost)

@@ -251,3 +251,58 @@ func TestAJobThatWaitsForAnotherOfItsServerDoesNotExpire(t *testing.T) {
 		t.Error("nobody took it for two hours, and it does not expire")
 	}
 }
+
+// The statement of a drydock that was killed goes on on the server: the next heavy job must not begin beside it.
+func TestLeaseOfDrydocksOwnJobEndsWhenItsServerIsClear(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, bustest.Start(t), testCluster())
+	var clear bool
+	var asked []string
+	r.clear = func(j job.Job) bool { asked = append(asked, j.Task); return clear }
+	r.started("mariabackup", job.Offer, job.Start) // the script's: nothing to ask a server about
+	own := r.edit(r.started("optimize", job.Offer, job.Start), func(j *job.Job) { j.Mode = job.Local })
+	r.sweepAfter(10*time.Minute + time.Second)
+	r.want("mariabackup", job.Halted)
+	r.want("optimize", job.Processing)
+	if len(asked) != 1 || asked[0] != "optimize" {
+		t.Errorf("asked about %v", asked)
+	}
+	clear = true
+	r.sweepAfter(time.Second)
+	r.want("optimize", job.Halted)
+
+	// A server that is gone for good does not keep the job for ever.
+	clear = false
+	r.apply(own, job.Retry)
+	r.apply(r.last(db1, "optimize"), job.Offer, job.Start)
+	r.sweepAfter(10*time.Minute + time.Second)
+	r.want("optimize", job.Processing)
+	r.sweepAfter(testCluster().PickupTimeout)
+	r.want("optimize", job.Halted)
+}
+
+func TestWhatAPersonAskedForIsNotTriedAgain(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	server := job.Server{Host: "db1", Port: 3306}
+	c := Cluster{Servers: []job.Server{server}, Retry: 3, MaxLateness: time.Hour}
+	for task, want := range map[string]bool{"optimize": true, "stop": false, "start": false, "restart": false, "zfssnapback": false} {
+		j := job.Job{Task: task, Server: server, State: job.Halted, Attempt: 1, Since: now.Add(-time.Minute)}
+		if _, due := retry(j, c, now); due != want {
+			t.Errorf("%s: tried again %v", task, due)
+		}
+	}
+}
+
+func TestAJobOfTheWholeClusterIsNoServerThatIsGone(t *testing.T) {
+	t.Parallel()
+	c := testCluster()
+	now := time.Now()
+	held := job.Job{State: job.Queued, Reason: job.HeldReason + "x", Cluster: c.Name, Task: "checksum", Created: now.Add(-100 * time.Hour)}
+	if ch, yes := overdue(held, c, sign{first: now.Add(-100 * time.Hour), last: now.Add(-100 * time.Hour)}, now); yes {
+		t.Errorf("one that waits for another job is ended: %+v", ch)
+	}
+	if !c.has("checksum", job.Server{}) || c.has("optimize", job.Server{Host: "gone", Port: 1}) {
+		t.Error("the whole cluster is none of its own, or a stranger is")
+	}
+}

@@ -252,7 +252,7 @@ func library(t *testing.T, password, code string, args ...string) string {
 		t.Fatal("the script's last command has changed")
 	}
 	path := filepath.Join(t.TempDir(), "lib")
-	writeFile(t, path, text+"\nsettings\nDB_PASSWORD=$PASSWORD DB_HOST=127.0.0.1 DB_PORT=3306\n"+code+"\n")
+	writeFile(t, path, text+"\nsettings\nDB_PASSWORD=$PASSWORD DB_HOST=127.0.0.1 DB_ADDRESS=127.0.0.1 DB_PORT=3306\n"+code+"\n")
 	cmd := exec.Command("bash", append([]string{path}, args...)...)
 	cmd.Env = append(os.Environ(), "PASSWORD="+password)
 	var errs bytes.Buffer

@@ -499,7 +499,7 @@ func TestAnswersAreNotTrusted(t *testing.T) {
 	c := newClient(t, m)
 	knowVariables(t, c, nil)
 	extra := []string{
-		"task optimize $(touch${IFS}x) 1", "task ../optimize J 1", "task stop J 1", "task optimize " + strings.Repeat("j", 41) + " 1",
+		"task optimize $(touch${IFS}x) 1", "task ../optimize J 1", "task nonsense J 1", "task optimize " + strings.Repeat("j", 41) + " 1",
 		"task optimize J one", "batch $(id)", "heartbeat 0", "mode both",
 	}
 	m.set(func() { m.extra = extra })
@@ -524,5 +524,22 @@ func TestShellcheck(t *testing.T) {
 	t.Parallel()
 	if out, err := exec.Command("shellcheck", "dbjobs").CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// In a container the server's name in the configuration need not lead to it.
+func TestDatabaseIsReachedWhereTheEnvironmentSays(t *testing.T) {
+	t.Parallel()
+	for env, want := range map[string]string{"": testHost, "DRYDOCK_DB_ADDRESS=127.0.0.3": "127.0.0.3", "DRYDOCK_DB_ADDRESS=localhost": "127.0.0.1"} {
+		m := newManager(t, oddPassword, 3306, false)
+		c := newClient(t, m)
+		c.env = append(c.env, env)
+		knowVariables(t, c, nil)
+		c.fakeTool("mariadb-check", `sed -n 's/^host=//p' "${1#*=}" | sort -u >"$HOME/host"`)
+		m.offer("optimize", "J1", 1)
+		c.mustCycle()
+		if got, err := os.ReadFile(filepath.Join(c.state, "../host")); err != nil || string(got) != want+"\n" {
+			t.Errorf("%s: the tool was sent to %q, %v", env, got, err)
+		}
 	}
 }

@@ -87,6 +87,10 @@ type manager struct {
 	upgrade  []byte // sent on send-jobs-upgrade
 	receiver int    // the script's listening port
 	from     string // the script's host as the manager reaches it; 127.0.0.1 by default
+	backup   []byte // sent when a restore is waiting
+	cut      int    // bytes of it after which the connection is reset; 0 = sent whole
+	vouched  string // hash that restore-info tells of what was sent; empty: of the backup
+	sent     bool
 	silent   bool   // takes send-jobs-upgrade and does not come
 	agent    string // of the last call
 	newer    bool   // other versions of the script may call
@@ -243,12 +247,12 @@ func (m *manager) writeLog(_ string, body []byte) (int, string) {
 
 func (m *manager) action(path string, body []byte) (int, string) {
 	verb, task, _ := strings.Cut(path, "/")
-	if own := []string{"heartbeat", "job-result"}; m.foreign && slices.Contains(own, verb) {
+	if own := []string{"heartbeat", "job-result", "restore-info"}; m.foreign && slices.Contains(own, verb) {
 		return http.StatusNotFound, "404 page not found"
 	}
 	switch verb {
 	case "receive-task":
-		if task == "optimize" {
+		if task == "optimize" || strings.HasPrefix(task, "reseed") || strings.HasPrefix(task, "flashback") {
 			return http.StatusOK, "NO_RECEIVER_NEEDED"
 		}
 		answer := fmt.Sprintf("RECEIVER_PORT=%d", m.receive(task))
@@ -270,6 +274,8 @@ func (m *manager) action(path string, body []byte) (int, string) {
 			return http.StatusOK, "stop"
 		}
 		return http.StatusOK, "go on"
+	case "restore-info":
+		return http.StatusOK, m.restoreInfo()
 	case "job-result":
 		if state, ok := m.results[task]; ok {
 			return http.StatusOK, state
@@ -287,6 +293,10 @@ func (m *manager) jobState(path string, body []byte) (int, string) {
 	}
 	task, state, _ := strings.Cut(path, "/")
 	m.reports = append(m.reports, stateReport{task, state, id, len(m.lines)})
+	if state == "waiting" && m.backup != nil {
+		m.sent = false
+		m.wg.Go(m.sendBackup)
+	}
 	return http.StatusOK, ""
 }
 

@@ -1,5 +1,6 @@
-// Package scripts holds the dbjobs script that runs on the database hosts, as the manager delivers it. The script's
-// own header describes its input, its files and its exit status.
+// Package scripts holds the dbjobs script that runs on the database hosts, as the manager delivers it, the launcher that
+// keeps it running in a container, and the environment both are given. The scripts' own headers describe their input,
+// their files and their exit status.
 package scripts
 
 import (
@@ -13,6 +14,9 @@ import (
 //go:embed dbjobs
 var dbjobs []byte
 
+//go:embed dbjobs_start
+var launcher []byte
+
 // Version is the version the script names in its VERSION line and sends as "drydock-dbjobs/VERSION" in its
 // User-Agent. Empty if the line is missing.
 var Version = version(dbjobs)
@@ -20,6 +24,11 @@ var Version = version(dbjobs)
 // Script returns the script's text, whose last line is "# EOF". The caller owns the copy.
 func Script() []byte {
 	return bytes.Clone(dbjobs)
+}
+
+// Launcher returns the text of dbjobs_start, which keeps the script running in a container. The caller owns the copy.
+func Launcher() []byte {
+	return bytes.Clone(launcher)
 }
 
 // Checksum returns the SHA-256 of a script in lower-case hexadecimal, which is what jobs-check compares and what the

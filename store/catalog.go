@@ -41,12 +41,40 @@ type Manifest struct {
 	Algo      string `json:"algo"`   // of both hashes
 	Hash      string `json:"hash"`   // of the received bytes
 	// StoredHash is the hash of the file on disk; it equals Hash when nothing was compressed.
-	StoredHash string      `json:"stored_hash"`
-	BinlogFile string      `json:"binlog_file,omitempty"`
-	BinlogPos  int64       `json:"binlog_pos,omitempty"`
-	GTID       string      `json:"gtid,omitempty"`
-	Checks     []job.Check `json:"checks"` // what made it a backup
-	Signature  *Signature  `json:"signature,omitempty"`
+	StoredHash string `json:"stored_hash"`
+	BinlogFile string `json:"binlog_file,omitempty"`
+	BinlogPos  int64  `json:"binlog_pos,omitempty"`
+	GTID       string `json:"gtid,omitempty"`
+	// BinlogOf says whose binary log that position is in ([job.Said]): of a dump of a replica it may be the
+	// replica's own or its source's.
+	BinlogOf string      `json:"binlog_of,omitempty"`
+	Checks   []job.Check `json:"checks"` // what made it a backup
+	// Signature vouches for all of it but Archives.
+	Signature *Signature `json:"signature,omitempty"`
+	// Archives are the copies in archives, oldest first. Only the catalogue has them: the file beside the backup, which is
+	// archived with it, stays as it was written.
+	Archives []Archive `json:"archives,omitempty"`
+}
+
+// Archive is a copy of a backup and its manifest in a repository of restic.
+type Archive struct {
+	Repository string    `json:"repository"` // without passwords
+	Snapshot   string    `json:"snapshot"`
+	Time       time.Time `json:"time"`
+	Bytes      int64     `json:"bytes"` // of backup and manifest
+	Added      int64     `json:"added"` // what the repository grew by
+	// Gone is when the snapshot was found to be there no more: forgotten by the backup-keep keys, or by hand.
+	Gone time.Time `json:"gone,omitzero"`
+}
+
+// Archived is the newest copy that is still there; ok is false when there is none.
+func (m Manifest) Archived() (a Archive, ok bool) {
+	for _, a := range slices.Backward(m.Archives) {
+		if a.Gone.IsZero() {
+			return a, true
+		}
+	}
+	return Archive{}, false
 }
 
 // Catalog lists the backups. Safe for concurrent use.
@@ -55,20 +83,88 @@ type Catalog struct{ c *bus.Conn }
 // NewCatalog uses the bucket drydock_catalog.
 func NewCatalog(c *bus.Conn) *Catalog { return &Catalog{c} }
 
-// Put records a manifest; repeating it changes nothing.
+// Put records a manifest; repeating it changes nothing, and keeps what is known of archives.
 func (c *Catalog) Put(ctx context.Context, m Manifest) error {
+	return c.update(ctx, m, func(now Manifest, _ bool) (Manifest, bool) {
+		if len(m.Archives) == 0 {
+			m.Archives = now.Archives
+		}
+		return m, true
+	})
+}
+
+// SetArchives changes what is recorded of the archives of a backup, unless the catalogue has it no more. edit may run
+// several times; it must not change what it is given in place.
+func (c *Catalog) SetArchives(ctx context.Context, m Manifest, edit func([]Archive) []Archive) error {
+	return c.update(ctx, m, func(now Manifest, exists bool) (Manifest, bool) {
+		now.Archives = edit(now.Archives)
+		return now, exists
+	})
+}
+
+// update writes what edit makes of the entry of m, compare-and-swap, unless it answers false.
+func (c *Catalog) update(ctx context.Context, m Manifest, edit func(now Manifest, exists bool) (Manifest, bool)) error {
 	kv, err := c.c.Bucket(ctx, bus.BucketCatalog)
 	if err != nil {
 		return err
 	}
-	data, err := json.Marshal(m)
+	key := bus.CatalogKey(m.Cluster, m.Server.Host, m.Server.Port, m.ID)
+	for range casTries {
+		var now Manifest
+		var revision uint64 // 0: there is none
+		e, err := kv.Get(ctx, key)
+		switch {
+		case err == nil:
+			revision, err = e.Revision(), json.Unmarshal(e.Value(), &now)
+		case errors.Is(err, jetstream.ErrKeyNotFound):
+			err = nil
+		}
+		if err != nil {
+			return fmt.Errorf("read manifest %s: %w", m.ID, err)
+		}
+		next, ok := edit(now, revision > 0)
+		if !ok {
+			return nil
+		}
+		data, err := json.Marshal(next)
+		if err != nil {
+			return fmt.Errorf("encode manifest %s: %w", m.ID, err)
+		}
+		if revision == 0 {
+			_, err = kv.Create(ctx, key, data)
+		} else {
+			_, err = kv.Update(ctx, key, data, revision)
+		}
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, jetstream.ErrKeyExists) && !errors.Is(err, jetstream.ErrKeyRevisionMismatch):
+			return fmt.Errorf("record manifest %s: %w", m.ID, err)
+		}
+	}
+	return fmt.Errorf("record manifest %s: %w", m.ID, ErrBusy)
+}
+
+// ErrNoBackup is returned for a backup that is not in the catalogue.
+var ErrNoBackup = errors.New("no such backup")
+
+// Get reads the manifest of one backup. Errors: [ErrNoBackup].
+func (c *Catalog) Get(ctx context.Context, cluster string, s job.Server, id string) (m Manifest, err error) {
+	kv, err := c.c.Bucket(ctx, bus.BucketCatalog)
 	if err != nil {
-		return fmt.Errorf("encode manifest %s: %w", m.ID, err)
+		return m, err
 	}
-	if _, err := kv.Put(ctx, bus.CatalogKey(m.Cluster, m.Server.Host, m.Server.Port, m.ID), data); err != nil {
-		return fmt.Errorf("record manifest %s: %w", m.ID, err)
+	e, err := kv.Get(ctx, bus.CatalogKey(cluster, s.Host, s.Port, id))
+	if errors.Is(err, jetstream.ErrKeyNotFound) || errors.Is(err, jetstream.ErrInvalidKey) {
+		return m, fmt.Errorf("%w: %q of %s in cluster %s", ErrNoBackup, id, s, cluster)
 	}
-	return nil
+	if err != nil {
+		return m, fmt.Errorf("read manifest %s: %w", id, err)
+	}
+	if err := json.Unmarshal(e.Value(), &m); err != nil {
+		return m, fmt.Errorf("decode manifest %s: %w", id, err)
+	}
+	return m, nil
 }
 
 // List reads the manifests of a cluster and a server, newest first; an empty cluster or host means all.
@@ -77,7 +173,11 @@ func (c *Catalog) List(ctx context.Context, cluster string, server job.Server) (
 	if err != nil {
 		return nil, err
 	}
-	w, err := kv.WatchAll(ctx, jetstream.IgnoreDeletes())
+	keys := ">"
+	if cluster != "" && server.Port != 0 {
+		keys = bus.CatalogKey(cluster, server.Host, server.Port, "*")
+	}
+	w, err := kv.Watch(ctx, keys, jetstream.IgnoreDeletes())
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", bus.BucketCatalog, err)
 	}
@@ -116,6 +216,7 @@ const (
 	DocDispatch = "_dispatch" // [DispatchDoc]
 	DocFacts    = "_facts"    // [Facts]
 	DocTables   = "_tables"   // [Tables]; further parts are DocTables-2 and so on
+	DocChecksum = "_checksum" // [Checksum], of a whole cluster: the zero server
 )
 
 // ScriptDoc is what drydock knows of the script on a database host.
@@ -168,18 +269,40 @@ func (d *Docs) Put(ctx context.Context, cluster string, s job.Server, name strin
 	return nil
 }
 
+// Delete removes a document of a server, if it is there.
+func (d *Docs) Delete(ctx context.Context, cluster string, s job.Server, name string) error {
+	kv, err := d.c.Bucket(ctx, bus.BucketState)
+	if err != nil {
+		return err
+	}
+	if err := kv.Purge(ctx, bus.StateKey(cluster, s.Host, s.Port, name)); err != nil {
+		return fmt.Errorf("delete %s of %s: %w", name, s, err)
+	}
+	return nil
+}
+
 // Scripts reads what is known of the script of every database host, by [bus.StateKey] with [DocScript].
 func (d *Docs) Scripts(ctx context.Context) (map[string]ScriptDoc, error) {
+	return every[ScriptDoc](ctx, d, DocScript)
+}
+
+// Facts reads what every server said about itself when it was asked last, by [bus.StateKey] with [DocFacts].
+func (d *Docs) Facts(ctx context.Context) (map[string]Facts, error) {
+	return every[Facts](ctx, d, DocFacts)
+}
+
+// every reads the documents of one name, by key.
+func every[T any](ctx context.Context, d *Docs, name string) (map[string]T, error) {
 	kv, err := d.c.Bucket(ctx, bus.BucketState)
 	if err != nil {
 		return nil, err
 	}
-	w, err := kv.Watch(ctx, "*.*.*."+DocScript, jetstream.IgnoreDeletes())
+	w, err := kv.Watch(ctx, "*.*.*."+name, jetstream.IgnoreDeletes())
 	if err != nil {
-		return nil, fmt.Errorf("read every %s: %w", DocScript, err)
+		return nil, fmt.Errorf("read every %s: %w", name, err)
 	}
 	defer w.Stop()
-	out := map[string]ScriptDoc{}
+	out := map[string]T{}
 	for {
 		select {
 		case <-ctx.Done():
@@ -188,7 +311,7 @@ func (d *Docs) Scripts(ctx context.Context) (map[string]ScriptDoc, error) {
 			if e == nil {
 				return out, nil
 			}
-			var doc ScriptDoc
+			var doc T
 			if err := json.Unmarshal(e.Value(), &doc); err != nil {
 				return nil, fmt.Errorf("decode %s: %w", e.Key(), err)
 			}

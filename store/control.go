@@ -239,6 +239,11 @@ func updateControl[T any](ctx context.Context, c *bus.Conn, key string, change f
 	if err != nil {
 		return err
 	}
+	return update(ctx, kv, key, change)
+}
+
+// update is updateControl for any bucket.
+func update[T any](ctx context.Context, kv jetstream.KeyValue, key string, change func(*T) (bool, error)) (err error) {
 	for range casTries {
 		v, revision, rerr := readControl[T](ctx, kv, key)
 		if rerr != nil {

@@ -31,8 +31,17 @@ type Facts struct {
 	Threads  int       `json:"threads_connected"`
 	Uptime   int64     `json:"uptime_s"`
 	Time     time.Time `json:"time"` // when it was asked
+	// Since is when it was first seen to be up or down, as it is now, without a change in between.
+	Since time.Time `json:"since,omitzero"`
+	Clock *Clock    `json:"clock,omitempty"` // nil: not known
 	// Variables are a few global variables by name, as SHOW GLOBAL VARIABLES spells them.
 	Variables map[string]string `json:"variables,omitempty"`
+}
+
+// Clock is how the clock of a database host stands against that of the scheduler that asked.
+type Clock struct {
+	Ahead float64 `json:"ahead_s"` // negative: behind
+	Error float64 `json:"error_s"` // Ahead is exact to this much: half of the time that the question took
 }
 
 // Source is one replication channel of a replica.
@@ -41,18 +50,58 @@ type Source struct {
 	From string `json:"from"` // host:port
 	IO   string `json:"io"`   // Yes, No, Connecting, Preparing
 	SQL  string `json:"sql"`
-	Lag  *int64 `json:"lag_s"` // seconds; null while it cannot be told
+	ID   string `json:"server_id,omitempty"` // of the server it replicates from, once it was connected
+	Lag  *int64 `json:"lag_s"`               // seconds; null while it cannot be told
 	Err  string `json:"err,omitempty"`
+	// Since is when the channel was first seen to run or not to run, as it is now, without a change in between.
+	Since time.Time `json:"since,omitzero"`
+}
+
+// Follow brings into f since when it is as it is, from what was known before. The zero Facts stand for nothing known.
+func (f *Facts) Follow(before Facts) {
+	f.Since = f.Time
+	if before.Up == f.Up && !before.Since.IsZero() {
+		f.Since = before.Since
+	}
+	for i := range f.Sources {
+		s := &f.Sources[i]
+		s.Since = f.Time
+		for _, was := range before.Sources {
+			if was.Name == s.Name && was.From == s.From && (was.Stopped() == "") == (s.Stopped() == "") && !was.Since.IsZero() {
+				s.Since = was.Since
+			}
+		}
+	}
+}
+
+// Stopped says for people which thread of the channel does not run, with the server's error; empty when both run.
+func (s Source) Stopped() string {
+	thread := ""
+	switch {
+	case s.IO != "Yes" && s.SQL != "Yes":
+		thread = "neither replication thread runs"
+	case s.IO != "Yes":
+		thread = "the IO thread does not run (" + s.IO + ")"
+	case s.SQL != "Yes":
+		thread = "the SQL thread does not run"
+	default:
+		return ""
+	}
+	if s.Err != "" {
+		thread += ": " + s.Err
+	}
+	return thread
 }
 
 // Tables is the document [DocTables]: the tables of a server when they were read last (the table dictionary of
-// maintenance.txt section 6.1.8.6). A long list goes on in DocTables-2 and so on, Parts in all.
+// maintenance.txt section 6.1.8.6). A long list goes on in DocTables-2 and so on, or DocTables-b2 and so on, Parts in all.
 type Tables struct {
 	Taken  time.Time        `json:"taken"`
 	Count  int              `json:"count"`
 	Bytes  int64            `json:"bytes"` // data and indexes of all
 	Parts  int              `json:"parts"`
-	Tables map[string]Table `json:"tables"` // by `schema.table`
+	Other  bool             `json:"other,omitempty"` // the further parts are the ones with a b
+	Tables map[string]Table `json:"tables"`          // by `schema.table`
 }
 
 // Table is one entry of [Tables].
@@ -71,8 +120,13 @@ type Table struct {
 // maxPart bounds the JSON of the tables of one part; the bus takes 1 MiB in all.
 const maxPart = 600 << 10
 
-// PutTables writes the table dictionary of a server. The first part is written last: until then the old one stands.
+// PutTables writes the table dictionary of a server. Until the first part is written, which is the last to be, the old
+// dictionary stands whole: the further parts of two that follow each other have different names.
 func (d *Docs) PutTables(ctx context.Context, cluster string, s job.Server, t Tables) error {
+	var old Tables
+	if _, err := d.Get(ctx, cluster, s, DocTables, &old); err != nil {
+		return err
+	}
 	parts, size := []map[string]Table{{}}, 0
 	for name, table := range t.Tables {
 		text, err := json.Marshal(map[string]Table{name: table})
@@ -84,10 +138,15 @@ func (d *Docs) PutTables(ctx context.Context, cluster string, s job.Server, t Ta
 		}
 		parts[len(parts)-1][name] = table
 	}
-	t.Parts = len(parts)
+	t.Parts, t.Other = len(parts), !old.Other
 	for i := len(parts) - 1; i >= 0; i-- {
 		t.Tables = parts[i]
-		if err := d.Put(ctx, cluster, s, tablesPart(i), t); err != nil {
+		if err := d.Put(ctx, cluster, s, t.part(i), t); err != nil {
+			return err
+		}
+	}
+	for i := 1; i < old.Parts; i++ {
+		if err := d.Delete(ctx, cluster, s, old.part(i)); err != nil {
 			return err
 		}
 	}
@@ -101,7 +160,7 @@ func (d *Docs) Tables(ctx context.Context, cluster string, s job.Server) (t Tabl
 	}
 	for i := 1; i < t.Parts; i++ {
 		var part Tables
-		if ok, err = d.Get(ctx, cluster, s, tablesPart(i), &part); err != nil || !ok || !part.Taken.Equal(t.Taken) {
+		if ok, err = d.Get(ctx, cluster, s, t.part(i), &part); err != nil || !ok || !part.Taken.Equal(t.Taken) {
 			return t, false, err
 		}
 		for name, table := range part.Tables {
@@ -111,9 +170,13 @@ func (d *Docs) Tables(ctx context.Context, cluster string, s job.Server) (t Tabl
 	return t, true, nil
 }
 
-func tablesPart(i int) string {
-	if i == 0 {
+// part is the name of the document with part i, from 0.
+func (t Tables) part(i int) string {
+	switch {
+	case i == 0:
 		return DocTables
+	case t.Other:
+		return fmt.Sprintf("%s-b%d", DocTables, i+1)
 	}
 	return fmt.Sprintf("%s-%d", DocTables, i+1)
 }

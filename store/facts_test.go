@@ -1,10 +1,15 @@
 package store_test
 
 import (
+	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
+	"drydock/bus"
 	"drydock/internal/bustest"
 	"drydock/store"
 )
@@ -28,11 +33,60 @@ func TestALongTableDictionaryIsKeptInParts(t *testing.T) {
 		t.Fatalf("%d tables in %d parts, %v, %v", len(got.Tables), got.Parts, ok, err)
 	}
 	// A dictionary of which a part is missing must not look like one from which tables were removed.
-	part := store.Tables{Taken: time.Now().UTC().Add(time.Second)}
-	if err := d.Put(ctx, "prod", slot.Server, store.DocTables+"-2", part); err != nil {
+	if err := d.Put(ctx, "prod", slot.Server, store.DocTables+"-b2", store.Tables{Taken: time.Now().UTC().Add(time.Second)}); err != nil {
 		t.Fatal(err)
 	}
 	if _, ok, err := d.Tables(ctx, "prod", slot.Server); ok || err != nil {
 		t.Errorf("half a dictionary is taken for a whole one, %v", err)
+	}
+}
+
+// Cut at any moment, a new dictionary is there or the old one is, whole.
+func TestADictionaryCutWhileItIsWrittenLeavesTheOldOne(t *testing.T) {
+	t.Parallel()
+	conn := bustest.Start(t)
+	d := store.NewDocs(conn)
+	ctx := bustest.Context(t)
+	kv, err := conn.Bucket(ctx, bus.BucketState)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sizes := []int{1400, 800} // five parts, three parts
+	options := strings.Repeat("x", 2000)
+	var last int
+	cuts := 0
+	for round := range 12 {
+		now := store.Tables{Taken: time.Now().UTC(), Count: sizes[round%2], Tables: map[string]store.Table{}}
+		for i := range now.Count {
+			now.Tables[fmt.Sprintf("a.t%d", i)] = store.Table{Options: options}
+		}
+		writing, cut := context.WithCancel(ctx)
+		writes, after := 0, 1+round/2 // the first two are not cut
+		sub, err := conn.NC.Subscribe("$KV."+bus.BucketState+".>", func(*nats.Msg) {
+			if writes++; round >= 2 && writes == after {
+				cut()
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.PutTables(writing, "prod", slot.Server, now); err == nil {
+			last = now.Count
+		} else {
+			cuts++
+		}
+		cut()
+		_ = sub.Unsubscribe()
+		got, ok, err := d.Tables(ctx, "prod", slot.Server)
+		if err != nil || !ok || len(got.Tables) != last && len(got.Tables) != now.Count {
+			t.Fatalf("round %d: %d tables, %v, %v; %d before, %d written", round, len(got.Tables), ok, err, last, now.Count)
+		}
+		last = len(got.Tables)
+	}
+	if cuts == 0 {
+		t.Error("no write was cut")
+	}
+	if left, err := kv.Keys(ctx); err != nil || len(left) > 10 {
+		t.Errorf("documents %v, %v", left, err)
 	}
 }

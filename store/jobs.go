@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
+	"sync"
 	"time"
 
 	"drydock/bus"
@@ -84,20 +86,26 @@ func (s *Jobs) Last(ctx context.Context, k job.Key) (job.Job, uint64, error) {
 // LiveHeavy reads the live heavy jobs of a server from the log: what [job.NextHeavy] decides on. A view may lag, and two
 // heavy jobs must never be let through together.
 func (s *Jobs) LiveHeavy(ctx context.Context, cluster string, server job.Server) (live []job.Job, err error) {
-	for _, task := range job.Tasks() {
-		if !task.Heavy() {
-			continue
-		}
-		j, _, err := s.Last(ctx, job.Key{Cluster: cluster, Server: server, Task: task.Name})
-		switch {
-		case errors.Is(err, ErrNone):
-		case err != nil:
-			return nil, err
-		case j.State.Live() && !j.Gated():
-			live = append(live, j)
-		}
+	tasks := slices.DeleteFunc(job.Tasks(), func(t job.Task) bool { return !t.Heavy() })
+	last, errs := make([]job.Job, len(tasks)), make([]error, len(tasks))
+	var wg sync.WaitGroup
+	for i, t := range tasks { // at once: a script that asks for a task waits for the answer
+		wg.Go(func() {
+			k := job.Key{Cluster: cluster, Server: server, Task: t.Name}
+			if t.Whole {
+				k.Server = job.Server{} // has every server of the cluster
+			}
+			last[i], _, errs[i] = s.Last(ctx, k)
+			if errors.Is(errs[i], ErrNone) {
+				errs[i] = nil
+			}
+		})
 	}
-	return live, nil
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(last, func(j job.Job) bool { return !j.State.Live() || j.Gated() }), nil
 }
 
 // Create starts a job in its slot; j has ID, key, Due, Trigger, Mode and Seen (the sequence of its tick) set, and State
@@ -191,6 +199,7 @@ func clone(j job.Job) job.Job {
 		st := *j.Stream
 		j.Stream = &st
 	}
+	j.Plan = j.Plan.Clone()
 	j.Evidence.Errors = append([]string(nil), j.Evidence.Errors...)
 	j.Evidence.Exit = append([]int(nil), j.Evidence.Exit...)
 	return j

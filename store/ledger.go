@@ -56,38 +56,75 @@ func (l *Ledger) Update(ctx context.Context, cluster, task string, decide func(l
 // Order is a request for jobs outside any schedule.
 type Order struct {
 	Cluster, Task string
-	Servers       []job.Server      // empty: all that the task's schedule targets
-	Args          map[string]string // for every job ([job.Job.Args])
-	Trigger       job.Trigger
-	Reason        string
+	// ID and Due name the order, so that giving it again changes nothing; empty for a new one that is due now.
+	ID      string
+	Due     time.Time
+	Servers []job.Server      // empty: all that the task's schedule targets
+	Args    map[string]string // for every job ([job.Job.Args])
+	Trigger job.Trigger
+	Reason  string
+}
+
+// ByHand is the order of a person. With force it knows of the hold or the blackout.
+func ByHand(cluster, task string, servers []job.Server, args map[string]string, by string, force bool) Order {
+	o := Order{
+		Cluster: cluster, Task: task, Servers: servers, Args: args, Reason: "asked for by " + by,
+		Trigger: job.Trigger{Kind: job.Manual, By: by, Force: force},
+	}
+	if force {
+		o.Reason = "forced by " + by
+	}
+	return o
 }
 
 // RunNow records a request by hand; the schedulers start its jobs. The ids of those jobs are [job.NewID] of the
 // returned tick's Due and ID.
 func (l *Ledger) RunNow(ctx context.Context, cluster, task string, servers []job.Server, by string) (bus.Tick, error) {
-	return l.Run(ctx, Order{
-		Cluster: cluster, Task: task, Servers: servers, Trigger: job.Trigger{Kind: job.Manual, By: by}, Reason: "asked for by " + by,
-	})
+	return l.Run(ctx, ByHand(cluster, task, servers, nil, by, false))
 }
 
 // RunForced is [Ledger.RunNow] for somebody who knows of the hold or the blackout.
 func (l *Ledger) RunForced(ctx context.Context, cluster, task string, servers []job.Server, by string) (bus.Tick, error) {
-	return l.Run(ctx, Order{
-		Cluster: cluster, Task: task, Servers: servers, Trigger: job.Trigger{Kind: job.Manual, By: by, Force: true}, Reason: "forced by " + by,
-	})
+	return l.Run(ctx, ByHand(cluster, task, servers, nil, by, true))
 }
 
 // Run records an order. The ids of its jobs are as with [Ledger.RunNow].
 func (l *Ledger) Run(ctx context.Context, o Order) (bus.Tick, error) {
-	now := time.Now().UTC().Truncate(time.Millisecond)
-	id := bus.NewMessageID() // one for all tries: should an earlier one have been written after all, the stream knows it
-	t, _, _, err := l.Update(ctx, o.Cluster, o.Task, func(bus.Tick) (bus.Tick, bool) {
+	o.Due = o.Due.UTC().Truncate(time.Millisecond)
+	if o.ID != "" {
+		if t, found, err := l.recorded(ctx, o); err != nil || found {
+			return t, err
+		}
+	} else {
+		// One for all tries: should an earlier one have been written after all, the stream knows it.
+		o.ID, o.Due = bus.NewMessageID(), time.Now().UTC().Truncate(time.Millisecond)
+	}
+	t, _, _, err := l.Update(ctx, o.Cluster, o.Task, func(last bus.Tick) (bus.Tick, bool) {
 		return bus.Tick{
-			Outcome: bus.Fired, ID: id, Due: now, Servers: o.Servers, Args: o.Args,
+			Outcome: bus.Fired, ID: o.ID, Due: o.Due, Servers: o.Servers, Args: o.Args,
 			Trigger: o.Trigger, Reason: o.Reason,
-		}, true
+		}, last.ID != o.ID
 	})
 	return t, err
+}
+
+// recorded looks for an order that has a name of its own: the stream forgets ids after a while, the ledger does not.
+func (l *Ledger) recorded(ctx context.Context, o Order) (t bus.Tick, found bool, err error) {
+	since := bus.From{Since: o.Due.Add(-time.Minute)} // clocks of several machines may differ a little
+	err = bus.Read(ctx, l.c, bus.StreamTasks, bus.TaskSubject(o.Cluster, o.Task), since, func(_ bus.Meta, x bus.Tick) error {
+		if x.ID == o.ID {
+			t, found = x, true
+			return bus.ErrStop
+		}
+		return nil
+	})
+	if err == nil {
+		err = ctx.Err() // a reading that was cut short proves nothing
+	}
+	if err != nil {
+		return t, false, fmt.Errorf("look for order %s: %w", o.ID, err)
+	}
+	return t, found, nil
 }
 
 // TickFilter narrows [Ledger.List]; empty fields mean all.

@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -367,5 +368,41 @@ func TestAnEventMeantForAnotherStateLeavesTheJobAlone(t *testing.T) {
 	got, err := s.Apply(bustest.Context(t), store.RefOf(j), store.Change{Event: job.Withdraw, From: job.Available})
 	if !errors.Is(err, job.ErrTransition) || got.State != job.Claimed {
 		t.Errorf("a job that a script has claimed was called back: %s, %v", got.State, err)
+	}
+}
+
+func TestCommitRepeatedDoesNotForgetTheArchive(t *testing.T) {
+	t.Parallel()
+	cat := store.NewCatalog(bustest.Start(t))
+	ctx := bustest.Context(t)
+	m := store.Manifest{ID: "B1", Cluster: "prod", Server: job.Server{Host: "10.0.1.5", Port: 3306}}
+	add := func(snapshot string) error {
+		return cat.SetArchives(ctx, m, func(was []store.Archive) []store.Archive {
+			return append(slices.Clone(was), store.Archive{Snapshot: snapshot})
+		})
+	}
+	if err := add("early"); err != nil { // of a backup that left the catalogue: nothing comes of it
+		t.Fatal(err)
+	}
+	for _, step := range []func() error{
+		func() error { return cat.Put(ctx, m) },
+		func() error { return add("s1") },
+		func() error { return cat.Put(ctx, m) }, // the commit again
+		func() error { return add("s2") },
+	} {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := cat.List(ctx, "prod", m.Server)
+	if err != nil || len(list) != 1 || len(list[0].Archives) != 2 {
+		t.Fatalf("catalogue: %+v, %v", list, err)
+	}
+	if a, ok := list[0].Archived(); !ok || a.Snapshot != "s2" {
+		t.Errorf("archived as %+v", a)
+	}
+	list[0].Archives[1].Gone = time.Now()
+	if a, _ := list[0].Archived(); a.Snapshot != "s1" {
+		t.Errorf("with the newest gone, archived as %+v", a)
 	}
 }

@@ -104,6 +104,9 @@ func (c *cli) showJob(ctx context.Context, cmd *cobra.Command, jobs *store.Jobs,
 	if err := writeTable(w, []string{"TIME", "STATE", "ACTOR", "REASON"}, rows); err != nil {
 		return err
 	}
+	if err := writeStages(w, j); err != nil {
+		return err
+	}
 	for _, e := range j.Evidence.Errors {
 		fmt.Fprintln(w, "error:", e)
 	}
@@ -198,9 +201,9 @@ func (c *cli) backupsCmd() *cobra.Command {
 				}
 				var rows [][]string
 				for _, m := range list {
-					rows = append(rows, []string{m.ID, m.Cluster, m.Server.String(), m.Task, clock(m.Ended), bytes(m.Size), bytes(m.Stored), m.Algo + ":" + short(m.Hash, 13), m.GTID, m.Path})
+					rows = append(rows, []string{m.ID, m.Cluster, m.Server.String(), m.Task, clock(m.Ended), bytes(m.Size), bytes(m.Stored), archived(m), m.Algo + ":" + short(m.Hash, 13), m.GTID, m.Path})
 				}
-				return c.print(cmd.OutOrStdout(), list, []string{"BACKUP", "CLUSTER", "SERVER", "TOOL", "ENDED", "SIZE", "ON DISK", "HASH", "GTID", "PATH"}, rows)
+				return c.print(cmd.OutOrStdout(), list, []string{"BACKUP", "CLUSTER", "SERVER", "TOOL", "ENDED", "SIZE", "ON DISK", "ARCHIVE", "HASH", "GTID", "PATH"}, rows)
 			})
 		},
 	}
@@ -209,4 +212,16 @@ func (c *cli) backupsCmd() *cobra.Command {
 	cmd.Flags().StringVar(&server, "server", "", "only this server, HOST:PORT")
 	cmd.AddCommand(c.backupsVerifyCmd(), c.backupsRebuildCmd(), c.backupsKeyCmd())
 	return cmd
+}
+
+// archived is the snapshot that has a backup, or that none has it.
+func archived(m store.Manifest) string {
+	a, ok := m.Archived()
+	switch {
+	case ok:
+		return a.Snapshot[:min(8, len(a.Snapshot))]
+	case len(m.Archives) > 0:
+		return "forgotten"
+	}
+	return "-"
 }

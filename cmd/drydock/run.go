@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -22,7 +23,8 @@ import (
 
 func (c *cli) runCmd() *cobra.Command {
 	var server string
-	var wait, force bool
+	var snapshot, skip string
+	var wait, force, confirm bool
 	cmd := &cobra.Command{
 		Use:   "run CLUSTER TASK",
 		Short: "Run a task now, on one server or on all that its schedule targets",
@@ -33,32 +35,54 @@ func (c *cli) runCmd() *cobra.Command {
 				return err
 			}
 			defer conn.NC.Close()
-			return c.runNow(cmd.Context(), cmd.OutOrStdout(), cfg, conn, runRequest{args[0], args[1], server, wait, force})
+			return c.runNow(cmd.Context(), cmd.OutOrStdout(), cfg, conn, runRequest{args[0], args[1], server, snapshot, skip, wait, force, confirm})
 		},
 	}
 	cmd.Flags().StringVar(&server, "server", "", "only on this server, HOST:PORT")
 	cmd.Flags().BoolVar(&force, "force", false, "although the cluster is on hold or blacked out")
+	cmd.Flags().BoolVar(&confirm, "confirm", false, "although it takes a server away that others replicate from, or replaces data")
+	cmd.Flags().StringVar(&snapshot, job.ArgSnapshot, "", "of zfssnapback: go back to this snapshot instead of the newest")
+	cmd.Flags().StringVar(&skip, job.ArgSkip, "", "of rolling operations: leave these servers out, HOST:PORT comma separated")
 	cmd.Flags().BoolVarP(&wait, "wait", "w", false, "wait for the end; exit status 0 only if every job reached success")
 	return cmd
 }
 
 type runRequest struct {
-	cluster, task, server string
-	wait, force           bool
+	cluster, task, server, snapshot, skip string
+	wait, force, confirm                  bool
 }
 
 func (c *cli) runNow(ctx context.Context, w io.Writer, cfg *config.Config, conn *bus.Conn, r runRequest) error {
-	servers, err := targets(cfg, r)
+	servers, told, err := targets(cfg, r)
 	if err != nil {
 		return err
 	}
-	run := store.NewLedger(conn, cliActor()).RunNow
-	if r.force {
-		run = store.NewLedger(conn, cliActor()).RunForced
-	} else if err := refuseClosed(ctx, conn, r.cluster); err != nil {
+	args, err := r.args()
+	if err != nil {
 		return err
 	}
-	tick, err := run(ctx, r.cluster, r.task, servers, operator())
+	maps.Copy(args, told)
+	order := store.ByHand(r.cluster, r.task, servers, args, operator(), r.force)
+	if task, err := job.TaskByName(r.task); err == nil && task.Logical() && r.server == "" {
+		cluster, _ := cfg.Cluster(r.cluster) // targets found it
+		chosen, why, err := store.NewDocs(conn).Source(ctx, r.cluster, app.Sources(cluster))
+		if err != nil {
+			return err
+		}
+		order.Servers, order.Reason = []job.Server{chosen}, order.Reason+"; "+why
+		servers = order.Servers
+	}
+	if !r.force {
+		if err := refuseClosed(ctx, conn, r.cluster); err != nil {
+			return err
+		}
+	}
+	if !r.confirm {
+		if err := refuseUnconfirmed(ctx, conn, cfg, r, servers); err != nil {
+			return err
+		}
+	}
+	tick, err := store.NewLedger(conn, cliActor()).Run(ctx, order)
 	if err != nil {
 		return err
 	}
@@ -66,7 +90,11 @@ func (c *cli) runNow(ctx context.Context, w io.Writer, cfg *config.Config, conn 
 	for _, s := range servers {
 		id := job.NewID(tick.Due, tick.ID, job.Key{Cluster: r.cluster, Server: s, Task: r.task})
 		ids = append(ids, id)
-		fmt.Fprintf(w, "%s  %s on %s\n", id, r.task, s)
+		on := s.String()
+		if s == (job.Server{}) {
+			on = "the cluster " + r.cluster
+		}
+		fmt.Fprintf(w, "%s  %s on %s\n", id, r.task, on)
 	}
 	if !r.wait {
 		return nil
@@ -74,33 +102,82 @@ func (c *cli) runNow(ctx context.Context, w io.Writer, cfg *config.Config, conn 
 	return watchJobs(ctx, w, conn, tick, ids)
 }
 
-// targets are the servers a request means. Errors name what is unknown.
-func targets(cfg *config.Config, r runRequest) ([]job.Server, error) {
-	cluster, ok := cfg.Cluster(r.cluster)
-	if !ok {
-		return nil, fmt.Errorf("no cluster %q in %s", r.cluster, cfg.File)
+// args are the arguments of the request that its task knows.
+func (r runRequest) args() (map[string]string, error) {
+	args := map[string]string{}
+	if r.snapshot != "" {
+		args[job.ArgSnapshot] = r.snapshot
+	}
+	if r.skip != "" {
+		args[job.ArgSkip] = r.skip
 	}
 	task, err := job.TaskByName(r.task)
 	if err != nil {
-		return nil, fmt.Errorf("%w %q", err, r.task)
+		return nil, err
+	}
+	return args, job.CheckArgs(task, args)
+}
+
+// refuseUnconfirmed says what somebody has to know before the task is run.
+func refuseUnconfirmed(ctx context.Context, conn *bus.Conn, cfg *config.Config, r runRequest, servers []job.Server) error {
+	c, _ := cfg.Cluster(r.cluster) // targets found it
+	task, err := job.TaskByName(r.task)
+	if err != nil {
+		return err
+	}
+	why, err := store.Unconfirmed(ctx, store.NewDocs(conn), r.cluster, task, servers, app.Servers(c.Servers))
+	if err == nil && why != "" {
+		err = fmt.Errorf("%s; --confirm does it anyway", why)
+	}
+	return err
+}
+
+// targets are the servers whose slots a request means, and what the jobs are told. Errors name what is unknown.
+func targets(cfg *config.Config, r runRequest) ([]job.Server, map[string]string, error) {
+	cluster, ok := cfg.Cluster(r.cluster)
+	if !ok {
+		return nil, nil, fmt.Errorf("no cluster %q in %s", r.cluster, cfg.File)
+	}
+	task, err := job.TaskByName(r.task)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w %q", err, r.task)
 	}
 	if !task.Built {
-		return nil, fmt.Errorf("task %s is not built yet", task.Name)
+		return nil, nil, fmt.Errorf("task %s is not built yet", task.Name)
 	}
-	if r.server == "" {
-		return app.Targets(cluster, task), nil
+	if task.Ordered() {
+		return nil, nil, fmt.Errorf("task %s replaces data: use drydock reseed or drydock flashback", task.Name)
 	}
-	s, err := job.ParseServer(r.server)
+	if why := app.Refusals(cfg, cluster)[task.Name]; why != "" {
+		return nil, nil, fmt.Errorf("%s", why)
+	}
+	switch {
+	case r.server == "":
+		return app.Targets(cluster, task), nil, nil
+	case !task.OneServer():
+		return nil, nil, fmt.Errorf("%s works on the whole cluster; leave --server out", task.Name)
+	}
+	s, err := namedServer(cluster, r.server)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	slots, told := task.Slots([]job.Server{s}, true)
+	return slots, told, nil
+}
+
+// namedServer is the server of a cluster that somebody wrote down.
+func namedServer(cluster config.Cluster, text string) (job.Server, error) {
+	s, err := job.ParseServer(text)
+	if err != nil {
+		return s, err
 	}
 	if s.Port == 0 {
 		s.Port = 3306
 	}
 	if !slices.Contains(app.Servers(cluster.Servers), s) {
-		return nil, fmt.Errorf("no server %s in cluster %s", s, r.cluster)
+		return s, fmt.Errorf("no server %s in cluster %s", s, cluster.Name)
 	}
-	return []job.Server{s}, nil
+	return s, nil
 }
 
 // board is what is known of the jobs being watched.
@@ -220,6 +297,8 @@ func jobLine(j job.Job, p bus.Progress, expect int64) string {
 		moved = j.Stream.Bytes
 	}
 	switch {
+	case p.Percent > 0 && j.State.Live():
+		line += " " + bar(int64(p.Percent), 100) + fmt.Sprintf(" %s, %s/s", bytes(moved), bytes(int64(p.Rate)))
 	case moved > 0 && j.State.Live() && expect > 0:
 		line += " " + bar(moved, expect) + fmt.Sprintf(" %s, %s/s", bytes(moved), bytes(int64(p.Rate)))
 	case moved > 0 && j.State.Live():

@@ -63,16 +63,21 @@ func newLog(w io.Writer, format string, level slog.Level) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, opts))
 }
 
-// secondSignal gives a context that ends with the first signal after ctx ended.
+// secondSignal gives a context that ends with the second signal, of which the first ends ctx. That one comes here too, and
+// perhaps only after ctx has ended: it is told from the second by counting.
 func secondSignal(ctx context.Context) (cut context.Context, stop func()) {
 	cut, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 2) // both signals may come before anyone looks
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	left := 2
+	if ctx.Err() != nil {
+		left = 1
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for range signals {
-			if ctx.Err() != nil {
+			if left--; left <= 0 {
 				cancel(errors.New("second signal"))
 			}
 		}

@@ -153,7 +153,7 @@ func (c *cli) cancelCmd() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				j, err = jobs.Apply(ctx, store.RefOf(j), store.Change{Event: job.Cancel, Reason: "canceled by " + cliActor()})
+				j, err = jobs.Cancel(ctx, j, cliActor())
 				if err != nil {
 					return fmt.Errorf("cancel %s: %w", args[0], err)
 				}

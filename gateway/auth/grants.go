@@ -8,7 +8,11 @@ const (
 	Backup      = "db-backup"      // start and cancel backups
 	Restore     = "db-restore"     // start and cancel reseeds and flashbacks
 	Logs        = "db-logs"        // start and cancel the collection of logs
-	Maintenance = "db-maintenance" // start and cancel work on tables, stop and start servers
+	Maintenance = "db-maintenance" // start and cancel work on tables
+	Stop        = "db-stop"        // stop servers
+	Start       = "db-start"       // start servers
+	Restart     = "db-restart"     // restart servers
+	Tarball     = "db-config"      // fetch the archive for a database container, with the database password in it
 	Hold        = "cluster-hold"   // set and lift holds and blackouts, and run a task in spite of one
 )
 

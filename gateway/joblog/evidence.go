@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"drydock/dump"
 )
 
 // Bounds of [Evidence.Errors].
@@ -39,6 +41,16 @@ type Evidence struct {
 	Ended     string // the script's last word: "", Finished or Failed
 
 	Errors []string // the tool's error lines
+}
+
+// metadata reads one line of mydumper's metadata file, which clients push with their log.
+func (r *reader) metadata(text string) bool {
+	if !r.meta.Line(text) {
+		return false
+	}
+	own := r.meta.Own
+	r.ev.BinlogFile, r.ev.BinlogPos, r.ev.GTID = own.File, own.Pos, later(r.ev.GTID, own.GTID)
+	return true
 }
 
 // Merge returns the evidence of a followed by b: what b says wins, errors add up to the first [MaxErrors] different ones.
@@ -94,12 +106,12 @@ func (e *Evidence) addError(text string) {
 
 // reader gathers the evidence of one batch, line by line.
 type reader struct {
-	task    string
-	ev      *Evidence
-	begun   bool   // a line other than the rest of a GTID set was read
-	open    bool   // the GTID set goes on in the next line
-	section string // of a mydumper metadata file: "own", "other", or "" outside
-	table   string // the table mysqlcheck is speaking about
+	task  string
+	ev    *Evidence
+	begun bool // a line other than the rest of a GTID set was read
+	open  bool // the GTID set goes on in the next line
+	meta  dump.Metadata
+	table string // the table mysqlcheck is speaking about
 }
 
 func (r *reader) line(l Line) {
@@ -138,7 +150,7 @@ func (r *reader) jobLine(text string) bool {
 	}
 	switch {
 	case m[2] == "initiated":
-		*r.ev = Evidence{Initiated: true}
+		*r.ev, r.meta = Evidence{Initiated: true}, dump.Metadata{}
 	case m[2] == "completed", m[3] == Finished:
 		r.ev.Ended = Finished
 	default:

@@ -23,16 +23,26 @@ func RunOf(j job.Job) Run { return Run{j.ID, j.Attempt} }
 // String is the name of the run as [job.RunName] has it: it sorts by the time the job was due.
 func (r Run) String() string { return job.RunName(r.Job, r.Attempt) }
 
-// payload is the payload column: {"drydock":1,"job":"<id>","attempt":<n>}, byte for byte, because rows are found by it.
+// payload is the payload column: {"drydock":1,"job":"<id>","attempt":<n>}, byte for byte, because rows are found by it;
+// behind that may stand ,"args":"<line>" as [job.ArgLine] has it.
 type payload struct {
 	Drydock int    `json:"drydock"`
 	Job     string `json:"job"`
 	Attempt int    `json:"attempt"`
+	Args    string `json:"args,omitempty"`
 }
 
-func (r Run) payload() string {
-	text, _ := json.Marshal(payload{1, r.Job, r.Attempt}) // a struct of plain fields always encodes
+func (r Run) payload(args string) string {
+	text, _ := json.Marshal(payload{1, r.Job, r.Attempt, args}) // a struct of plain fields always encodes
 	return string(text)
+}
+
+// ofRun finds the row of a run of a task, whatever its arguments are. An id holds nothing that LIKE gives a meaning to.
+const ofRun = "task = ? AND (payload = ? OR payload LIKE ?)"
+
+func (r Run) where(task string) []any {
+	plain := r.payload("")
+	return []any{task, plain, strings.TrimSuffix(plain, "}") + `,"args":%`}
 }
 
 func parsePayload(text string) Run {
@@ -119,8 +129,8 @@ const MaxResult = 64 << 10
 // Result reads the end of the result of a run, as UTF-8, at most [MaxResult] bytes; "" when its row is gone.
 func (t *Table) Result(ctx context.Context, task string, run Run) (string, error) {
 	var text string
-	err := t.db.QueryRowContext(ctx, "SELECT COALESCE(RIGHT(result, ?), '') FROM "+table+" WHERE task = ? AND payload = ?",
-		MaxResult, task, run.payload()).Scan(&text)
+	err := t.db.QueryRowContext(ctx, "SELECT COALESCE(RIGHT(result, ?), '') FROM "+table+" WHERE "+ofRun,
+		append([]any{MaxResult}, run.where(task)...)...).Scan(&text)
 	if err == sql.ErrNoRows {
 		return "", nil
 	}
@@ -183,7 +193,7 @@ func insertTx(ctx context.Context, tx *sql.Tx, j job.Job, address string, port i
 		}
 	}
 	res, err := tx.ExecContext(ctx, "INSERT INTO "+table+" (task, port, server, done, state, payload, start) VALUES (?, ?, ?, 0, 0, ?, NOW())",
-		j.Task, port, address, run.payload())
+		j.Task, port, address, run.payload(job.ArgLine(j.Args)))
 	if err != nil {
 		return 0, err
 	}
@@ -192,8 +202,8 @@ func insertTx(ctx context.Context, tx *sql.Tx, j job.Job, address string, port i
 
 // change runs an UPDATE or DELETE on the row of a run and reports whether there was one to change.
 func (t *Table) change(ctx context.Context, doing, task string, run Run, stmt, where string, args ...any) (bool, error) {
-	args = append(args, task, run.payload())
-	res, err := t.db.ExecContext(ctx, stmt+" WHERE task = ? AND payload = ? AND "+where, args...)
+	args = append(args, run.where(task)...)
+	res, err := t.db.ExecContext(ctx, stmt+" WHERE "+ofRun+" AND "+where, args...)
 	if err != nil {
 		return false, t.wrap(doing+" "+task, err)
 	}

@@ -5,6 +5,7 @@ package mariadbdtest
 import (
 	"bytes"
 	"os"
+	"slices"
 	"testing"
 
 	"drydock/internal/mariadbd"
@@ -45,6 +46,22 @@ func Pair(t testing.TB, opts mariadbd.Options) (primary, replica *mariadbd.Serve
 		t.Fatal(err)
 	}
 	return primary, replica
+}
+
+// Family starts a primary and n replicas that follow it. All have a binary log; the replicas are read-only.
+func Family(t testing.TB, n int, opts mariadbd.Options) (servers []*mariadbd.Server) {
+	t.Helper()
+	opts.LogBin = true
+	servers = append(servers, Start(t, opts))
+	opts.Extra = append(slices.Clone(opts.Extra), "read_only=1")
+	for range n {
+		replica := Start(t, opts)
+		if err := mariadbd.Replicate(t.Context(), servers[0], replica); err != nil {
+			t.Fatal(err)
+		}
+		servers = append(servers, replica)
+	}
+	return servers
 }
 
 func tail(path string) []byte {

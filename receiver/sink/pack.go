@@ -86,7 +86,7 @@ func Unpack(r io.Reader, compress string, encrypted bool, identities ...age.Iden
 		}
 		return z, nil
 	case Zstd:
-		z, err := zstd.NewReader(r)
+		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(2))
 		if err != nil {
 			return nil, fmt.Errorf("decompress: %w", err)
 		}

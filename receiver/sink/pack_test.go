@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"filippo.io/age"
@@ -82,6 +83,28 @@ func TestOnlyARecipientReadsAnEncryptedFile(t *testing.T) {
 					}
 				}
 			})
+		}
+	}
+}
+
+func TestAnEncryptedFileIsReadBackForAReseed(t *testing.T) {
+	t.Parallel()
+	id, stranger := identity(t), identity(t)
+	data := sample(1<<20 + 3)
+	path := filepath.Join(t.TempDir(), "backup")
+	if err := os.WriteFile(path, receiveSealed(t, Zstd, data, id), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := Content{Compress: Zstd, Encrypted: true, Identities: []age.Identity{id}, Size: int64(len(data)), Algo: BLAKE3, Hash: oneShot(BLAKE3, data)}
+	var out bytes.Buffer
+	if sum, err := Copy(t.Context(), &out, path, want, nil); err != nil || sum != oneShot(SHA256, data) || !bytes.Equal(out.Bytes(), data) {
+		t.Errorf("%d bytes with SHA-256 %s, %v", out.Len(), sum, err)
+	}
+	for _, ids := range [][]age.Identity{nil, {stranger}} {
+		out.Reset()
+		want.Identities = ids
+		if _, err := Copy(t.Context(), &out, path, want, nil); !errors.Is(err, ErrIdentity) || errors.Is(err, ErrDamaged) || out.Len() > 0 {
+			t.Errorf("with %d other keys: %v after %d bytes", len(ids), err, out.Len())
 		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"drydock/store"
 )
 
-// The whole question: three statements, none of which writes or reads a table of the server.
+// The whole question: three SHOW statements and what time it is. None of them writes, or reads a table of the server.
 const (
 	askVariables = `SHOW GLOBAL VARIABLES WHERE Variable_name IN ('version', 'version_comment', 'server_id', 'read_only',
 		'super_read_only', 'log_bin', 'binlog_format', 'gtid_domain_id', 'gtid_binlog_pos', 'gtid_current_pos',
@@ -38,6 +38,7 @@ func ask(ctx context.Context, db *sql.DB) store.Facts {
 		f.Err = sqlReason(err)
 		return f
 	}
+	f.Clock = clock(ctx, db)
 	f.Up, f.Version, f.Variables = true, variables["version"], variables
 	f.ReadOnly = variables["read_only"] != "OFF" && variables["read_only"] != ""
 	f.Running, f.Threads, f.Replicas = number(status["Threads_running"]), number(status["Threads_connected"]), number(status["Slaves_connected"])
@@ -53,13 +54,29 @@ func ask(ctx context.Context, db *sql.DB) store.Facts {
 	return f
 }
 
+// clock compares the server's clock with ours; nil when it cannot be told. The answer was given somewhere between the
+// moments of asking and of hearing it.
+func clock(ctx context.Context, db *sql.DB) *store.Clock {
+	asked := time.Now()
+	var text string
+	if err := db.QueryRowContext(ctx, "SELECT UTC_TIMESTAMP(6)").Scan(&text); err != nil {
+		return nil
+	}
+	took := time.Since(asked)
+	theirs, err := time.ParseInLocation("2006-01-02 15:04:05.999999", text, time.UTC)
+	if err != nil {
+		return nil
+	}
+	return &store.Clock{Ahead: theirs.Sub(asked.Add(took / 2)).Seconds(), Error: (took / 2).Seconds()}
+}
+
 func number(s string) int {
 	n, _ := strconv.Atoi(s) // what this server does not have is 0
 	return n
 }
 
 // sources reads the replication channels, none on a server that replicates from nobody.
-func sources(ctx context.Context, db *sql.DB, mariadb bool) ([]store.Source, error) {
+func sources(ctx context.Context, db querier, mariadb bool) ([]store.Source, error) {
 	query := "SHOW REPLICA STATUS"
 	if mariadb {
 		query = "SHOW ALL SLAVES STATUS"
@@ -85,6 +102,7 @@ func sources(ctx context.Context, db *sql.DB, mariadb bool) ([]store.Source, err
 		s := store.Source{
 			Name: col("Connection_name", "Channel_Name"),
 			From: net.JoinHostPort(col("Master_Host", "Source_Host"), col("Master_Port", "Source_Port")),
+			ID:   col("Master_Server_Id", "Source_Server_Id"),
 			IO:   col("Slave_IO_Running", "Replica_IO_Running"), SQL: col("Slave_SQL_Running", "Replica_SQL_Running"),
 			Err: strings.TrimSpace(col("Last_IO_Error") + " " + col("Last_SQL_Error")),
 		}
@@ -96,8 +114,13 @@ func sources(ctx context.Context, db *sql.DB, mariadb bool) ([]store.Source, err
 	return out, nil
 }
 
+// querier is a pool of connections, or one of them.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
 // pairs reads a result of two columns.
-func pairs(ctx context.Context, db *sql.DB, query string) (map[string]string, error) {
+func pairs(ctx context.Context, db querier, query string) (map[string]string, error) {
 	rows, err := db.QueryContext(ctx, query)
 	if err != nil {
 		return nil, err
@@ -116,7 +139,7 @@ func pairs(ctx context.Context, db *sql.DB, query string) (map[string]string, er
 }
 
 // records reads a result by column name: the columns of these statements differ between versions.
-func records(ctx context.Context, db *sql.DB, query string) ([]map[string]sql.NullString, error) {
+func records(ctx context.Context, db querier, query string) ([]map[string]sql.NullString, error) {
 	rows, err := db.QueryContext(ctx, query)
 	if err != nil {
 		return nil, err

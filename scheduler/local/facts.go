@@ -65,6 +65,15 @@ func (w *watched) known() (store.Facts, time.Time) {
 	return w.last, w.asked
 }
 
+// remember takes in what the bucket knows before the first question. It counts as no answer.
+func (w *watched) remember(f store.Facts) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.asked.IsZero() {
+		w.last = f
+	}
+}
+
 // keep takes in an answer and gives the one before it.
 func (w *watched) keep(f store.Facts, asked time.Time) (before store.Facts, first bool) {
 	w.mu.Lock()
@@ -125,6 +134,9 @@ func (f *Facts) round(ctx context.Context) {
 func (f *Facts) renew(ctx context.Context, w *watched) {
 	var known store.Facts
 	ok, err := f.docs.Get(ctx, w.Cluster, w.Server, store.DocFacts, &known)
+	if _, asked := w.known(); ok && asked.IsZero() {
+		w.remember(known) // of an earlier life: since when it is as it is
+	}
 	if err == nil && ok && time.Since(known.Time).Abs() < f.every/2 {
 		w.keep(known, time.Now().Add(-time.Since(known.Time).Abs()))
 		return
@@ -139,12 +151,23 @@ var ErrUnknownServer = errors.New("unknown server")
 // Up false; it is asked again in the regular rounds only, so that it costs its neighbours no time.
 // Errors: [ErrUnknownServer], or the context's.
 func (f *Facts) Of(ctx context.Context, cluster string, s job.Server, age time.Duration) (store.Facts, error) {
+	return f.of(ctx, cluster, s, func(last store.Facts, asked time.Time) bool {
+		return !asked.IsZero() && (time.Since(asked) < age || !last.Up && age < f.every/2)
+	})
+}
+
+// Fresh is [Facts.Of] for somebody who waits for this server to come back: also one that does not answer is asked again.
+func (f *Facts) Fresh(ctx context.Context, cluster string, s job.Server, age time.Duration) (store.Facts, error) {
+	return f.of(ctx, cluster, s, func(_ store.Facts, asked time.Time) bool {
+		return !asked.IsZero() && time.Since(asked) < age
+	})
+}
+
+// of asks unless the last answer is good.
+func (f *Facts) of(ctx context.Context, cluster string, s job.Server, good func(store.Facts, time.Time) bool) (store.Facts, error) {
 	w := f.servers[serverName{cluster, s}]
 	if w == nil {
 		return store.Facts{}, fmt.Errorf("%w %s in cluster %s", ErrUnknownServer, s, cluster)
-	}
-	good := func(last store.Facts, asked time.Time) bool {
-		return !asked.IsZero() && (time.Since(asked) < age || !last.Up && age < f.every/2)
 	}
 	if last, asked := w.known(); good(last, asked) {
 		return last, nil
@@ -164,6 +187,8 @@ func (f *Facts) Of(ctx context.Context, cluster string, s job.Server, age time.D
 	if ctx.Err() != nil {
 		return store.Facts{}, ctx.Err()
 	}
+	last, _ := w.known()
+	now.Follow(last)
 	if before, first := w.keep(now, time.Now()); first || now.Up != before.Up || now.Role != before.Role {
 		f.log.Info("server facts", "cluster", cluster, "server", s.String(), "up", now.Up, "role", now.Role, "version", now.Version, "reason", now.Err)
 	}

@@ -1,9 +1,7 @@
 package local
 
 import (
-	"context"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -13,6 +11,7 @@ import (
 	"drydock/internal/mariadbdtest"
 	"drydock/job"
 	"drydock/store"
+	"drydock/window"
 )
 
 const shop = "CREATE DATABASE shop"
@@ -264,16 +263,34 @@ func TestAPauseThatDoesNotEndFailsTheJob(t *testing.T) {
 	r := newRig(t, mariadbdtest.Start(t, mariadbd.Options{Password: password}))
 	r.cluster.MaxLoad, r.cluster.MaxPause = 1, 300*time.Millisecond
 	r.sql(0, shop, "CREATE TABLE shop.a (i INT PRIMARY KEY)")
-	busy, stop := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	t.Cleanup(wg.Wait)
-	t.Cleanup(stop)
-	for range 3 {
-		wg.Go(func() { _, _ = r.dbs[0].ExecContext(busy, "SELECT SLEEP(60)") })
-	}
+	r.busy(0)
 	r.start("scheduler@a")
 	j := r.awaitState(r.queue(0, "analyze", job.Local), job.Halted)
 	if !strings.Contains(j.Reason, "maintenance-max-pause") || !strings.Contains(j.Reason, "Threads_running") {
 		t.Errorf("the reason is %q", j.Reason)
 	}
+}
+
+// What a window is there to prevent is work at another hour: a job that waits beyond its end would go on then.
+func TestAScheduledJobDoesNotPauseOutsideItsWindow(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, mariadbdtest.Start(t, mariadbd.Options{Password: password}))
+	now := time.Now().UTC()
+	closed, err := window.Parse(now.Add(48*time.Hour).Format("Mon") + " 00:00-01:00")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.cluster.MaxLoad, r.cluster.MaxPause, r.cluster.Windows, r.cluster.Zone = 1, time.Hour, closed, time.UTC
+	r.sql(0, shop, "CREATE TABLE shop.a (i INT PRIMARY KEY)")
+	stop := r.busy(0)
+	r.start("scheduler@a")
+	j := r.queueAs(0, "analyze", job.Local, job.Cron)
+	if j = r.awaitState(j, job.Halted); !strings.Contains(j.Reason, "maintenance-windows") || !strings.Contains(j.Reason, "Threads_running") {
+		t.Errorf("the reason is %q", j.Reason)
+	}
+	// A person who runs it at such an hour means that hour.
+	j = r.queueAs(0, "optimize", job.Local, job.Manual)
+	r.await(j, "paused", func(j job.Job) bool { return j.State == job.Processing && strings.HasPrefix(j.Reason, "paused") })
+	stop()
+	r.awaitState(j, job.Finished)
 }

@@ -33,23 +33,30 @@ type rig struct {
 	cluster Cluster
 	dbs     []*sql.DB
 	ticks   int
+	workDir string
+	args    map[string]string // of the jobs to come
 }
 
 func newRig(t *testing.T, servers ...*mariadbd.Server) *rig {
 	t.Helper()
 	conn := bustest.Start(t)
-	r := &rig{t: t, conn: conn, jobs: store.NewJobs(conn, "test", nil), docs: store.NewDocs(conn)}
+	r := &rig{t: t, conn: conn, jobs: store.NewJobs(conn, "test", nil), docs: store.NewDocs(conn), workDir: t.TempDir()}
 	r.cluster = Cluster{Name: "lab", User: "drydock", Password: password, Lease: time.Minute, LockTimeout: time.Second}
 	for _, s := range servers {
-		r.cluster.Servers = append(r.cluster.Servers, job.Server{Host: "127.0.0.1", Port: s.Port()})
-		db, err := s.DB()
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.dbs = append(r.dbs, db)
-		t.Cleanup(func() { _ = db.Close() })
+		r.add(s)
 	}
 	return r
+}
+
+func (r *rig) add(s *mariadbd.Server) {
+	r.t.Helper()
+	r.cluster.Servers = append(r.cluster.Servers, job.Server{Host: "127.0.0.1", Port: s.Port()})
+	db, err := s.DB()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.dbs = append(r.dbs, db)
+	r.t.Cleanup(func() { _ = db.Close() })
 }
 
 func server(t *testing.T, extra ...string) *mariadbd.Server {
@@ -60,6 +67,13 @@ func server(t *testing.T, extra ...string) *mariadbd.Server {
 // start runs a runner and its facts until stop is called or the test ends.
 func (r *rig) start(actor string) (stop func()) {
 	r.t.Helper()
+	_, stop = r.runner(actor)
+	return stop
+}
+
+// runner is start for who needs the runner itself.
+func (r *rig) runner(actor string) (runner *Runner, stop func()) {
+	r.t.Helper()
 	view := store.NewView(r.conn)
 	var logins []Login
 	for _, s := range r.cluster.Servers {
@@ -67,7 +81,7 @@ func (r *rig) start(actor string) (stop func()) {
 	}
 	log := bustest.Log(r.t)
 	facts := NewFacts(FactsConfig{Servers: logins, Ticker: 200 * time.Millisecond, Log: log}, r.docs)
-	runner := New(Config{Actor: actor, Ticker: 200 * time.Millisecond, Log: log, Clusters: []Cluster{r.cluster}},
+	runner = New(Config{Actor: actor, Ticker: 200 * time.Millisecond, WorkDir: r.workDir, Bind: "127.0.0.1", Address: "127.0.0.1", Log: log, Clusters: []Cluster{r.cluster}},
 		r.conn, store.NewJobs(r.conn, actor, view), view, r.docs, facts)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -83,22 +97,50 @@ func (r *rig) start(actor string) (stop func()) {
 		wg.Wait()
 	})
 	r.t.Cleanup(stop)
-	return stop
+	return runner, stop
 }
 
 // queue creates a job on server i, as the fan-out does.
 func (r *rig) queue(i int, task string, mode job.Mode) job.Job {
 	r.t.Helper()
+	return r.queueAs(i, task, mode, job.Manual)
+}
+
+// queueAs is queue for a trigger.
+func (r *rig) queueAs(i int, task string, mode job.Mode, kind job.TriggerKind) job.Job {
+	r.t.Helper()
+	return r.create(job.Key{Cluster: "lab", Server: r.cluster.Servers[i], Task: task}, mode, kind, nil)
+}
+
+// ask creates a job that drydock does, on any server or on the whole cluster.
+func (r *rig) ask(task string, s job.Server, args map[string]string) job.Job {
+	r.t.Helper()
+	return r.create(job.Key{Cluster: "lab", Server: s, Task: task}, job.Local, job.Manual, args)
+}
+
+func (r *rig) create(k job.Key, mode job.Mode, kind job.TriggerKind, args map[string]string) job.Job {
+	r.t.Helper()
 	r.ticks++
+	if args == nil {
+		args = r.argsFor(k.Server)
+	}
 	due := time.Now().UTC().Add(time.Duration(r.ticks) * time.Millisecond)
-	k := job.Key{Cluster: "lab", Server: r.cluster.Servers[i], Task: task}
 	j, err := r.jobs.Create(bustest.Context(r.t), job.Job{
-		State: job.Queued, ID: job.NewID(due, "t", k), Cluster: k.Cluster, Server: k.Server, Task: task, Mode: mode, Due: due, Seen: uint64(r.ticks),
+		State: job.Queued, ID: job.NewID(due, "t", k), Cluster: k.Cluster, Server: k.Server, Task: k.Task, Mode: mode, Due: due,
+		Args: args, Seen: uint64(r.ticks), Trigger: job.Trigger{Kind: kind},
 	}, "due")
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	return j
+}
+
+// argsFor are the arguments of a reseed that was confirmed, unless the test says otherwise.
+func (r *rig) argsFor(s job.Server) map[string]string {
+	if r.args != nil {
+		return r.args
+	}
+	return map[string]string{job.ArgConfirm: s.String()}
 }
 
 func (r *rig) apply(j job.Job, events ...job.Event) {
@@ -122,7 +164,12 @@ func (r *rig) last(j job.Job) job.Job {
 // await waits until the job fits.
 func (r *rig) await(j job.Job, what string, fits func(job.Job) bool) (now job.Job) {
 	r.t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	return r.awaitIn(j, 2*time.Minute, what, fits)
+}
+
+func (r *rig) awaitIn(j job.Job, patience time.Duration, what string, fits func(job.Job) bool) (now job.Job) {
+	r.t.Helper()
+	deadline := time.Now().Add(patience)
 	for {
 		if now = r.last(j); fits(now) {
 			return now
@@ -190,4 +237,20 @@ func (r *rig) value(i int, query string) string {
 		r.t.Fatalf("%s: %v", query, err)
 	}
 	return v.String
+}
+
+// busy keeps three threads of server i running until stop is called or the test ends.
+func (r *rig) busy(i int) (stop func()) {
+	r.t.Helper()
+	ctx, stop := context.WithCancel(r.t.Context())
+	var wg sync.WaitGroup
+	r.t.Cleanup(wg.Wait)
+	r.t.Cleanup(stop)
+	for range 3 {
+		wg.Go(func() { _, _ = r.dbs[i].ExecContext(ctx, "SELECT SLEEP(60)") })
+	}
+	bustest.Until(r.t, 10e9, "the server is busy", func() bool {
+		return r.value(i, "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO = 'SELECT SLEEP(60)'") == "3"
+	})
+	return stop
 }

@@ -12,36 +12,59 @@ import (
 
 	"drydock/bus"
 	"drydock/job"
+	"drydock/scheduler/orchestrator"
 	"drydock/store"
+	"drydock/window"
 )
 
 // Config is what a [Runner] works from.
 type Config struct {
 	Actor    string        // as whom it writes, "scheduler@NAME"
 	Ticker   time.Duration // monitoring-ticker: how often a paused job looks whether it may go on
+	WorkDir  string        // where dumps are made and option files stand; made when [Runner.Run] begins
 	Log      *slog.Logger
 	Clusters []Cluster
+	Bind     string // bind-address: where backups are listened for
+	Address  string // what receivers connect to (monitoring-address)
 }
 
 // Cluster is one cluster of a [Config].
 type Cluster struct {
 	Name           string
 	Servers        []job.Server
-	User, Password string        // db-servers-credential
-	Lease          time.Duration // scheduler-jobs-lease: signs of life come several times as often
-	MaxLag         time.Duration // maintenance-max-lag, 0 = no limit
-	MaxLoad        int           // maintenance-max-load, 0 = no limit
-	LockTimeout    time.Duration // maintenance-lock-timeout
-	MaxPause       time.Duration // maintenance-max-pause, 0 = no limit
-	LogsTableKeep  int           // scheduler-db-servers-logs-table-keep
+	User, Password string         // db-servers-credential
+	Lease          time.Duration  // scheduler-jobs-lease: signs of life come several times as often
+	MaxLag         time.Duration  // maintenance-max-lag, 0 = no limit
+	MaxLoad        int            // maintenance-max-load, 0 = no limit
+	LockTimeout    time.Duration  // maintenance-lock-timeout
+	MaxPause       time.Duration  // maintenance-max-pause, 0 = no limit
+	Windows        window.Weekly  // maintenance-windows, in Zone: no scheduled job pauses outside
+	Zone           *time.Location // scheduler-timezone
+	LogsTableKeep  int            // scheduler-db-servers-logs-table-keep
+
+	// Orchestrator stops and starts servers; nil: a stop is done over SQL, and NoOrchestrator says why there is no more.
+	Orchestrator   orchestrator.Orchestrator
+	NoOrchestrator error
+	ServiceWait    time.Duration // prov-orchestrator-wait
+
+	Mysqldump     Tool          // backup-mysqldump-*
+	Mydumper      Tool          // backup-mydumper-path and -options
+	MydumperStall time.Duration // backup-mydumper-stall-timeout, 0 = never
+	Myloader      Tool          // backup-myloader-*
+	ClientTool    string        // backup-mysqlclient-path, empty: found by its name
+
+	ReplicationUser, ReplicationPassword string // replication-credential, empty: none
 }
 
 // Runner does the jobs of mode [job.Local]. Make one with [New].
 type Runner struct {
 	actor    string
 	ticker   time.Duration
+	workDir  string
 	log      *slog.Logger
 	clusters map[string]Cluster
+	bind     string
+	address  string
 	conn     *bus.Conn
 	jobs     *store.Jobs
 	view     *store.View
@@ -50,11 +73,13 @@ type Runner struct {
 	logs     *bus.Batcher
 	kick     chan struct{} // from the view to Run; one is as good as many, never closed
 
-	mu   sync.Mutex
-	busy map[job.Key]bool                   // attended to now
-	runs map[string]context.CancelCauseFunc // by run: ends the work on a job that is ours
-	down map[serverName]outage
-	held map[serverName]map[string]time.Time // by task: not looked at before, unless something changes on the server
+	mu    sync.Mutex
+	busy  map[job.Key]bool                   // attended to now
+	runs  map[string]context.CancelCauseFunc // by run: ends the work on a job that is ours
+	down  map[serverName]outage
+	space *workspace                          // nil while it could not be made
+	left  map[string]*leftover                // by run
+	held  map[serverName]map[string]time.Time // by task: not looked at before, unless something changes on the server
 }
 
 // outage is a server that could not be worked on.
@@ -76,11 +101,11 @@ const (
 // New registers with the view, so it must be called before the view runs. jobs writes as cfg.Actor.
 func New(cfg Config, conn *bus.Conn, jobs *store.Jobs, view *store.View, docs *store.Docs, facts *Facts) *Runner {
 	r := &Runner{
-		actor: cfg.Actor, ticker: cfg.Ticker, log: cfg.Log, clusters: map[string]Cluster{},
+		actor: cfg.Actor, ticker: cfg.Ticker, workDir: cfg.WorkDir, log: cfg.Log, bind: cfg.Bind, address: cfg.Address, clusters: map[string]Cluster{},
 		conn: conn, jobs: jobs, view: view, docs: docs, facts: facts, logs: bus.NewBatcher(conn, bus.StreamLogs),
 		kick: make(chan struct{}, 1),
 		busy: map[job.Key]bool{}, runs: map[string]context.CancelCauseFunc{}, down: map[serverName]outage{},
-		held: map[serverName]map[string]time.Time{},
+		held: map[serverName]map[string]time.Time{}, left: map[string]*leftover{},
 	}
 	for _, c := range cfg.Clusters {
 		r.clusters[c.Name] = c
@@ -94,13 +119,18 @@ func New(cfg Config, conn *bus.Conn, jobs *store.Jobs, view *store.View, docs *s
 func (r *Runner) observe(ev bus.JobEvent) {
 	r.mu.Lock()
 	delete(r.held, serverName{ev.Job.Cluster, ev.Job.Server})
+	delete(r.held, serverName{cluster: ev.Job.Cluster}) // what concerns all of its servers
 	if end := r.runs[ev.Job.Run()]; end != nil && (ev.Job.State == job.Finished || !ev.Job.State.Live()) {
 		end(errEnded)
 	}
+	r.abandoned(ev)
 	r.mu.Unlock()
-	if ev.Job.Mode != job.Local && ev.Job.State.Live() {
-		return
+	if ev.Job.Mode == job.Local || !ev.Job.State.Live() {
+		r.wakeUp()
 	}
+}
+
+func (r *Runner) wakeUp() {
 	select {
 	case r.kick <- struct{}{}:
 	default:
@@ -117,6 +147,10 @@ func (r *Runner) Run(ctx context.Context) error {
 		return nil
 	case <-r.view.Ready():
 	}
+	if _, err := r.workspace(); err != nil { // a full disk, perhaps; only dumps need it
+		r.log.Warn("open the work folder", "err", err)
+	}
+	defer r.closeWorkspace()
 	logging, stopLogging := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLogging()
 	var writer, hands sync.WaitGroup
@@ -136,6 +170,27 @@ func (r *Runner) Run(ctx context.Context) error {
 	return nil
 }
 
+// workspace is where tools work; it is made when it could not be before.
+func (r *Runner) workspace() (*workspace, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.space != nil {
+		return r.space, nil
+	}
+	space, err := openWorkspace(r.workDir)
+	r.space = space
+	return space, err
+}
+
+func (r *Runner) closeWorkspace() {
+	if r.space == nil {
+		return
+	}
+	if err := r.space.close(); err != nil {
+		r.log.Warn("remove the work folder", "err", err)
+	}
+}
+
 func pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
@@ -149,9 +204,19 @@ func (r *Runner) look(ctx context.Context, hands *sync.WaitGroup) time.Duration 
 		return j.Mode == job.Local && (j.State == job.Queued && !j.Gated() || j.State == job.Available)
 	})
 	next := lookIdle
+	left, more := r.leftovers()
+	if more {
+		next = lookAgain
+	}
+	for _, l := range left {
+		hands.Go(func() {
+			r.clear(ctx, l)
+			r.wakeUp()
+		})
+	}
 	for _, j := range waiting {
 		c, ok := r.clusters[j.Cluster]
-		if !ok || !slices.Contains(c.Servers, j.Server) {
+		if !ok || !c.has(j) {
 			continue // another scheduler's, or nobody's until it is configured again
 		}
 		next = lookAgain
@@ -166,12 +231,21 @@ func (r *Runner) look(ctx context.Context, hands *sync.WaitGroup) time.Duration 
 	return next
 }
 
+// has reports whether the job's server is looked after here. What is done to a whole cluster may be done elsewhere.
+func (c Cluster) has(j job.Job) bool {
+	if j.Server == (job.Server{}) {
+		return deeds[j.Task] != nil
+	}
+	return slices.Contains(c.Servers, j.Server)
+}
+
 // begin is false while the job is in another hand, or its server in trouble.
 func (r *Runner) begin(j job.Job) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	name, now := serverName{j.Cluster, j.Server}, time.Now()
-	if r.busy[j.Key()] || now.Before(r.down[name].until) || now.Before(r.held[name][j.Task]) {
+	down := overSQL(j) && now.Before(r.down[name].until)
+	if r.busy[j.Key()] || down || now.Before(r.held[name][j.Task]) {
 		return false
 	}
 	r.busy[j.Key()] = true
@@ -190,19 +264,26 @@ func (r *Runner) attend(ctx context.Context, c Cluster, j job.Job) {
 		return
 	}
 	// The connection comes before its turn: a job whose server cannot be reached waits without keeping others from theirs.
-	s, err := openSession(ctx, c, j.Server)
-	r.reached(ctx, j, err)
-	if err != nil {
-		return
+	var s *session
+	server := j.Server
+	if overSQL(j) {
+		var err error
+		if server, err = r.place(ctx, c, j); err == nil {
+			s, err = openSession(ctx, c, server)
+		}
+		r.reached(ctx, j, err)
+		if err != nil {
+			return
+		}
+		defer s.close()
 	}
-	defer s.close()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r.mine(j.Run(), cancel) // before it is taken: from then on anybody may end it
 	defer r.mine(j.Run(), nil)
-	if j, ok := r.take(ctx, j); ok {
+	if j, ok := r.take(ctx, j, s); ok {
 		r.log.Info("job started", "job", j)
-		r.work(ctx, c, j, s)
+		r.work(ctx, c, j, server, s)
 	}
 }
 
@@ -237,7 +318,7 @@ func (r *Runner) reached(ctx context.Context, j job.Job, err error) {
 }
 
 // take makes the job ours: offered, claimed and started. ok is false when it is not its turn, or somebody else was first.
-func (r *Runner) take(ctx context.Context, j job.Job) (job.Job, bool) {
+func (r *Runner) take(ctx context.Context, j job.Job, s *session) (job.Job, bool) {
 	// A stop must not leave it halfway.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), busTimeout)
 	defer cancel()
@@ -258,10 +339,26 @@ func (r *Runner) take(ctx context.Context, j job.Job) (job.Job, bool) {
 	if j, ok = r.apply(ctx, j, store.Change{Event: job.Claim, Reason: "done by drydock itself"}); !ok {
 		return j, false
 	}
+	// Once more, now that the claim stands in the log: of two jobs that are claimed at once, the one that looks last sees
+	// the other. The script's are looked at in the same way (gateway/needs.go).
+	if !r.free(ctx, j) || !r.tidy(ctx, j, s) {
+		return j, false
+	}
 	return r.apply(ctx, j, store.Change{Event: job.Start, Reason: "done by drydock itself", Edit: func(j *job.Job) { j.Reason = "" }})
 }
 
 const busTimeout = 5 * time.Second
+
+// holdOff leaves a job alone for a while, unless something changes on its server.
+func (r *Runner) holdOff(j job.Job) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	name := serverName{j.Cluster, j.Server}
+	if r.held[name] == nil {
+		r.held[name] = map[string]time.Time{}
+	}
+	r.held[name][j.Task] = time.Now().Add(heldFor)
+}
 
 // offer takes a queued job out of the queue. Another dispatcher may have let another heavy job go in the same moment, so
 // the server's slots are read again: one of the two, or both, step back.
@@ -282,13 +379,7 @@ func (r *Runner) free(ctx context.Context, j job.Job) bool {
 		return true
 	}
 	r.stepBack(ctx, j, other)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	name := serverName{j.Cluster, j.Server}
-	if r.held[name] == nil {
-		r.held[name] = map[string]time.Time{}
-	}
-	r.held[name][j.Task] = time.Now().Add(heldFor)
+	r.holdOff(j)
 	return false
 }
 
@@ -298,21 +389,29 @@ func (r *Runner) rival(ctx context.Context, j job.Job) (job.Job, error) {
 	if err != nil || !task.Heavy() {
 		return job.Job{}, err
 	}
-	live, err := r.jobs.LiveHeavy(ctx, j.Cluster, j.Server)
-	if err != nil {
-		r.log.Warn("look for other jobs of the server", "job", j, "err", err)
-		return job.Job{}, err
+	servers := []job.Server{j.Server}
+	if task.Whole {
+		servers = r.clusters[j.Cluster].Servers
+	}
+	var live []job.Job
+	for _, s := range servers {
+		there, err := r.jobs.LiveHeavy(ctx, j.Cluster, s)
+		if err != nil {
+			r.log.Warn("look for other jobs of the server", "job", j, "err", err)
+			return job.Job{}, err
+		}
+		live = append(live, there...)
 	}
 	for i := range live {
 		if live[i].ID == j.ID {
 			live[i].Reason = "" // whatever it waited for before, it is ready now
 		}
 	}
-	if j.State == job.Available {
-		// Offered already, by us or by one that crashed: only what was offered, too, is in its way.
+	if j.State != job.Queued {
+		// Offered already, by us or by one that crashed, or claimed: only what was offered, too, is in its way.
 		live = slices.DeleteFunc(live, func(x job.Job) bool { return x.State == job.Queued || x.ID == j.ID })
 	}
-	first, _ := job.NextHeavy(live)
+	first, _ := job.NextHeavy(job.InTheWay(j, live))
 	if first.ID == j.ID {
 		return job.Job{}, nil
 	}
@@ -321,15 +420,24 @@ func (r *Runner) rival(ctx context.Context, j job.Job) (job.Job, error) {
 
 // stepBack makes j wait for other. Without one, which is when the bus did not answer, it only waits.
 func (r *Runner) stepBack(ctx context.Context, j, other job.Job) {
-	if other.ID == "" {
-		return
-	}
 	reason := fmt.Sprintf("%s%s %s has the server for itself", job.HeldReason, other.Task, other.ID)
-	if j.State == job.Available {
-		r.apply(ctx, j, store.Change{Event: job.Withdraw, From: job.Available, Reason: reason})
-		return
+	if j.State == job.Claimed { // not started: nobody else may do it, and the sweeper would take its time
+		why := reason
+		if other.ID == "" {
+			why = "it cannot be told whether another heavy job runs"
+		}
+		var ok bool
+		if j, ok = r.apply(ctx, j, store.Change{Event: job.Release, From: job.Claimed, Reason: why}); !ok {
+			return
+		}
 	}
-	r.explain(ctx, j, reason)
+	switch {
+	case other.ID == "":
+	case j.State == job.Available:
+		r.apply(ctx, j, store.Change{Event: job.Withdraw, From: job.Available, Reason: reason})
+	default:
+		r.explain(ctx, j, reason)
+	}
 }
 
 // explain records why a queued job is not begun yet, when that is news.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -75,15 +74,22 @@ func openSession(ctx context.Context, c Cluster, s job.Server) (*session, error)
 
 const erUnknownVariable = 1193
 
-// kill ends what the server may still be doing for this session after its context ended: the connection is closed then,
-// but a server notices that only when the statement is over.
+// kill ends what the server may still be doing for this session after its context ended, and waits a moment for the end:
+// the connection is closed then, but a server notices that only when the statement is over.
 func (s *session) kill(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), killTimeout)
 	defer cancel()
-	if _, err := s.db.ExecContext(ctx, "KILL "+strconv.FormatInt(s.id, 10)); err != nil && !isNumber(err, erNoSuchThread) {
-		return fmt.Errorf("end connection %d: %w", s.id, err)
+	if err := killConnection(ctx, s.db, s.id); err != nil {
+		return err
 	}
-	return nil
+	for {
+		var left int
+		err := s.db.QueryRowContext(ctx, "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = ?", s.id).Scan(&left)
+		if err != nil || left == 0 {
+			return err
+		}
+		pause(ctx, endingGap)
+	}
 }
 
 const erNoSuchThread = 1094

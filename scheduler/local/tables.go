@@ -131,7 +131,7 @@ var (
 // tend gives the statement to one table and reads what the server says in its result: the statement itself does not fail
 // when the table does. A table that was dropped meanwhile needs no care.
 func (w *work) tend(ctx context.Context, verb string, t table) error {
-	rows, err := w.session.conn.QueryContext(ctx, verb+" NO_WRITE_TO_BINLOG TABLE "+t.quoted())
+	rows, err := w.session.conn.QueryContext(ctx, verb+" NO_WRITE_TO_BINLOG TABLE "+t.quoted()+mark(w.job))
 	if err != nil {
 		return lockedOr(err)
 	}

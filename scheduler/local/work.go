@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"drydock/bus"
@@ -16,15 +18,32 @@ type work struct {
 	*Runner
 	cluster Cluster
 	job     job.Job
-	session *session
+	server  job.Server // that it is about; for a job of the whole cluster its primary
+	session *session   // with that server; nil for a task that is not done over SQL
 	lines   *lines
-	paused  string // the factor that holds the work up, empty while it goes on
+	paused  string       // the factor that holds the work up, empty while it goes on
+	moved   atomic.Int64 // bytes streamed so far
+	told    int64        // of them, in the last sign of life
+	after   []func()     // what is to be put away when the end of the job has been recorded, the last first
 }
 
 // outcome is what came of a job, for people. It stands in the job whether the work succeeded or not.
 type outcome struct {
 	result string
 	errors []string // the first few
+	gtid   string   // the position of the data that a server was given
+	state  string   // what a failure left behind, empty for nothing
+	// Of a program that was run for it:
+	tool string
+	exit []int
+	sent *int64 // bytes to the receiver, all of them
+}
+
+func (o outcome) left() string {
+	if o.state == "" {
+		return ""
+	}
+	return "; " + o.state
 }
 
 // deeds are the tasks that this package does. An error fails the job; the outcome counts all the same.
@@ -33,14 +52,31 @@ var deeds = map[string]func(*work, context.Context) (outcome, error){
 	"optimize":        func(w *work, ctx context.Context) (outcome, error) { return w.eachTable(ctx, "OPTIMIZE") },
 	"logstablerotate": (*work).rotateLogTables,
 	"schemamonitor":   (*work).readSchema,
+	"stop":            (*work).stopService,
+	"start":           (*work).startService,
+	"restart":         (*work).restartService,
+	"checksum":        (*work).compareServers,
+	"mysqldump":       (*work).dumpSQL,
+	"mydumper":        (*work).dumpFolder,
+
+	"reseedlogicalmaster": (*work).reseedFromPrimary,
+	"reseedlogical":       (*work).reseedFromBackup,
+}
+
+// overSQL reports whether the job needs a session. What is done to the service of a server must be possible while the
+// database is down.
+func overSQL(j job.Job) bool {
+	t, err := job.TaskByName(j.Task)
+	return err != nil || t.Kind != job.KindService
 }
 
 // errUndone is the end of a job whose task this version has no deed for.
 var errUndone = errors.New("this version cannot do the task over SQL")
 
 // work does a started job to its end.
-func (r *Runner) work(ctx context.Context, c Cluster, j job.Job, s *session) {
-	w := &work{Runner: r, cluster: c, job: j, session: s, lines: newLines(r.logs, r.log, j)}
+func (r *Runner) work(ctx context.Context, c Cluster, j job.Job, server job.Server, s *session) {
+	w := &work{Runner: r, cluster: c, job: j, server: server, session: s, lines: newLines(r.logs, r.log, j)}
+	defer w.putAway()
 	stop := r.pulse(ctx, w)
 	out, err := outcome{}, errUndone
 	if deed := deeds[j.Task]; deed != nil {
@@ -48,15 +84,17 @@ func (r *Runner) work(ctx context.Context, c Cluster, j job.Job, s *session) {
 	}
 	stop()
 	cut := ctx.Err() != nil && err != nil
-	if cut {
+	if cut && s != nil {
 		if err := s.kill(ctx); err != nil {
 			r.log.Warn("end the statement of a job", "job", j, "err", err)
 		}
+	}
+	if cut {
 		err = context.Cause(ctx)
 	}
 	switch {
 	case err != nil:
-		w.lines.add(levelError, "ended: "+err.Error())
+		w.lines.add(levelError, "ended: "+err.Error()+out.left())
 	default:
 		w.lines.add(levelInfo, out.result)
 	}
@@ -66,20 +104,34 @@ func (r *Runner) work(ctx context.Context, c Cluster, j job.Job, s *session) {
 	}
 }
 
+func (w *work) putAway() {
+	for _, f := range slices.Backward(w.after) {
+		f()
+	}
+}
+
 // report records the end. It tries for as long as the job would live without a sign: work that is done and not
 // recorded would be done again.
 func (w *work) report(ctx context.Context, out outcome, err error, cut bool) {
 	ch := store.Change{Event: job.Done, Edit: func(j *job.Job) {
-		j.Evidence.Tool, j.Evidence.Result, j.Evidence.Errors = "drydock over SQL", out.result, out.errors
+		j.Evidence.Result, j.Evidence.Errors = out.result, out.errors
 		j.Evidence.Completed = err == nil
+		if out.gtid != "" {
+			j.Evidence.GTID = out.gtid
+		}
+		if out.tool == "" {
+			j.Evidence.Tool = w.tool()
+			return
+		}
+		j.Evidence.Tool, j.Evidence.Exit, j.Evidence.Sent = out.tool, out.exit, out.sent
 	}}
 	patience := w.cluster.Lease
 	switch {
 	case cut:
-		ch.Event, ch.Reason = job.Cut, "drydock was stopped while it worked"
+		ch.Event, ch.Reason = job.Cut, "drydock was stopped while it worked"+out.left()
 		patience = busTimeout
 	case err != nil:
-		ch.Event, ch.Reason = job.Error, err.Error()
+		ch.Event, ch.Reason = job.Error, err.Error()+out.left()
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
@@ -97,7 +149,15 @@ func (w *work) report(ctx context.Context, out outcome, err error, cut bool) {
 	}
 }
 
-// pulse gives signs of life while the server answers, and writes the log lines that have gathered. stop ends it.
+// tool is what did the work, for people.
+func (w *work) tool() string {
+	if w.session == nil {
+		return "drydock"
+	}
+	return "drydock over SQL"
+}
+
+// pulse gives signs of life while the server answers (or always, when the work does not depend on that), and writes the log lines that have gathered. stop ends it.
 func (r *Runner) pulse(ctx context.Context, w *work) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	every := min(max(w.cluster.Lease/4, 250*time.Millisecond), 5*time.Second)
@@ -113,9 +173,13 @@ func (r *Runner) pulse(ctx context.Context, w *work) (stop func()) {
 			case <-tick.C:
 			}
 			w.lines.flush()
+			if w.session == nil {
+				w.sign(every)
+				continue
+			}
 			// Without an answer there is no sign: nobody can tell then whether the statement still runs.
-			if f, err := r.facts.Of(ctx, w.job.Cluster, w.job.Server, every/2); err == nil && f.Up {
-				r.sign(w.job)
+			if f, err := r.facts.Of(ctx, w.job.Cluster, w.server, every/2); err == nil && f.Up {
+				w.sign(every)
 			}
 		}
 	}()
@@ -125,18 +189,26 @@ func (r *Runner) pulse(ctx context.Context, w *work) (stop func()) {
 	}
 }
 
-func (r *Runner) sign(j job.Job) {
-	err := r.conn.Publish(bus.ProgressSubject(j.Cluster, j.Server.Host, j.Server.Port, j.Task), bus.Progress{
+// sign tells that the job lives, with the bytes that it moved since the last time.
+func (w *work) sign(every time.Duration) {
+	j := w.job
+	p := bus.Progress{
 		Sign: bus.SignHeartbeat, Cluster: j.Cluster, Server: j.Server, Task: j.Task, JobID: j.ID, Attempt: j.Attempt,
 		Type: bus.TypeProgress, Time: time.Now().UTC(),
-	})
-	if err != nil {
-		r.log.Warn("tell of a sign of life", "job", j, "err", err)
+	}
+	if moved := w.moved.Load(); moved > w.told {
+		p.Sign, p.Bytes, p.Rate = bus.SignBytes, moved, float64(moved-w.told)/every.Seconds()
+		w.told = moved
+	}
+	if err := w.conn.Publish(bus.ProgressSubject(j.Cluster, j.Server.Host, j.Server.Port, j.Task), p); err != nil {
+		w.log.Warn("tell of a sign of life", "job", j, "err", err)
 	}
 }
 
 // yield waits while the cluster's limits say that work on tables must pause. The reason stands in the job meanwhile.
-// A pause has an end: a replica that lags by design, or for good, would keep every other heavy job from the server.
+// A pause has an end: a replica that lags by design, or for good, would keep every other heavy job from the server. And
+// a scheduled job does not wait outside the windows, to go on at an hour that nobody gave it: it may run on there, but
+// what it could not do while it was let is left to its next tick.
 func (w *work) yield(ctx context.Context) error {
 	var since time.Time
 	for {
@@ -153,6 +225,9 @@ func (w *work) yield(ctx context.Context) error {
 		}
 		if since.IsZero() {
 			since = time.Now()
+		}
+		if w.job.Trigger.Scheduled() && !w.cluster.Windows.Open(time.Now(), w.cluster.Zone) {
+			return fmt.Errorf("%s, and outside maintenance-windows = %q no scheduled job waits", reason, w.cluster.Windows)
 		}
 		if limit := w.cluster.MaxPause; limit > 0 && time.Since(since) > limit {
 			return fmt.Errorf("%s for longer than maintenance-max-pause = %s", reason, limit)
@@ -181,13 +256,17 @@ func (w *work) note(ctx context.Context, reason string) {
 
 // held asks every server of the cluster for what counts, and says what holds the work up.
 func (w *work) held(ctx context.Context) (factor, reason string) {
-	all := map[job.Server]store.Facts{}
-	servers := []job.Server{w.job.Server}
+	servers := []job.Server{w.server}
 	if w.cluster.MaxLag > 0 {
 		servers = w.cluster.Servers
 	} else if w.cluster.MaxLoad == 0 {
 		return "", ""
 	}
+	return holdup(w.cluster, w.server, w.ask(ctx, w.job.Cluster, servers))
+}
+
+// ask gives the facts of several servers, at most a tick old, as far as they can be had.
+func (r *Runner) ask(ctx context.Context, cluster string, servers []job.Server) map[job.Server]store.Facts {
 	type answer struct {
 		server job.Server
 		facts  store.Facts
@@ -196,16 +275,17 @@ func (w *work) held(ctx context.Context) (factor, reason string) {
 	answers := make(chan answer, len(servers)) // one send each, nobody waits
 	for _, s := range servers {
 		go func() {
-			f, err := w.facts.Of(ctx, w.job.Cluster, s, w.ticker)
+			f, err := r.facts.Of(ctx, cluster, s, r.ticker)
 			answers <- answer{s, f, err}
 		}()
 	}
+	all := map[job.Server]store.Facts{}
 	for range servers {
 		if a := <-answers; a.err == nil {
 			all[a.server] = a.facts
 		}
 	}
-	return holdup(w.cluster, w.job.Server, all)
+	return all
 }
 
 // holdup says why work on the tables of a server must pause: any one factor is enough. It is pure. factor names what

@@ -76,7 +76,6 @@ func (h host) String() string { return net.JoinHostPort(h.name, strconv.Itoa(h.p
 type target struct {
 	cluster *Cluster
 	server  job.Server
-	index   int // in the cluster
 }
 
 func (t target) host() host { return host{t.server.Host, t.cluster.Login.Port} }

@@ -4,13 +4,11 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"net"
 	"os"
-	"strconv"
-	"strings"
+	"slices"
 
+	"drydock/job"
 	"drydock/scripts"
 )
 
@@ -26,36 +24,20 @@ const pidMark = "_drydock_pid="
 // maxScript bounds a custom script, so that a wrong path cannot fill the memory.
 const maxScript = 4 << 20
 
-// variable is one line of the environment block.
-type variable struct{ name, value string }
-
-// environment is the block of maintenance.txt section 6.1.5, and what drydock's own script reads besides.
-func (c Config) environment(t target) []variable {
-	port := strconv.Itoa(c.APIPort)
-	return []variable{
-		{"REPLICATION_MANAGER_URL", "https://" + net.JoinHostPort(c.APIHost, port)},
-		{"REPLICATION_MANAGER_URL_HOST", c.APIHost},
-		{"REPLICATION_MANAGER_URL_PORT", port},
-		{"REPLICATION_MANAGER_USER", c.APIUser},
-		{"REPLICATION_MANAGER_PASSWORD", c.APIPassword},
-		{"REPLICATION_MANAGER_HOST_NAME", t.server.Host},
-		{"REPLICATION_MANAGER_HOST_PORT", strconv.Itoa(t.server.Port)},
-		{"REPLICATION_MANAGER_HOST_USER", t.cluster.User},
-		{"REPLICATION_MANAGER_HOST_PASSWORD", t.cluster.Password},
-		{"MYSQL_ROOT_PASSWORD", t.cluster.Password},
-		{"REPLICATION_MANAGER_CLUSTER_NAME", t.cluster.Name},
-		{"DRYDOCK_API_SCHEME", "https"},
-		{"DRYDOCK_RECEIVER_PORT", strconv.Itoa(t.cluster.ReceiverPorts[t.index%len(t.cluster.ReceiverPorts)])},
-	}
+// Environment is the block of maintenance.txt section 6.1.5, and what drydock's own script reads besides.
+func (c Config) Environment(cl Cluster, server job.Server) []scripts.Variable {
+	index := max(0, slices.Index(cl.Servers, server))
+	return scripts.Host{
+		APIHost: c.APIHost, APIPort: c.APIPort, APIUser: c.APIUser, APIPassword: c.APIPassword, Cluster: cl.Name,
+		Server: server.Host, Port: server.Port, User: cl.User, Password: cl.Password,
+		ReceiverPort: cl.ReceiverPorts[index%len(cl.ReceiverPorts)],
+	}.Environment()
 }
 
 // secrets are the values that must not be repeated in a log.
-func (c Config) secrets(t target) []string {
-	return []string{t.cluster.Password, c.APIPassword, t.cluster.Login.Password}
+func (c Config) secrets(cl Cluster) []string {
+	return []string{cl.Password, c.APIPassword, cl.Login.Password}
 }
-
-// quote makes one word of s for a POSIX shell: within single quotes nothing has a meaning but the single quote.
-func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
 // load puts the script into a variable and runs it from there, with an empty standard input. Fed plainly, a command of
 // the script that reads its standard input would swallow the rest of the script; and half a script, after a cut
@@ -67,18 +49,16 @@ const load = `{ trap : PIPE; echo "` + pidMark + `$$"; _drydock_script=$(cat); [
 	`{ echo 'the script did not arrive whole' >&2; exit %[2]d; }; eval "$_drydock_script" </dev/null; exit $?; }` + "\n"
 
 // feed is the whole standard input of the remote shell: environment block, loader, script, mark.
-func feed(env []variable, script []byte) ([]byte, error) {
-	var b bytes.Buffer
-	for _, v := range env {
-		if strings.ContainsRune(v.value, 0) {
-			return nil, fmt.Errorf("%s holds a zero byte, which no shell can take", v.name)
-		}
-		fmt.Fprintf(&b, "export %s=%s\n", v.name, quote(v.value))
+func feed(env []scripts.Variable, script []byte) ([]byte, error) {
+	exports, err := scripts.Exports(env)
+	if err != nil {
+		return nil, err
 	}
+	b := bytes.NewBuffer(exports)
 	var random [8]byte
 	rand.Read(random[:])
 	mark := "_drydock_end_" + hex.EncodeToString(random[:])
-	fmt.Fprintf(&b, load, mark, notWhole)
+	fmt.Fprintf(b, load, mark, notWhole)
 	b.Write(script)
 	b.WriteString("\n# " + mark)
 	return b.Bytes(), nil
@@ -89,19 +69,24 @@ func (c Cluster) script() ([]byte, error) {
 	if c.Script == "" {
 		return scripts.Script(), nil
 	}
-	info, err := os.Stat(c.Script)
+	return ReadScript("onpremise-ssh-db-job-script", c.Script)
+}
+
+// ReadScript reads the user's script that a key names.
+func ReadScript(key, file string) ([]byte, error) {
+	info, err := os.Stat(file)
 	if err != nil {
-		return nil, fmt.Errorf("read onpremise-ssh-db-job-script: %w", err)
+		return nil, fmt.Errorf("read %s: %w", key, err)
 	}
 	if !info.Mode().IsRegular() || info.Size() > maxScript {
-		return nil, fmt.Errorf("read onpremise-ssh-db-job-script: %s is not a file of at most %d bytes", c.Script, maxScript)
+		return nil, fmt.Errorf("read %s: %s is not a file of at most %d bytes", key, file, maxScript)
 	}
-	data, err := os.ReadFile(c.Script)
+	data, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("read onpremise-ssh-db-job-script: %w", err)
+		return nil, fmt.Errorf("read %s: %w", key, err)
 	}
 	if bytes.IndexByte(data, 0) >= 0 {
-		return nil, errors.New("read onpremise-ssh-db-job-script: it holds a zero byte; it has to be a bash script")
+		return nil, fmt.Errorf("read %s: it holds a zero byte; it has to be a bash script", key)
 	}
 	return data, nil
 }

@@ -28,7 +28,7 @@ func bash(t *testing.T, input []byte) (out string, exit int) {
 	return pidLine.ReplaceAllString(string(text), ""), cmd.ProcessState.ExitCode()
 }
 
-func mustFeed(t *testing.T, env []variable, script string) []byte {
+func mustFeed(t *testing.T, env []scripts.Variable, script string) []byte {
 	t.Helper()
 	input, err := feed(env, []byte(script))
 	if err != nil {
@@ -43,7 +43,7 @@ func TestNoValueBreaksOutOfItsQuotes(t *testing.T) {
 		"", "plain", `'`, `''`, `'; touch broken; '`, `p'a"s s$w\o%r&d é#`, "$(touch broken)", "`touch broken`", `\'`, `\`, `a\`,
 		"two\nlines", "\ttab ", "!history", "*", "~", "EOF", "\xff\xfe", "-n", "a'\\''b",
 	} {
-		input := mustFeed(t, []variable{{"SECRET", value}, {"NEXT", "x"}}, `printf '%s|%s' "$SECRET" "$NEXT"`)
+		input := mustFeed(t, []scripts.Variable{{Name: "SECRET", Value: value}, {Name: "NEXT", Value: "x"}}, `printf '%s|%s' "$SECRET" "$NEXT"`)
 		if out, exit := bash(t, input); out != value+"|x" || exit != 0 {
 			t.Errorf("%q came as %q, exit %d", value, out, exit)
 		}
@@ -51,7 +51,7 @@ func TestNoValueBreaksOutOfItsQuotes(t *testing.T) {
 	if _, err := os.Stat("broken"); err == nil {
 		t.Error("a value was run")
 	}
-	if _, err := feed([]variable{{"SECRET", "a\x00b"}}, nil); err == nil || strings.Contains(err.Error(), "a\x00") {
+	if _, err := feed([]scripts.Variable{{Name: "SECRET", Value: "a\x00b"}}, nil); err == nil || strings.Contains(err.Error(), "a\x00") {
 		t.Errorf("a zero byte: %v", err)
 	}
 }
@@ -75,7 +75,7 @@ exit 7
 
 func TestHalfAScriptIsNotRun(t *testing.T) {
 	t.Parallel()
-	whole := mustFeed(t, []variable{{"A", "it's"}}, "echo RAN\necho RAN\n")
+	whole := mustFeed(t, []scripts.Variable{{Name: "A", Value: "it's"}}, "echo RAN\necho RAN\n")
 	if out, _ := bash(t, whole); out != "RAN\nRAN\n" {
 		t.Fatalf("the whole printed %q", out)
 	}
@@ -88,7 +88,7 @@ func TestHalfAScriptIsNotRun(t *testing.T) {
 
 func TestBuiltInScriptRunsFromTheFeed(t *testing.T) {
 	t.Parallel()
-	input := mustFeed(t, []variable{{"REPLICATION_MANAGER_CLUSTER_NAME", "c"}}, string(scripts.Script()))
+	input := mustFeed(t, []scripts.Variable{{Name: "REPLICATION_MANAGER_CLUSTER_NAME", Value: "c"}}, string(scripts.Script()))
 	if out, exit := bash(t, input); exit != 2 || !strings.Contains(out, "REPLICATION_MANAGER_HOST_NAME must be set") {
 		t.Errorf("exit %d: %s", exit, out)
 	}
@@ -97,10 +97,11 @@ func TestBuiltInScriptRunsFromTheFeed(t *testing.T) {
 func TestEnvironmentIsThatOfTheManual(t *testing.T) {
 	t.Parallel()
 	c := Config{APIHost: "2001:db8::5", APIPort: 10005, APIUser: "admin", APIPassword: "ap"}
-	cl := &Cluster{Name: "prod", User: "drydock", Password: "dp", ReceiverPorts: []int{4444, 4445}}
+	server := job.Server{Host: "db4", Port: 3307}
+	cl := Cluster{Name: "prod", Servers: []job.Server{{}, server}, User: "drydock", Password: "dp", ReceiverPorts: []int{4444, 4445}}
 	var got []string
-	for _, v := range c.environment(target{cl, job.Server{Host: "db4", Port: 3307}, 3}) {
-		got = append(got, v.name+"="+v.value)
+	for _, v := range c.Environment(cl, server) {
+		got = append(got, v.Name+"="+v.Value)
 	}
 	want := `REPLICATION_MANAGER_URL=https://[2001:db8::5]:10005
 REPLICATION_MANAGER_URL_HOST=2001:db8::5

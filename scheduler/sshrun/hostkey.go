@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
+
+	"drydock/scripts"
 )
 
 // Hinted is an error with advice on what to do about it.
@@ -95,7 +97,7 @@ func (k hostKeys) callback(h host) ssh.HostKeyCallback {
 // word is a path as one types it in a shell.
 func word(path string) string {
 	if strings.ContainsAny(path, " \t'\"\\$`&;()<>|*?[#~!") {
-		return quote(path)
+		return scripts.Quote(path)
 	}
 	return path
 }

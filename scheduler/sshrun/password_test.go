@@ -111,7 +111,7 @@ func TestPasswordIsGivenInBothWaysServersAskForIt(t *testing.T) {
 			t.Errorf("interactive %v: %v", interactive, err)
 			continue
 		}
-		res, err := run(ctx, client, []byte("fed "+secret), LeaseTerm, []string{secret})
+		res, err := run(ctx, ctx, client, order{command: command, input: []byte("fed " + secret), secrets: []string{secret}})
 		if err != nil || res.exit != 5 || res.output != "fed [secret]" {
 			t.Errorf("interactive %v: %+v, %v", interactive, res, err)
 		}

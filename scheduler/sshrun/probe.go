@@ -27,7 +27,9 @@ func Probe(ctx context.Context, c Cluster, s job.Server) error {
 		return err
 	}
 	defer func() { _ = client.Close() }()
-	res, err := run(ctx, client, []byte(look), time.Minute, []string{c.Login.Password})
+	until, stop := within(ctx, time.Minute)
+	defer stop()
+	res, err := run(ctx, until, client, order{command: command, input: []byte(look), secrets: []string{c.Login.Password}})
 	switch {
 	case err != nil:
 		return err

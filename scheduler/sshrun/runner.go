@@ -129,8 +129,8 @@ func (r *Runner) fire(ctx context.Context, last, now time.Time) {
 		if next.IsZero() || next.After(now) {
 			continue
 		}
-		for i, server := range s.cluster.Servers {
-			r.ask(ctx, target{s.cluster, server, i})
+		for _, server := range s.cluster.Servers {
+			r.ask(ctx, target{s.cluster, server})
 		}
 	}
 }
@@ -267,7 +267,7 @@ func (r *Runner) session(ctx context.Context, t target) (result, error) {
 		return result{}, err
 	}
 	cfg := r.setup.Load().Config
-	input, err := feed(cfg.environment(t), script)
+	input, err := feed(cfg.Environment(*t.cluster, t.server), script)
 	if err != nil {
 		return result{}, err
 	}
@@ -281,5 +281,7 @@ func (r *Runner) session(ctx context.Context, t target) (result, error) {
 	defer alive.Wait()
 	defer func() { _ = client.Close() }() // an open keep-alive ends with the connection
 	defer cancel(nil)
-	return run(ctx, client, input, t.cluster.Timeout, cfg.secrets(t))
+	until, stop := within(ctx, t.cluster.Timeout)
+	defer stop()
+	return run(ctx, until, client, order{command: command, input: input, secrets: cfg.secrets(*t.cluster)})
 }

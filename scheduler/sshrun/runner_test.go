@@ -99,7 +99,7 @@ func (r *rig) session() (result, error) {
 		r.t.Fatal(err)
 	}
 	cl := &r.cfg.Clusters[0]
-	return runner.leased(bustest.Context(r.t), target{cl, cl.Servers[0], 0})
+	return runner.leased(bustest.Context(r.t), target{cl, cl.Servers[0]})
 }
 
 func (r *rig) read(name string) string {
@@ -231,7 +231,7 @@ until [[ -e $DIR/go ]]; do sleep 0.05; done`)
 	cl := &r.cfg.Clusters[0]
 	ended := make(chan error, 1)
 	go func() {
-		_, err := runner.leased(ctx, target{cl, cl.Servers[0], 0})
+		_, err := runner.leased(ctx, target{cl, cl.Servers[0]})
 		ended <- err
 	}()
 	r.await("the script runs", func() bool { _, err := os.Stat(filepath.Join(r.dir, "began")); return err == nil })
@@ -344,11 +344,11 @@ func TestHostThatIsDownIsOneWarning(t *testing.T) {
 	ctx := bustest.Context(t)
 	down := &r.cfg.Clusters[0]
 	for range 3 {
-		runner.visit(ctx, target{down, down.Servers[0], 0})
+		runner.visit(ctx, target{down, down.Servers[0]})
 	}
 	up := *down
 	up.Login = login
-	runner.visit(ctx, target{&up, up.Servers[0], 0})
+	runner.visit(ctx, target{&up, up.Servers[0]})
 	text := r.log.text()
 	if strings.Count(text, "level=WARN") != 1 || strings.Count(text, "ssh session failed") != 3 || !strings.Contains(text, "works again") || !strings.Contains(text, "failed=3") {
 		t.Errorf("the log:\n%s", text)

@@ -28,32 +28,40 @@ type result struct {
 	output string // the last of what it printed, without secrets
 }
 
-// run feeds the remote shell and waits for its end. An error means that there is no exit status. When timeout has
-// passed, the shell is asked to end itself (TERM, which the built-in script hands on to its tools) and the connection is
-// closed a little later if that did not help; when ctx ends, with which the connection ends, what runs there goes on alone.
-func run(ctx context.Context, c *ssh.Client, input []byte, timeout time.Duration, secrets []string) (result, error) {
+// order is what one session runs.
+type order struct {
+	command string // holds nothing of the configuration
+	input   []byte
+	secrets []string
+	group   bool // end all that the shell started with it, not the shell alone
+}
+
+// run feeds the remote shell and waits for its end. An error means that there is no exit status. When until ends, the
+// shell is asked to end itself (TERM, which the built-in script hands on to its tools) and the connection is closed a
+// little later if that did not help; when ctx ends, with which the connection ends, what runs there goes on alone.
+func run(ctx, until context.Context, c *ssh.Client, o order) (result, error) {
 	s, err := c.NewSession()
 	if err != nil {
 		return result{}, fmt.Errorf("open a session: %w", err)
 	}
 	defer func() { _ = s.Close() }()
 	var out tail
-	s.Stdin, s.Stdout, s.Stderr = bytes.NewReader(input), &out, &out
-	if err := s.Start(command); err != nil {
+	s.Stdin, s.Stdout, s.Stderr = bytes.NewReader(o.input), &out, &out
+	if err := s.Start(o.command); err != nil {
 		return result{}, fmt.Errorf("start bash: %w", err)
 	}
-	late := make(chan struct{}) // closed when the timeout has passed
-	timer := time.AfterFunc(timeout, func() {
+	late := make(chan struct{}) // closed when until has ended
+	stop := context.AfterFunc(until, func() {
 		close(late)
 		time.AfterFunc(stopGrace, func() { _ = c.Close() })
-		stopShell(c, out.pid())
+		stopShell(c, out.pid(), o.group)
 	})
-	defer timer.Stop()
+	defer stop()
 	err = s.Wait()
-	res := result{output: out.text(secrets)}
+	res := result{output: out.text(o.secrets)}
 	select {
 	case <-late:
-		return res, fmt.Errorf("%w: the session was ended after %s (scheduler-jobs-ssh-timeout)", errTimeout, timeout)
+		return res, context.Cause(until)
 	default:
 	}
 	var exit *ssh.ExitError
@@ -69,9 +77,16 @@ func run(ctx context.Context, c *ssh.Client, input []byte, timeout time.Duration
 	return res, nil
 }
 
-// stopShell sends TERM to the shell over the same connection. The protocol has a signal request, but OpenSSH refuses it
-// to root.
-func stopShell(c *ssh.Client, pid string) {
+// within ends when a session has lasted long enough. It does not end with ctx: a restart of drydock must not end a
+// backup of hours.
+func within(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(context.WithoutCancel(ctx), timeout,
+		fmt.Errorf("%w: the session was ended after %s (scheduler-jobs-ssh-timeout)", errTimeout, timeout))
+}
+
+// stopShell sends TERM to the shell over the same connection, or to the whole of its process group. The protocol has a
+// signal request, but OpenSSH refuses it to root.
+func stopShell(c *ssh.Client, pid string, group bool) {
 	if pid == "" {
 		return
 	}
@@ -80,7 +95,11 @@ func stopShell(c *ssh.Client, pid string) {
 		return // the connection is closed soon, there is no better way
 	}
 	defer func() { _ = s.Close() }()
-	_ = s.Run("kill -TERM " + pid)
+	target := pid
+	if group { // the fifth word of stat: the shell's name, the second, is bash
+		target = "-- -$(cut -d ' ' -f 5 /proc/" + pid + "/stat)"
+	}
+	_ = s.Run("kill -TERM " + target)
 }
 
 // pidLine is what the loader prints first; a shell's start-up files may print before it.

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"drydock/app"
+	"drydock/bus"
+	"drydock/config"
+	"drydock/restore"
+)
+
+// restoreOrder is what the reseed and flashback commands were given.
+type restoreOrder struct {
+	cluster, server, kind, backup, confirm string
+	flashback, wait, force                 bool
+}
+
+func (c *cli) reseedCmd() *cobra.Command {
+	var o restoreOrder
+	cmd := &cobra.Command{
+		Use:   "reseed CLUSTER SERVER physical|logical|master",
+		Short: "Replace all data of a server by a backup, or by a dump of the primary, and have it replicate",
+		Args:  cobra.ExactArgs(3),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.cluster, o.server, o.kind = args[0], args[1], args[2]
+			return c.runRestore(cmd, o)
+		},
+	}
+	restoreFlags(cmd, &o)
+	return cmd
+}
+
+func (c *cli) flashbackCmd() *cobra.Command {
+	o := restoreOrder{kind: "physical", flashback: true}
+	cmd := &cobra.Command{
+		Use:   "flashback CLUSTER SERVER",
+		Short: "Take a server back to the time of one of its own physical backups",
+		Args:  cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.cluster, o.server = args[0], args[1]
+			return c.runRestore(cmd, o)
+		},
+	}
+	restoreFlags(cmd, &o)
+	return cmd
+}
+
+func restoreFlags(cmd *cobra.Command, o *restoreOrder) {
+	cmd.Flags().StringVar(&o.backup, "backup", "", "id of the backup; the latest without it")
+	cmd.Flags().StringVar(&o.confirm, "confirm", "", "HOST:PORT of the server once more: its data are replaced")
+	cmd.Flags().BoolVar(&o.force, "force", false, "although the cluster is on hold or blacked out")
+	cmd.Flags().BoolVarP(&o.wait, "wait", "w", false, "wait for the end; exit status 0 only if the job reached success")
+}
+
+func (c *cli) runRestore(cmd *cobra.Command, o restoreOrder) error {
+	cfg, conn, err := c.dial()
+	if err != nil {
+		return err
+	}
+	defer conn.NC.Close()
+	return c.orderRestore(cmd.Context(), cmd.OutOrStdout(), cfg, conn, o)
+}
+
+func (c *cli) orderRestore(ctx context.Context, w io.Writer, cfg *config.Config, conn *bus.Conn, o restoreOrder) error {
+	kind, ok := restore.ParseKind(o.kind)
+	if !ok {
+		return fmt.Errorf("cannot restore from %q: it is physical, logical or master", o.kind)
+	}
+	cluster, ok := cfg.Cluster(o.cluster)
+	if !ok {
+		return fmt.Errorf("no cluster %q in %s", o.cluster, cfg.File)
+	}
+	server, err := namedServer(cluster, o.server)
+	if err != nil {
+		return err
+	}
+	if !o.force {
+		if err := refuseClosed(ctx, conn, o.cluster); err != nil {
+			return err
+		}
+	}
+	done, err := restore.NewDesk(conn, cliActor()).Order(ctx, restore.Request{
+		Cluster: o.cluster, Servers: app.Servers(cluster.Servers), Server: server, Kind: kind, Flashback: o.flashback,
+		Login: restore.Login{User: cluster.User, Password: cluster.Password.Reveal()}, Backup: o.backup, Confirm: o.confirm, By: operator(), Force: o.force,
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "%s  %s on %s, %s\n", done.JobID, done.Task, server, done.Tick.Reason)
+	if !o.wait {
+		return nil
+	}
+	return watchJobs(ctx, w, conn, done.Tick, []string{done.JobID})
+}

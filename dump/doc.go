@@ -1,0 +1,31 @@
+// Package dump reads logical dumps while they pass by: the text of mysqldump, the tar of a folder that mydumper made, and
+// mydumper's metadata.
+//
+// It finds what the end of a stream does not tell: whether the tool came to its own end, whether there is anything in
+// the dump, and the position in the binary log that it belongs to. It restores nothing and decides nothing. It imports the standard
+// library only.
+package dump
+
+import "errors"
+
+// The defects a dump can have; each is wrapped with what is missing.
+var (
+	// ErrTruncated is a dump without the tool's own end.
+	ErrTruncated = errors.New("dump is truncated")
+	// ErrEmpty is a dump without any table.
+	ErrEmpty = errors.New("dump is empty")
+	// ErrMissing is a dump that lacks the rows of a table.
+	ErrMissing = errors.New("dump is not whole")
+)
+
+// Position is where in a binary log the data of a dump belongs.
+type Position struct {
+	File string // empty when the server keeps no binary log, or the tool did not say
+	Pos  int64
+	GTID string // without white space
+	// Source is true when the log is that of the server which the dumped one replicates from, and not its own.
+	Source bool
+}
+
+// IsZero reports whether there is no position.
+func (p Position) IsZero() bool { return p.File == "" && p.GTID == "" }

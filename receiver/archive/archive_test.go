@@ -1,0 +1,177 @@
+package archive
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"drydock/bus"
+	"drydock/internal/bustest"
+	"drydock/job"
+	"drydock/store"
+)
+
+func TestArchiveRestoresToTheSameBytes(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	m := g.publish("rcv", "mariabackup", 3<<20, time.Now().Add(-time.Hour))
+	g.start("rcv")
+	j := g.succeeded(g.archive(m))
+	now := g.record(m)
+	if len(now.Archives) != 1 || now.Archives[0].Bytes <= m.Stored || now.Archives[0].Added == 0 {
+		t.Fatalf("recorded: %+v", now.Archives)
+	}
+	list := g.snapshots()
+	if len(list) != 1 || list[0].ID != now.Archives[0].Snapshot {
+		t.Fatalf("snapshots: %+v, recorded %+v", list, now.Archives)
+	}
+	for _, tag := range []string{"drydock", "cluster=lab", "server=10.0.1.5:3306", "task=mariabackup", "backup=" + m.ID} {
+		if !slices.Contains(list[0].Tags, tag) {
+			t.Errorf("tag %s is missing among %v", tag, list[0].Tags)
+		}
+	}
+	to := filepath.Join(g.dir, "restored")
+	g.restic("restore", now.Archives[0].Snapshot, "--target", to)
+	sameFile(t, m.Path, filepath.Join(to, m.Path))
+	sameFile(t, m.Path+manifestSuffix, filepath.Join(to, m.Path+manifestSuffix))
+	if j.Evidence.Tool != "restic" || j.Dispatch.Receiver != "rcv" {
+		t.Errorf("evidence %+v, dispatch %+v", j.Evidence, j.Dispatch)
+	}
+}
+
+func TestBackupWithoutArchiveIsOrderedOnce(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	m := g.publish("rcv", "mariabackup", 1000, time.Now().Add(-time.Minute))
+	stop := g.start("rcv")
+	ticks := func() (out []bus.Tick) {
+		err := bus.Read(bustest.Context(t), g.conn, bus.StreamTasks, bus.AllTasks, bus.From{}, func(_ bus.Meta, x bus.Tick) error {
+			out = append(out, x)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	bustest.Until(t, soon, "the archive is ordered", func() bool { return len(ticks()) > 0 })
+	stop() // killed before anybody made a job of it
+	g.start("rcv")
+	other := g.publish("elsewhere", "mariabackup", 1000, time.Now())
+	j := g.succeeded(g.archive(m)) // proves that the second process has looked
+	list := ticks()
+	if len(list) != 1 || list[0].Args[argBackup] != m.ID || !list[0].Due.Equal(m.Ended) || list[0].Trigger.Kind != job.Cron {
+		t.Errorf("ticks: %+v", list)
+	}
+	if len(g.record(other).Archives) != 0 {
+		t.Errorf("archived what another receiver holds; %v", j)
+	}
+}
+
+func TestRepositoryIsMadeOnceAndNeverOverALostOne(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	g.start("rcv")
+	first := g.publish("rcv", "mariabackup", 1000, time.Now().Add(-time.Hour))
+	g.succeeded(g.archive(first))
+	second := g.publish("rcv", "mariabackup", 1000, time.Now())
+	g.succeeded(g.archive(second))
+	if n := len(g.snapshots()); n != 2 {
+		t.Fatalf("%d snapshots, want 2", n)
+	}
+	if err := os.Rename(g.cluster.Location, g.cluster.Location+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(g.cluster.Location, 0o700); err != nil { // an empty mount point
+		t.Fatal(err)
+	}
+	third := g.publish("rcv", "mariabackup", 1000, time.Now())
+	j := g.archive(third)
+	if j.State != job.Halted {
+		t.Errorf("the job is %s", j.State)
+	}
+	if found, _ := os.ReadDir(g.cluster.Location); len(found) > 0 {
+		t.Errorf("a repository was made in the place of a lost one: %v; %s", found, j.Reason)
+	}
+}
+
+func TestEachReceiverArchivesWhatItHolds(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	a, b := g.publish("a", "mariabackup", 1000, time.Now().Add(-time.Minute)), g.publish("b", "mariabackup", 1000, time.Now())
+	g.start("a")
+	g.start("b")
+	for _, m := range []struct{ id, receiver string }{{b.ID, "b"}, {a.ID, "a"}} {
+		j := g.succeeded(g.ended(g.queue(taskArchive, map[string]string{argBackup: m.id})))
+		if j.Dispatch.Receiver != m.receiver {
+			t.Errorf("the backup of %s was archived by %s", m.receiver, j.Dispatch.Receiver)
+		}
+	}
+	for range 3 { // anybody may do it, and only one does
+		g.succeeded(g.ended(g.queue(taskCheck, nil)))
+	}
+	if n := len(g.snapshots()); n != 2 {
+		t.Errorf("%d snapshots, want 2", n)
+	}
+}
+
+func TestSnapshotWithoutARecordIsRecordedAndNotMadeAgain(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	m := g.publish("rcv", "mariabackup", 1000, time.Now())
+	g.restic("init")
+	g.restic("backup", "--host", hostOf(m.Server), "--tag", tagsOf(m), m.Path) // of a process that died: half of it
+	x := restic{g.cluster.ready(g.dir)}
+	whole, err := x.backup(bustest.Context(t), m, func(status) {}) // and of one that died just before the record
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.start("rcv")
+	g.succeeded(g.archive(m))
+	if now := g.record(m); len(now.Archives) != 1 || now.Archives[0].Snapshot != whole.Snapshot {
+		t.Errorf("recorded %+v, want %s", now.Archives, whole.Snapshot)
+	}
+	if n := len(g.snapshots()); n != 2 {
+		t.Errorf("%d snapshots, want the two that were there", n)
+	}
+}
+
+func TestChangedBackupIsNotArchived(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	m := g.publish("rcv", "mariabackup", 1000, time.Now())
+	if err := os.Truncate(m.Path, 999); err != nil {
+		t.Fatal(err)
+	}
+	g.start("rcv")
+	if j := g.archive(m); j.State != job.Halted || len(g.record(m).Archives) != 0 {
+		t.Errorf("a backup that lost a byte is %s (%s)", j.State, j.Reason)
+	}
+}
+
+func TestOrderAfterAnotherJobIsAnotherOrder(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	m := g.publish("rcv", "mariabackup", 1000, time.Now().Add(-time.Hour))
+	r := &Runner{ledger: g.ledger}
+	ids := map[string]bool{}
+	for _, last := range []job.Job{{}, {ID: "X", Since: time.Now()}, {ID: "Y", Since: time.Now(), Args: map[string]string{argBackup: m.ID}}} {
+		for range 2 { // given twice, it is one
+			if err := r.order(bustest.Context(t), m, last); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	ticks, err := g.ledger.List(bustest.Context(t), store.TickFilter{Cluster: "lab", Task: taskArchive})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range ticks {
+		ids[job.NewID(x.Due, x.ID, job.Key{Cluster: "lab", Server: db1, Task: taskArchive})] = true
+	}
+	if len(ticks) != 3 || len(ids) != 3 {
+		t.Errorf("%d ticks for %d jobs, want 3 of each", len(ticks), len(ids))
+	}
+}

@@ -1,0 +1,248 @@
+package archive
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"drydock/bus"
+	"drydock/internal/bustest"
+	"drydock/job"
+	"drydock/store"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/nats-io/nats.go.(*Conn).Close.func1"))
+}
+
+const password = `p'a"s s$w\o%r&d é#`
+
+var db1 = job.Server{Host: "10.0.1.5", Port: 3306}
+
+const soon = 2 * time.Minute // restic derives a key at each start, on a busy machine
+
+// rig is a bus, a repository, and backups as a receiver publishes them. The test plays the scheduler.
+type rig struct {
+	t       *testing.T
+	conn    *bus.Conn
+	dir     string
+	cluster Cluster
+	jobs    *store.Jobs
+	ledger  *store.Ledger
+	catalog *store.Catalog
+	seen    uint64
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	conn := bustest.Start(t)
+	g := &rig{
+		t: t, conn: conn, dir: t.TempDir(), jobs: store.NewJobs(conn, "test", nil), ledger: store.NewLedger(conn, "test"),
+		catalog: store.NewCatalog(conn),
+	}
+	g.cluster = Cluster{
+		Name: "lab", Servers: []job.Server{db1}, Lease: time.Minute, On: true,
+		Repository: Repository{Location: filepath.Join(g.dir, "repo"), Password: password},
+	}
+	return g
+}
+
+// start runs the archiver of a receiver until stop is called or the test ends.
+func (g *rig) start(name string) (stop func()) {
+	g.t.Helper()
+	view := store.NewView(g.conn)
+	actor := "receiver@" + name
+	r := New(Config{Name: name, Actor: actor, DataDir: g.dir, Log: bustest.Log(g.t), Clusters: []Cluster{g.cluster}},
+		g.conn, store.NewJobs(g.conn, actor, view), store.NewLedger(g.conn, actor), view, g.catalog)
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	for _, run := range []func(context.Context) error{view.Run, r.Run} {
+		wg.Go(func() {
+			if err := run(ctx); err != nil {
+				g.t.Error(err)
+			}
+		})
+	}
+	stop = sync.OnceFunc(func() {
+		cancel()
+		wg.Wait()
+	})
+	g.t.Cleanup(stop)
+	return stop
+}
+
+// publish lays a backup of random bytes and its manifest, as a receiver does, and puts it into the catalogue.
+func (g *rig) publish(receiver, task string, size int, ended time.Time) store.Manifest {
+	g.t.Helper()
+	g.seen++
+	k := job.Key{Cluster: "lab", Server: db1, Task: task}
+	m := store.Manifest{
+		Type: store.ManifestType, ID: job.NewID(ended, fmt.Sprint("b", g.seen), k), Cluster: "lab", Server: db1, Task: task,
+		Receiver: receiver, Ended: ended.UTC().Truncate(time.Millisecond), Size: int64(size), Stored: int64(size),
+	}
+	folder := filepath.Join(g.dir, receiver, "10.0.1.5_3306")
+	m.Path = filepath.Join(folder, task+"-"+m.ID+".xbstream")
+	data := make([]byte, size)
+	rand.Read(data)
+	text, err := json.MarshalIndent(m, "", "  ")
+	if err == nil {
+		err = os.MkdirAll(folder, 0o700)
+	}
+	if err == nil {
+		err = os.WriteFile(m.Path, data, 0o600)
+	}
+	if err == nil {
+		err = os.WriteFile(m.Path+manifestSuffix, text, 0o600)
+	}
+	if err == nil {
+		err = g.catalog.Put(bustest.Context(g.t), m)
+	}
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return m
+}
+
+// queue creates a job, as the fan-out does.
+func (g *rig) queue(task string, args map[string]string) job.Job {
+	g.t.Helper()
+	server := db1
+	if t, _ := job.TaskByName(task); t.Whole {
+		server = job.Server{}
+	}
+	g.seen++
+	due := time.Now().UTC()
+	k := job.Key{Cluster: "lab", Server: server, Task: task}
+	j, err := g.jobs.Create(bustest.Context(g.t), job.Job{
+		State: job.Queued, ID: job.NewID(due, fmt.Sprint(g.seen), k), Cluster: "lab", Server: server, Task: task,
+		Mode: job.ByReceiver, Due: due, Args: args, Seen: 1000 + g.seen,
+	}, "due")
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return j
+}
+
+// archive queues the archive of a backup and waits for its end.
+func (g *rig) archive(m store.Manifest) job.Job {
+	g.t.Helper()
+	return g.ended(g.queue(taskArchive, map[string]string{argBackup: m.ID}))
+}
+
+// ended waits until nobody works on the job any more, and closes it as the closer would.
+func (g *rig) ended(j job.Job) job.Job {
+	g.t.Helper()
+	j = g.when(j, "the work has ended", func(j job.Job) bool { return !j.State.Live() || j.State == job.Finished })
+	if j.State == job.Finished {
+		j = g.apply(j, job.Pass)
+	}
+	return j
+}
+
+// succeeded is ended for a job that must be a success.
+func (g *rig) succeeded(j job.Job) job.Job {
+	g.t.Helper()
+	if j.State != job.Success {
+		g.t.Fatalf("%s is %s: %s", j.Task, j.State, j.Reason)
+	}
+	return j
+}
+
+func (g *rig) when(j job.Job, what string, ok func(job.Job) bool) (now job.Job) {
+	g.t.Helper()
+	defer func() {
+		if g.t.Failed() {
+			g.t.Logf("the job is %s: %s", now.State, now.Reason)
+		}
+	}()
+	bustest.Until(g.t, soon, what, func() bool {
+		var err error
+		if now, _, err = g.jobs.Last(bustest.Context(g.t), j.Key()); err != nil {
+			g.t.Fatal(err)
+		}
+		return ok(now)
+	})
+	return now
+}
+
+func (g *rig) apply(j job.Job, events ...job.Event) job.Job {
+	g.t.Helper()
+	for _, e := range events {
+		var err error
+		if j, err = g.jobs.Apply(bustest.Context(g.t), store.RefOf(j), store.Change{Event: e, Reason: "test"}); err != nil {
+			g.t.Fatalf("%s: %v", e, err)
+		}
+	}
+	return j
+}
+
+// record is what the catalogue says of a backup.
+func (g *rig) record(m store.Manifest) store.Manifest {
+	g.t.Helper()
+	list, err := g.catalog.List(bustest.Context(g.t), m.Cluster, m.Server)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	for _, x := range list {
+		if x.ID == m.ID {
+			return x
+		}
+	}
+	g.t.Fatalf("the catalogue has no %s", m.ID)
+	return m
+}
+
+// restic runs the tool as a person would, and returns what it printed.
+func (g *rig) restic(args ...string) string {
+	g.t.Helper()
+	cmd := g.command(args...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		g.t.Fatalf("restic %v: %v\n%s%s", args, err, out, stderr.String())
+	}
+	return string(out)
+}
+
+func (g *rig) command(args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(g.t.Context(), "restic", args...)
+	cmd.Env = append(os.Environ(), "RESTIC_PASSWORD="+g.cluster.Password, "RESTIC_REPOSITORY="+g.cluster.Location,
+		"RESTIC_CACHE_DIR="+filepath.Join(g.dir, "test-cache"))
+	return cmd
+}
+
+// snapshots are those of the repository.
+func (g *rig) snapshots() (list []snapshot) {
+	g.t.Helper()
+	if err := json.Unmarshal([]byte(g.restic("snapshots", "--json", "--no-lock")), &list); err != nil {
+		g.t.Fatal(err)
+	}
+	return list
+}
+
+// sameFile fails unless both files hold the same.
+func sameFile(t *testing.T, a, b string) {
+	t.Helper()
+	x, err := os.ReadFile(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	y, err := os.ReadFile(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(x, y) {
+		t.Errorf("%s and %s differ", a, b)
+	}
+}

@@ -1,0 +1,289 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"drydock/bus"
+	"drydock/job"
+	"drydock/store"
+)
+
+// work is one attempt of a job that is ours.
+type work struct {
+	*Runner
+	cluster Cluster
+	job     job.Job
+	restic  restic
+
+	mu       sync.Mutex
+	progress bus.Progress // to be told of with the next sign of life
+	lines    []string     // of the log, not written yet
+}
+
+// work does a started job to its end.
+func (r *Runner) work(ctx context.Context, c Cluster, j job.Job, backups []store.Manifest) {
+	w := &work{Runner: r, cluster: c, job: j, restic: restic{c.Repository}}
+	stop := w.pulse(ctx)
+	bounded, cancel := context.WithTimeoutCause(ctx, c.Timeout, fmt.Errorf("not done within backup-restic-timeout = %s", c.Timeout))
+	result, err := w.do(bounded, backups)
+	cancel()
+	stop()
+	switch {
+	case err != nil && ctx.Err() != nil && errors.Is(context.Cause(ctx), errEnded):
+		err = errEnded
+	case err != nil && ctx.Err() != nil:
+		err = errStopped
+	case err != nil:
+		err = errors.New(c.redact(err.Error()))
+	}
+	if err != nil {
+		w.write("INFO")
+		w.say("ended: " + err.Error())
+		w.write("ERROR")
+	} else {
+		w.say(result)
+		w.write("INFO")
+	}
+	if !errors.Is(err, errEnded) {
+		w.report(ctx, result, err)
+	}
+}
+
+func (w *work) do(ctx context.Context, backups []store.Manifest) (result string, err error) {
+	if !w.cluster.On {
+		return "", errors.New("backup-restic is false for this cluster")
+	}
+	switch w.job.Task {
+	case taskArchive:
+		return w.archiveAll(ctx, backups)
+	case taskPrune:
+		return w.prune(ctx)
+	case taskCheck:
+		return w.check(ctx)
+	}
+	return "", errors.New("this version cannot do the task")
+}
+
+// archiveAll archives what the job means. One that fails does not keep the others from it.
+func (w *work) archiveAll(ctx context.Context, backups []store.Manifest) (string, error) {
+	if len(backups) == 0 {
+		if id := w.job.Args[argBackup]; id != "" {
+			return "", fmt.Errorf("the catalogue has no backup %s of this server", id)
+		}
+		return "nothing to archive: every backup of the server is archived", nil
+	}
+	leave, err := w.turn(ctx, false)
+	if err != nil {
+		return "", err
+	}
+	defer leave()
+	var errs []error
+	done := 0
+	for _, m := range backups {
+		if ctx.Err() != nil {
+			errs = append(errs, context.Cause(ctx))
+			break
+		}
+		if err := w.archive(ctx, m); err != nil {
+			errs = append(errs, fmt.Errorf("archive backup %s: %w", m.ID, err))
+			continue
+		}
+		done++
+	}
+	return fmt.Sprintf("%d of %d backups archived in %s", done, len(backups), w.cluster.Shown()), errors.Join(errs...)
+}
+
+// turn waits until this process may start a restic in the repository, which is to have it for itself or not.
+func (w *work) turn(ctx context.Context, alone bool) (leave func(), err error) {
+	leave, err = w.turns[w.cluster.Location].enter(ctx, alone, func() { w.note("waits for other work on the repository") })
+	if err == nil {
+		w.note("")
+	}
+	return leave, err
+}
+
+// archive archives one backup, unless a snapshot of it is there already: an earlier attempt was ended between that and the
+// record.
+func (w *work) archive(ctx context.Context, m store.Manifest) error {
+	id, err := w.restic.find(ctx, m)
+	if errors.Is(err, errAbsent) {
+		used, e := w.used(ctx)
+		if e != nil {
+			return e
+		}
+		if err = w.restic.initialize(ctx, used, err); err == nil {
+			w.say("made the repository " + w.cluster.Shown())
+		}
+	}
+	if err != nil {
+		return err
+	}
+	a := store.Archive{Snapshot: id, Bytes: m.Stored}
+	if id == "" {
+		w.say(fmt.Sprintf("archiving %s (%d bytes)", m.Path, m.Stored))
+		err := w.restic.unlocked(ctx, w.note, func() error {
+			w.note("")
+			var err error
+			a, err = w.restic.backup(ctx, m, w.tell)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	a.Repository, a.Time = w.cluster.Shown(), time.Now().UTC()
+	w.say(fmt.Sprintf("backup %s is snapshot %s", m.ID, a.Snapshot))
+	if err := w.record(ctx, m, a); err != nil {
+		return err
+	}
+	w.ordered(m.ID)
+	return nil
+}
+
+// record is made also when the job is being ended: the snapshot is there.
+func (w *work) record(ctx context.Context, m store.Manifest, a store.Archive) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), busTimeout)
+	defer cancel()
+	return w.catalog.SetArchives(ctx, m, func(was []store.Archive) []store.Archive {
+		for _, x := range was {
+			if x.Snapshot == a.Snapshot {
+				return was
+			}
+		}
+		return append(append([]store.Archive(nil), was...), a)
+	})
+}
+
+// used says whether archives are known to be in the repository.
+func (w *work) used(ctx context.Context) (bool, error) {
+	all, err := w.catalog.List(ctx, "", job.Server{})
+	if err != nil {
+		return false, err
+	}
+	for _, m := range all {
+		for _, a := range m.Archives {
+			if a.Repository == w.cluster.Shown() {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+// prune forgets what the backup-keep keys let go of, removes the data that nothing refers to any more, and records which
+// snapshots are gone.
+func (w *work) prune(ctx context.Context) (string, error) {
+	leave, err := w.turn(ctx, true)
+	if err != nil {
+		return "", err
+	}
+	defer leave()
+	before, err := w.restic.snapshots(ctx, "drydock", clusterTag(w.cluster.Name))
+	if err != nil {
+		return "", err
+	}
+	if keep, ok := w.cluster.Keep.args(); ok {
+		for _, tag := range taskTags(before) {
+			err := w.restic.unlocked(ctx, w.note, func() error { return w.restic.forget(ctx, w.cluster.Name, tag, keep) })
+			if err != nil {
+				return "", err
+			}
+		}
+	} else {
+		w.say("every backup-keep key is 0: nothing is forgotten")
+	}
+	left, err := w.settle(ctx)
+	if err != nil {
+		return "", err
+	}
+	err = w.restic.unlocked(ctx, w.note, func() error {
+		w.note("")
+		return w.restic.run(ctx, w.sayLine, "prune")
+	})
+	return fmt.Sprintf("%d of %d snapshots stay", left, len(before)), err
+}
+
+// settle records which snapshots of the cluster are gone, and counts those that are there.
+func (w *work) settle(ctx context.Context) (int, error) {
+	list, err := w.restic.snapshots(ctx, "drydock", clusterTag(w.cluster.Name))
+	if err != nil {
+		return 0, err
+	}
+	there := map[string]bool{}
+	for _, s := range list {
+		there[s.ID] = true
+	}
+	all, err := w.catalog.List(ctx, w.cluster.Name, job.Server{})
+	if err != nil {
+		return 0, err
+	}
+	for _, m := range all {
+		if a, ok := m.Archived(); !ok || a.Repository != w.cluster.Shown() || there[a.Snapshot] {
+			continue
+		}
+		err := w.catalog.SetArchives(ctx, m, func(was []store.Archive) []store.Archive {
+			out := append([]store.Archive(nil), was...)
+			for i, a := range out {
+				if a.Gone.IsZero() && a.Repository == w.cluster.Shown() && !there[a.Snapshot] {
+					out[i].Gone = time.Now().UTC()
+				}
+			}
+			return out
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	return len(list), nil
+}
+
+// check has restic verify the repository.
+func (w *work) check(ctx context.Context) (string, error) {
+	leave, err := w.turn(ctx, true)
+	if err != nil {
+		return "", err
+	}
+	defer leave()
+	args := []string{"check"}
+	if w.cluster.CheckSubset != "" {
+		args = append(args, "--read-data-subset", w.cluster.CheckSubset)
+	}
+	err = w.restic.unlocked(ctx, w.note, func() error {
+		w.note("")
+		return w.restic.run(ctx, w.sayLine, args...)
+	})
+	return "the repository " + w.cluster.Shown() + " is in order", err
+}
+
+// report records the end. It tries for as long as the job would live without a sign.
+func (w *work) report(ctx context.Context, result string, err error) {
+	ch := store.Change{Event: job.Done, Edit: func(j *job.Job) {
+		j.Evidence.Tool, j.Evidence.Result, j.Evidence.Completed = "restic", result, err == nil
+	}}
+	patience := w.cluster.Lease
+	switch {
+	case errors.Is(err, errStopped):
+		ch.Event, ch.Reason = job.Cut, err.Error()
+		patience = busTimeout
+	case err != nil:
+		ch.Event, ch.Reason = job.Error, err.Error()
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	for {
+		j, err := w.jobs.Apply(ctx, store.RefOf(w.job), ch)
+		if err == nil {
+			w.log.Info("job done", "job", j, "event", ch.Event, "reason", ch.Reason)
+			return
+		}
+		w.log.Warn("record the end of a job", "job", w.job, "event", ch.Event, "err", err)
+		if isLate(err) || ctx.Err() != nil {
+			return
+		}
+		pause(ctx, time.Second)
+	}
+}
