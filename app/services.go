@@ -96,6 +96,7 @@ func schedulerConfig(cfg *config.Config, name string, log *slog.Logger) schedule
 			Zone: c.Timezone, CatchUp: c.CatchUp, MaxLateness: c.MaxLateness, Schedules: schedules(c),
 			Lease: c.Lease, PickupTimeout: c.PickupTimeout, ClaimTimeout: c.ClaimTimeout, CheckTimeout: c.CheckTimeout,
 			Retry: c.Retry, Windows: c.Windows, WindowPolicy: c.WindowPolicy, MaxBackups: c.MaxBackups, Splay: c.Splay,
+			BackupMinSize: c.BackupMinSize, BackupMinRatio: c.BackupMinRatio,
 			ExecRemote: c.ExecRemote, Refuse: Refusals(cfg, c),
 		})
 	}

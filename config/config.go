@@ -201,7 +201,9 @@ type Cluster struct {
 	BackupHash    string        // backup-hash: "blake3" or "sha256"
 	// EncryptRecipients are the age public keys of backup-encrypt-recipients, none = not encrypted.
 	EncryptRecipients []string
-	EncryptIdentity   string // backup-encrypt-identity, resolved to a path; "" = none
+	BackupMinSize     int64   // backup-min-size, bytes
+	BackupMinRatio    float64 // backup-min-size-ratio, 0 = any size
+	EncryptIdentity   string  // backup-encrypt-identity, resolved to a path; "" = none
 
 	ReplicationUser     string // user part of replication-credential, "" = unset
 	ReplicationPassword Secret // password part of replication-credential

@@ -177,6 +177,10 @@ func clusterKeys(c *Cluster) []key {
 		"Compression of backup files while they arrive. true means gzip and false none, as in replication-manager.",
 		alias{"true", "gzip"}, alias{"false", "none"})
 	t.enum("backup-hash", &c.BackupHash, "blake3", []string{"blake3", "sha256"}, "Hash that goes into a backup's manifest.")
+	t.freeSpace("backup-min-size", &c.BackupMinSize, 0, "A backup of fewer bytes, as its tool sent them, fails and is kept aside.")
+	t.ratio("backup-min-size-ratio", &c.BackupMinRatio, 0.25,
+		"A backup smaller than this part of the median of the last seven good ones of its server and tool fails and is kept aside. "+
+			"Lower it while data was removed on purpose.")
 	t.recipients("backup-encrypt-recipients", &c.EncryptRecipients,
 		"Public keys that backups are encrypted for with age, as in age1...; any one of their private keys reads them. Empty: not encrypted.")
 	t.text("backup-encrypt-identity", &c.EncryptIdentity, "", "a file with private keys of age",

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -115,6 +116,19 @@ func (t *table) freeSpace(name string, p *int64, def int64, doc string) {
 	*p = def
 	t.plain(Key{Name: name, Values: "a size, 0 = none", Default: formatSize(def), Doc: doc}, func(s string) error {
 		return store(p)(parseSize(s))
+	})
+}
+
+// ratio adds a number from 0 to 1; 0 switches off what it is for.
+func (t *table) ratio(name string, p *float64, def float64, doc string) {
+	*p = def
+	t.plain(Key{Name: name, Values: "0 to 1, 0 = off", Default: strconv.FormatFloat(def, 'g', -1, 64), Doc: doc}, func(s string) error {
+		f, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
+		if err != nil || !(f >= 0 && f <= 1) { // also for what is no number
+			return fmt.Errorf("%q is not a number from 0 to 1", clip(s))
+		}
+		*p = f
+		return nil
 	})
 }
 

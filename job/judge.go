@@ -3,6 +3,7 @@ package job
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -104,6 +105,46 @@ func Judge(t Task, j Job, late bool) Verdict {
 		v.Event = Pass
 	}
 	return v
+}
+
+// Bounds are the sizes of a backup that are believed: one that is much smaller than those before it has lost something,
+// whatever its tool said. Zero values bound nothing.
+type Bounds struct {
+	Min    int64   // bytes of the stream (backup-min-size)
+	Ratio  float64 // of Median (backup-min-size-ratio)
+	Median int64   // bytes of the last good backups of the server and tool; 0 when there is none
+}
+
+// boundsCheck is the name of the check by [Verdict.Within].
+const boundsCheck = "size bounds"
+
+// Within is the verdict on a backup of size bytes that also has to be within bounds. It is pure.
+func (v Verdict) Within(b Bounds, size int64) Verdict {
+	note, held := "", true
+	switch least := int64(b.Ratio * float64(b.Median)); {
+	case size < b.Min:
+		note, held = fmt.Sprintf("%d bytes are less than backup-min-size = %d", size, b.Min), false
+	case size < least:
+		note, held = fmt.Sprintf("%d bytes are less than %g of the median of the last good ones, %d (backup-min-size-ratio; lower it when the data was removed on purpose)",
+			size, b.Ratio, b.Median), false
+	}
+	v.Checks = append(slices.Clone(v.Checks), Check{boundsCheck, held, note})
+	if !held {
+		v.Event, v.Reason = Refute, missing(v.Checks)
+	}
+	return v
+}
+
+// TooSmall reports whether the job failed because its backup is smaller than is believed ([Verdict.Within]).
+func (j Job) TooSmall() bool { return j.State == Failed && strings.Contains(j.Reason, boundsCheck+": ") }
+
+// Median is the middle one of sizes, the smaller one of two; 0 of none.
+func Median(sizes []int64) int64 {
+	if len(sizes) == 0 {
+		return 0
+	}
+	sizes = slices.Sorted(slices.Values(sizes))
+	return sizes[(len(sizes)-1)/2]
 }
 
 func allZero(codes []int) bool {

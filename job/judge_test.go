@@ -137,3 +137,45 @@ func TestARestorePassesOnlyWhenTheWholeBackupWentOut(t *testing.T) {
 		}
 	}
 }
+
+func TestABackupMuchSmallerThanThoseBeforeItIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	backup, _ := TaskByName("mariabackup")
+	proven := Judge(backup, good(), false)
+	for name, c := range map[string]struct {
+		bounds Bounds
+		size   int64
+		reason string // empty: it passes
+	}{
+		"nothing is asked":   {Bounds{}, 1, ""},
+		"the first one":      {Bounds{Ratio: 0.5}, 1, ""},
+		"as large as wanted": {Bounds{Min: 100, Ratio: 0.5, Median: 200}, 100, ""},
+		"below the minimum":  {Bounds{Min: 101}, 100, "backup-min-size = 101"},
+		"below the ratio":    {Bounds{Ratio: 0.5, Median: 202}, 100, "0.5 of the median of the last good ones, 202"},
+		"20 bytes of 8 MB":   {Bounds{Ratio: 0.25, Median: 8 << 20}, 20, "backup-min-size-ratio"},
+	} {
+		v := proven.Within(c.bounds, c.size)
+		j := Job{State: Failed, Reason: v.Reason}
+		if pass := v.Event == Pass; pass != (c.reason == "") || !strings.Contains(v.Reason, c.reason) || j.TooSmall() == pass {
+			t.Errorf("%s: %q (%s)", name, v.Event, v.Reason)
+		}
+		if last := v.Checks[len(v.Checks)-1]; last.Name != "size bounds" || last.Held != (c.reason == "") {
+			t.Errorf("%s: the manifest would say %+v", name, last)
+		}
+	}
+	if (Job{State: Failed, Reason: "bytes: sent 1, received 2"}).TooSmall() {
+		t.Error("another failure counts as too small")
+	}
+}
+
+func TestMedianIsOneOfTheSizes(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		sizes []int64
+		want  int64
+	}{{nil, 0}, {[]int64{5}, 5}, {[]int64{9, 1}, 1}, {[]int64{9, 1, 5}, 5}, {[]int64{1 << 60, 2, 3, 4}, 3}} {
+		if got := Median(c.sizes); got != c.want {
+			t.Errorf("median of %v is %d, want %d", c.sizes, got, c.want)
+		}
+	}
+}

@@ -23,10 +23,13 @@ type (
 	cut struct{ reason string }
 	// revoked means that the job no longer wants the port: there is nothing to tell it.
 	revoked struct{ reason string }
+	// suspect is revoked for a backup that somebody should look at: its file is kept aside.
+	suspect struct{ reason string }
 )
 
 func (c cut) Error() string     { return c.reason }
 func (r revoked) Error() string { return r.reason }
+func (s suspect) Error() string { return s.reason }
 
 // errStopping ends what still runs at shutdown. A stream it cuts is recorded; a port nobody came to is left as it is,
 // because the next process binds it again.
@@ -153,10 +156,30 @@ func (r *reservation) hold() {
 		if errors.Is(context.Cause(r.ctx), errStopping) {
 			return
 		}
+		var doubtful suspect
+		if errors.As(context.Cause(r.ctx), &doubtful) {
+			r.setAside()
+			return
+		}
 		if err := sink.Discard(r.spec); err != nil {
 			r.log.Error("discard stream", "err", err)
 		}
 	}
+}
+
+// setAside keeps the file of a backup that is not believed, for a person to look at: one for each server and task, the
+// last. It is no backup: it has no manifest and is in no catalogue.
+func (r *reservation) setAside() {
+	spec := r.spec
+	if j, _, err := r.p.jobs.Last(r.p.recording, r.ref.Key); err == nil && j.ID == r.ref.ID && j.Stream != nil {
+		spec = storedAs(spec, *j.Stream)
+	}
+	path, err := sink.SetAside(spec, r.task.Name+"-")
+	if err != nil {
+		r.log.Error("keep a doubtful backup aside", "err", err)
+		return
+	}
+	r.log.Warn("doubtful backup kept aside", "path", path)
 }
 
 // enter moves on to a phase, false when the pool is closing and no stream may begin.
@@ -215,6 +238,8 @@ func (r *reservation) look(now time.Time) {
 			r.end(revoked{"the slot has moved on"})
 		}
 		return
+	case j.TooSmall():
+		r.end(suspect{"the job is " + string(j.State)})
 	case !j.State.Live():
 		r.end(revoked{"the job is " + string(j.State)})
 	case !r.p.holds(j, r.port) && now.Sub(r.asked) > r.p.offerGrace:

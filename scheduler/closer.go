@@ -135,6 +135,16 @@ func (s *Scheduler) close(ctx context.Context, k job.Key, now time.Time) error {
 	}
 	waited := now.Sub(s.signs.of(j, now).state)
 	verdict := job.Judge(t, j, waited > c.CheckTimeout)
+	if verdict.Event == job.Pass && t.Kind == job.KindBackup {
+		bounds, err := s.bounds(ctx, c, j)
+		if err != nil {
+			return err
+		}
+		// One that is proven may have its name already, whatever else was published meanwhile.
+		if sized := verdict.Within(bounds, j.Stream.Bytes); sized.Event == job.Pass || j.Proven.IsZero() {
+			verdict = sized
+		}
+	}
 	switch verdict.Event {
 	case job.Refute:
 		return s.change(ctx, j, store.Change{Event: job.Refute, Reason: verdict.Reason})
@@ -142,6 +152,29 @@ func (s *Scheduler) close(ctx context.Context, k job.Key, now time.Time) error {
 		return s.pass(ctx, c, t, j, verdict, waited)
 	}
 	return nil
+}
+
+// goodOnes is how many of the last good backups the size of a new one is compared with.
+const goodOnes = 7
+
+// bounds are the sizes that are believed of a backup.
+func (s *Scheduler) bounds(ctx context.Context, c Cluster, j job.Job) (job.Bounds, error) {
+	b := job.Bounds{Min: c.BackupMinSize, Ratio: c.BackupMinRatio}
+	if b.Ratio == 0 {
+		return b, nil
+	}
+	list, err := s.catalog.List(ctx, j.Cluster, j.Server)
+	if err != nil {
+		return b, fmt.Errorf("look up the sizes of earlier backups: %w", err)
+	}
+	var sizes []int64
+	for _, m := range list { // newest first
+		if m.Task == j.Task && m.ID != j.ID && len(sizes) < goodOnes {
+			sizes = append(sizes, m.Size)
+		}
+	}
+	b.Median = job.Median(sizes)
+	return b, nil
 }
 
 // pass has the stream of a proven job published and records its success.

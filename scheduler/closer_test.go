@@ -3,6 +3,7 @@ package scheduler
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -292,5 +293,48 @@ func TestSchedulerStopsAndStartsAgain(t *testing.T) {
 		}
 		stop()
 		r.apply(r.last(db1, "errorlog"), job.Cancel)
+	}
+}
+
+// The worst bug of this field: a backup that says success and holds a part of the data.
+func TestABackupMuchSmallerThanTheLastGoodOnesFails(t *testing.T) {
+	t.Parallel()
+	c := testCluster()
+	c.BackupMinRatio = 0.5
+	r := newRig(t, bustest.Start(t), c)
+	published := make(chan []job.Check, 2)
+	receiverStub(t, r, func(req bus.CommitRequest, m micro.Request) {
+		published <- req.Checks
+		if err := m.RespondJSON(bus.CommitReply{Path: "/data/b.xbstream", Backup: req.Job.ID}); err != nil {
+			t.Error(err)
+		}
+	})
+	catalog := store.NewCatalog(r.conn)
+	put := func(id, task string, size int64) {
+		t.Helper()
+		if err := catalog.Put(r.ctx, store.Manifest{ID: id, Cluster: "prod", Server: db1, Task: task, Size: size}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("01", "mariabackup", 21)
+	put("02", "mariabackup", 1000) // an outlier
+	put("03", "mariabackup", 22)
+	put("04", "mysqldump", 1<<40)
+	finishedBackup(r) // of 10 bytes
+	r.closeAfter(0, "mariabackup")
+	if j := r.want("mariabackup", job.Failed); !j.TooSmall() || !strings.Contains(j.Reason, "median of the last good ones, 22") {
+		t.Errorf("failed: %s", j.Reason)
+	}
+	if len(published) != 0 {
+		t.Error("it was published")
+	}
+	put("00", "mariabackup", 1) // the median is 21 now
+	put("05", "mariabackup", 20)
+	put("06", "mariabackup", 20)
+	finishedBackup(r)
+	r.closeAfter(0, "mariabackup")
+	r.want("mariabackup", job.Success)
+	if checks := <-published; !slices.ContainsFunc(checks, func(c job.Check) bool { return c.Name == "size bounds" && c.Held }) {
+		t.Errorf("the manifest would not say it: %+v", checks)
 	}
 }

@@ -49,10 +49,13 @@ type Cluster struct {
 	CheckTimeout  time.Duration // how long what is missing after done may still come (scheduler-jobs-check-timeout)
 	Retry         int           // further attempts after the first (scheduler-jobs-retry)
 
-	Windows      window.Weekly // when scheduled jobs may begin, in Zone (maintenance-windows)
-	WindowPolicy string        // what becomes of the others: [WindowSkip], also when empty, or [WindowWait]
-	MaxBackups   int           // backups that may run at a time, 0 = any (scheduler-max-concurrent-backups)
-	Splay        time.Duration // scheduled jobs begin spread over so long (scheduler-splay)
+	Windows        window.Weekly // when scheduled jobs may begin, in Zone (maintenance-windows)
+	WindowPolicy   string        // what becomes of the others: [WindowSkip], also when empty, or [WindowWait]
+	MaxBackups     int           // backups that may run at a time, 0 = any (scheduler-max-concurrent-backups)
+	BackupMinSize  int64         // bytes that a backup has at least (backup-min-size)
+	BackupMinRatio float64       // of the median of the last good ones, 0 = any (backup-min-size-ratio)
+
+	Splay time.Duration // scheduled jobs begin spread over so long (scheduler-splay)
 }
 
 // Schedule is the schedule of one task.
@@ -86,6 +89,7 @@ type Scheduler struct {
 	view    *store.View
 	control *store.Control
 	docs    *store.Docs
+	catalog *store.Catalog
 	clear   func(job.Job) bool
 	now     func() time.Time
 
@@ -122,7 +126,7 @@ func New(cfg Config, conn *bus.Conn, jobs *store.Jobs, ledger *store.Ledger, vie
 	}
 	s := &Scheduler{
 		actor: cfg.Actor, log: cfg.Log, conn: conn, jobs: jobs, ledger: ledger, view: view, now: time.Now,
-		control: store.NewControl(conn), docs: store.NewDocs(conn), clear: cfg.Clear, queued: make(chan struct{}, 1),
+		control: store.NewControl(conn), docs: store.NewDocs(conn), catalog: store.NewCatalog(conn), clear: cfg.Clear, queued: make(chan struct{}, 1),
 		reloaded: make(chan struct{}, 1), due: newInbox[slot](), finished: newInbox[job.Key](),
 		signs: newSigns(), closing: newClosing(),
 	}
