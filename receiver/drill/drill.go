@@ -11,6 +11,7 @@ import (
 
 	"filippo.io/age"
 
+	"drydock/job"
 	"drydock/receiver/sink"
 )
 
@@ -33,20 +34,19 @@ type Backup struct {
 	Algo      string // of the hash
 	Hash      string // of the stream, before compression
 	Size      int64  // bytes of the stream
-	XtraTool  bool   // made by xtrabackup and not by mariabackup
+	Format    job.Format
+	XtraTool  bool // made by xtrabackup and not by mariabackup
 }
 
 // Result is what a drill found. Times are those it took here: what a restore costs.
 type Result struct {
-	Unpack  time.Duration `json:"unpack_ns"`
-	Prepare time.Duration `json:"prepare_ns"`
-	Start   time.Duration `json:"start_ns"`
-	Check   time.Duration `json:"check_ns"`
-	Version string        `json:"version"` // of the scratch server
-	Tables  int           `json:"tables"`
-	Rows    int64         `json:"rows"`
+	Restore time.Duration // until the scratch server had all of it
+	Check   time.Duration // of the tables
+	Version string        // of the scratch server
+	Tables  int
+	Rows    int64
 	// Problems are the tables that are not well, with what the server says; none makes the backup restored.
-	Problems []string `json:"problems,omitempty"`
+	Problems []string
 }
 
 // ErrBackup is in the chain of every error that is the backup's: it does not restore. Without it the drill itself could not
@@ -63,29 +63,45 @@ func Run(ctx context.Context, cfg Config, b Backup) (res Result, err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(cfg.Folder)) }()
 	d := &drill{cfg: cfg, backup: b}
-	for _, phase := range []struct {
-		what string
-		took *time.Duration
-		do   func(context.Context) error
-	}{
-		{"unpack", &res.Unpack, d.unpack},
-		{"prepare", &res.Prepare, d.prepare},
-		{"start a scratch server", &res.Start, d.start},
-		{"check every table", &res.Check, func(ctx context.Context) error { return d.check(ctx, &res) }},
-	} {
-		cfg.Step(phase.what)
-		began := time.Now()
-		err = phase.do(ctx)
-		*phase.took = time.Since(began)
-		if err != nil {
-			err = fmt.Errorf("%s: %w", phase.what, err)
-			if ctx.Err() != nil {
-				err = context.Cause(ctx)
-			}
-			break
-		}
+	began := time.Now()
+	err = d.run(ctx, d.restoring())
+	res.Restore = time.Since(began)
+	if err == nil {
+		began = time.Now()
+		err = d.run(ctx, []phase{{"check every table", func(ctx context.Context) error { return d.check(ctx, &res) }}})
+		res.Check = time.Since(began)
 	}
 	return res, errors.Join(err, d.stop())
+}
+
+// phase is a part of a drill.
+type phase struct {
+	what string
+	do   func(context.Context) error
+}
+
+// restoring is how a backup of its format gets into a server.
+func (d *drill) restoring() []phase {
+	start := phase{"start a scratch server", d.start}
+	switch d.backup.Format {
+	case job.SQLText:
+		return []phase{{"make an empty server", d.install}, start, {"load the dump", d.loadText}}
+	case job.Tar:
+		return []phase{{"unpack", d.untar}, {"make an empty server", d.install}, start, {"load the dump", d.loadFolder}}
+	}
+	return []phase{{"unpack", d.unpack}, {"prepare", d.prepare}, start}
+}
+
+func (d *drill) run(ctx context.Context, phases []phase) error {
+	for _, p := range phases {
+		d.cfg.Step(p.what)
+		if err := p.do(ctx); ctx.Err() != nil {
+			return context.Cause(ctx)
+		} else if err != nil {
+			return fmt.Errorf("%s: %w", p.what, err)
+		}
+	}
+	return nil
 }
 
 // drill is one run of [Run].
@@ -97,9 +113,23 @@ type drill struct {
 
 func (d *drill) data() string { return filepath.Join(d.cfg.Folder, "data") }
 
-// unpack lets the tool write the files of the stream. The stream is hashed on its way: a file that rots on disk is told from
-// a backup that was never one.
+// unpack lets the tool write the files of the stream.
 func (d *drill) unpack(ctx context.Context) error {
+	if err := os.Mkdir(d.data(), 0o700); err != nil {
+		return err
+	}
+	unpacker := "mbstream"
+	if d.backup.XtraTool {
+		unpacker = "xbstream"
+	}
+	return d.read(func(stream io.Reader) error {
+		return blame(d.tool(ctx, stream, "", unpacker, "-x", "-C", d.data()))
+	})
+}
+
+// read gives the stream of the backup to take. It is hashed on its way: a file that rots on disk is told from a backup that
+// was never one.
+func (d *drill) read(take func(io.Reader) error) error {
 	file, err := os.Open(d.backup.Path)
 	if err != nil {
 		return err
@@ -117,17 +147,10 @@ func (d *drill) unpack(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := os.Mkdir(d.data(), 0o700); err != nil {
-		return err
-	}
 	size := &counter{}
 	stream := io.TeeReader(content, io.MultiWriter(hash, size))
-	unpacker := "mbstream"
-	if d.backup.XtraTool {
-		unpacker = "xbstream"
-	}
-	if err := d.tool(ctx, stream, "", unpacker, "-x", "-C", d.data()); err != nil {
-		return blame(err)
+	if err := take(stream); err != nil {
+		return err
 	}
 	if _, err := io.Copy(io.Discard, stream); err != nil { // what the tool left unread
 		return fmt.Errorf("%w: %w", ErrBackup, err)

@@ -46,7 +46,11 @@ type child struct {
 	last []string // what it said last
 }
 
-const lastLines = 5
+// What is kept of what a program says, for its error: a line may hold a row of a table.
+const (
+	lastLines = 5
+	maxSaid   = 500 // bytes
+)
 
 // spawn starts cmd in a process group of its own and gives what it says to line. It does not outlive drydock: the kernel
 // kills it when the thread ends that started it, which therefore waits for it.
@@ -100,7 +104,8 @@ func (c *child) read(said io.Reader, line func(string)) {
 func (c *child) said() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return strings.Join(c.last, "; ")
+	said := strings.Join(c.last, "; ")
+	return said[max(0, len(said)-maxSaid):]
 }
 
 // kill ends the program and all it started, and waits for that.

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+
+	"drydock/job"
 )
 
 // server is the scratch server.
@@ -69,7 +71,11 @@ func (s *server) open() (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return sql.OpenDB(c), nil
+	db := sql.OpenDB(c)
+	// One connection from beginning to end: a dump may bring other accounts.
+	db.SetMaxOpenConns(1)
+	db.SetMaxIdleConns(1)
+	return db, nil
 }
 
 // await returns when the server answers. That it ends instead is the backup's fault: its options are ours and the backup's own.
@@ -98,10 +104,13 @@ func (d *drill) settings(socket string) string {
 		"[mysqld]", // both servers read it
 		"datadir=" + quoted(d.data()), "tmpdir=" + quoted(filepath.Join(d.cfg.Folder, "tmp")),
 		"socket=" + quoted(socket), "pid-file=" + quoted(filepath.Join(d.cfg.Folder, "pid")),
-		"skip-networking", "skip-grant-tables", "skip-log-bin", "skip-slave-start", "event-scheduler=DISABLED",
+		"skip-networking", "skip-log-bin", "skip-slave-start", "event-scheduler=OFF",
 		"general-log=0", "slow-query-log=0", "performance-schema=0", "init-file=",
 		fmt.Sprintf("innodb-buffer-pool-size=%d", max(d.cfg.Memory, 16<<20)),
 		"innodb-buffer-pool-load-at-startup=0", "innodb-buffer-pool-dump-at-shutdown=0", "innodb-use-native-aio=0",
+	}
+	if d.backup.Format == job.XBStream {
+		lines = append(lines, "skip-grant-tables") // its accounts are not ours
 	}
 	return strings.Join(append(lines, d.layout()...), "\n") + "\n"
 }

@@ -17,6 +17,14 @@ const (
 	headroomPart = 10 // a tenth
 )
 
+// spaceOr tells that a failure is one of space, if it is.
+func spaceOr(err error) error {
+	if errors.Is(err, unix.ENOSPC) {
+		return fmt.Errorf("%w: %w", ErrSpace, err)
+	}
+	return err
+}
+
 // room is nil when a backup of size bytes can be unpacked below the parent of folder.
 func room(folder string, size int64) error {
 	var fs unix.Statfs_t
