@@ -169,7 +169,7 @@ func checkClusterName(name string) error {
 		return errors.New("is not a cluster name; begin with a letter or a digit")
 	}
 	// The folders of the clusters lie beside these.
-	for _, taken := range []string{"Backups", "nats", "tls", "work"} {
+	for _, taken := range []string{"Backups", "nats", "tls", "work", "archive", "restic-cache", "drills"} {
 		if strings.EqualFold(name, taken) {
 			return fmt.Errorf("would share the folder %q below monitoring-datadir; choose another name", taken)
 		}

@@ -102,6 +102,12 @@ func (s *site) checkBackup(id string) {
 	if out := s.mustCLI("backups", "verify", id); !strings.Contains(out, "OK") || strings.TrimSpace(s.mustCLI("backups", "key")) == "" {
 		s.t.Errorf("drydock does not verify it: %s", out)
 	}
+	if out := s.mustCLI("drill", "run", "--quiet", id); !strings.Contains(out, "yes") {
+		s.t.Errorf("the drill says: %s", out)
+	}
+	if list := s.mustCLI("backups"); !strings.Contains(list, "restored 20") {
+		s.t.Errorf("the listing does not say that it was restored: %s", list)
+	}
 }
 
 // checkCollectedLog compares what was collected with the server's own error log.

@@ -136,7 +136,9 @@ func (v Verdict) Within(b Bounds, size int64) Verdict {
 }
 
 // TooSmall reports whether the job failed because its backup is smaller than is believed ([Verdict.Within]).
-func (j Job) TooSmall() bool { return j.State == Failed && strings.Contains(j.Reason, boundsCheck+": ") }
+func (j Job) TooSmall() bool {
+	return j.State == Failed && strings.Contains(j.Reason, boundsCheck+": ")
+}
 
 // Median is the middle one of sizes, the smaller one of two; 0 of none.
 func Median(sizes []int64) int64 {

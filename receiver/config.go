@@ -99,7 +99,7 @@ func (c Config) withDefaults() (Config, error) {
 }
 
 // ownFolders are the names that drydock itself uses in the data folder (architecture.md section 4).
-var ownFolders = []string{BackupsFolder, "nats", "tls", "work", "archive", "restic-cache"}
+var ownFolders = []string{BackupsFolder, "nats", "tls", "work", "archive", "restic-cache", "drills"}
 
 // BackupsFolder is the folder of all backups in the data folder (architecture.md section 4).
 const BackupsFolder = "Backups"

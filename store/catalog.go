@@ -49,11 +49,37 @@ type Manifest struct {
 	// replica's own or its source's.
 	BinlogOf string      `json:"binlog_of,omitempty"`
 	Checks   []job.Check `json:"checks"` // what made it a backup
-	// Signature vouches for all of it but Archives.
+	// Signature vouches for all of it but Archives and Drills.
 	Signature *Signature `json:"signature,omitempty"`
 	// Archives are the copies in archives, oldest first. Only the catalogue has them: the file beside the backup, which is
 	// archived with it, stays as it was written.
 	Archives []Archive `json:"archives,omitempty"`
+	// Drills are the last tries to restore it, oldest first. They too are in the catalogue only.
+	Drills []Drill `json:"drills,omitempty"`
+}
+
+// Drill is one try to restore a backup into a scratch server.
+type Drill struct {
+	Time    time.Time `json:"time"`              // when it ended
+	By      string    `json:"by"`                // who asked for it
+	Problem string    `json:"problem,omitempty"` // why the backup does not restore; empty when it does
+	Restore float64   `json:"restore_s"`         // seconds until the server had all of it
+	Check   float64   `json:"check_s"`           // seconds of looking through its tables
+	Version string    `json:"version,omitempty"` // of the scratch server
+	Tables  int       `json:"tables"`
+	Rows    int64     `json:"rows"`
+}
+
+// drillsKept bounds what is remembered of a backup's drills: the last ones.
+const drillsKept = 10
+
+// Restored is the newest drill that restored the backup, unless a later one did not; ok is false when there is none.
+func (m Manifest) Restored() (d Drill, ok bool) {
+	if len(m.Drills) == 0 {
+		return Drill{}, false
+	}
+	d = m.Drills[len(m.Drills)-1]
+	return d, d.Problem == ""
 }
 
 // Archive is a copy of a backup and its manifest in a repository of restic.
@@ -89,6 +115,9 @@ func (c *Catalog) Put(ctx context.Context, m Manifest) error {
 		if len(m.Archives) == 0 {
 			m.Archives = now.Archives
 		}
+		if len(m.Drills) == 0 {
+			m.Drills = now.Drills
+		}
 		return m, true
 	})
 }
@@ -98,6 +127,15 @@ func (c *Catalog) Put(ctx context.Context, m Manifest) error {
 func (c *Catalog) SetArchives(ctx context.Context, m Manifest, edit func([]Archive) []Archive) error {
 	return c.update(ctx, m, func(now Manifest, exists bool) (Manifest, bool) {
 		now.Archives = edit(now.Archives)
+		return now, exists
+	})
+}
+
+// AddDrill records a drill of a backup, unless the catalogue has it no more.
+func (c *Catalog) AddDrill(ctx context.Context, m Manifest, d Drill) error {
+	return c.update(ctx, m, func(now Manifest, exists bool) (Manifest, bool) {
+		now.Drills = append(slices.Clone(now.Drills), d)
+		now.Drills = now.Drills[max(0, len(now.Drills)-drillsKept):]
 		return now, exists
 	})
 }

@@ -201,9 +201,9 @@ func (c *cli) backupsCmd() *cobra.Command {
 				}
 				var rows [][]string
 				for _, m := range list {
-					rows = append(rows, []string{m.ID, m.Cluster, m.Server.String(), m.Task, clock(m.Ended), bytes(m.Size), bytes(m.Stored), archived(m), m.Algo + ":" + short(m.Hash, 13), m.GTID, m.Path})
+					rows = append(rows, []string{m.ID, m.Cluster, m.Server.String(), m.Task, clock(m.Ended), bytes(m.Size), bytes(m.Stored), proof(m), archived(m), m.Algo + ":" + short(m.Hash, 13), m.GTID, m.Path})
 				}
-				return c.print(cmd.OutOrStdout(), list, []string{"BACKUP", "CLUSTER", "SERVER", "TOOL", "ENDED", "SIZE", "ON DISK", "ARCHIVE", "HASH", "GTID", "PATH"}, rows)
+				return c.print(cmd.OutOrStdout(), list, []string{"BACKUP", "CLUSTER", "SERVER", "TOOL", "ENDED", "SIZE", "ON DISK", "PROOF", "ARCHIVE", "HASH", "GTID", "PATH"}, rows)
 			})
 		},
 	}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"drydock/app"
+	"drydock/config"
+	"drydock/store"
+)
+
+func (c *cli) drillCmd() *cobra.Command {
+	cmd := &cobra.Command{Use: "drill", Short: "Restore a backup into a scratch server, to show that it can be"}
+	cmd.AddCommand(c.drillRunCmd())
+	return cmd
+}
+
+func (c *cli) drillRunCmd() *cobra.Command {
+	var f folderFlags
+	var scratch string
+	var memory int64
+	var quiet bool
+	cmd := &cobra.Command{
+		Use:   "run BACKUP",
+		Short: "Drill a backup on this machine; exit status 1 if it does not restore",
+		Long: "Unpacks and prepares the backup, or loads the dump, in a private folder, starts a scratch server on a socket in it, checks\n" +
+			"every table and counts its rows, then removes all of it. Nothing but that folder is written, and nothing in the data\n" +
+			"comes to life: no event, no replication, no network. The tools come last at processor and disk. Run it on the machine\n" +
+			"of the receiver that has the backup; what was found goes into the catalogue.",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := config.Load(c.file)
+			if err != nil {
+				return err
+			}
+			folder, keys, err := f.read(c)
+			if err != nil {
+				return err
+			}
+			found, err := app.FindBackup(folder, args[0], keys)
+			if err != nil {
+				return err
+			}
+			o := app.DrillOptions{Scratch: scratch, Memory: memory << 20, By: operator()}
+			if o.Scratch == "" {
+				o.Scratch = app.ScratchFolder(cfg)
+			}
+			if o.Identities, err = app.Identities(cfg, found.Manifest.Cluster); err != nil {
+				return err
+			}
+			o.Step = func(what string) { fmt.Fprintln(os.Stderr, time.Now().Format("15:04:05"), what) }
+			o.Line = func(text string) {
+				if !quiet {
+					fmt.Fprintln(os.Stderr, "  ", short(text, 200))
+				}
+			}
+			d, err := app.RunDrill(cmd.Context(), found, o)
+			if err != nil {
+				return err
+			}
+			c.recordDrill(cmd.Context(), found.Manifest, d)
+			if err := c.print(cmd.OutOrStdout(), d, drillHeading, drillRows(found.Manifest, d)); err != nil {
+				return err
+			}
+			if d.Problem != "" {
+				return exitCode(1)
+			}
+			return nil
+		},
+	}
+	c.outputFlag(cmd)
+	f.add(cmd)
+	cmd.Flags().StringVar(&scratch, "scratch", "", "folder to work in (default: drills in monitoring-datadir); it needs the size of the unpacked backup and 512 MiB")
+	cmd.Flags().Int64Var(&memory, "memory", 256, "MiB for preparing and for the scratch server")
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "do not show what the tools say")
+	return cmd
+}
+
+// recordDrill puts a drill into the catalogue. That is not the drill's own success: it may be made where no drydock runs.
+func (c *cli) recordDrill(ctx context.Context, m store.Manifest, d store.Drill) {
+	_, conn, err := c.dial()
+	if err == nil {
+		defer conn.NC.Close()
+		err = store.NewCatalog(conn).AddDrill(ctx, m, d)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "drydock: the drill is not in the catalogue:", err)
+	}
+}
+
+var drillHeading = []string{"BACKUP", "RESTORED", "RESTORE", "CHECK", "TABLES", "ROWS", "SERVER", "PROBLEM"}
+
+func drillRows(m store.Manifest, d store.Drill) [][]string {
+	restored, problem := "yes", "-"
+	if d.Problem != "" {
+		restored, problem = "NO", short(d.Problem, 200)
+	}
+	return [][]string{{
+		m.ID, restored, fmt.Sprintf("%.1fs", d.Restore), fmt.Sprintf("%.1fs", d.Check), fmt.Sprint(d.Tables), fmt.Sprint(d.Rows), d.Version, problem,
+	}}
+}
+
+// proof is what has been shown of a backup, for a list: that its bytes are those that came, or that it restores.
+func proof(m store.Manifest) string {
+	d, restored := m.Restored()
+	switch {
+	case restored:
+		return "restored " + d.Time.Format("2006-01-02")
+	case d.Problem != "":
+		return "DOES NOT RESTORE"
+	}
+	return "hash"
+}
