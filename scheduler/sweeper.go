@@ -83,6 +83,9 @@ func (s *Scheduler) sweep(ctx context.Context, now time.Time) error {
 				return errors.Join(append(errs, err)...)
 			}
 			ch, due = c.regate(j, ch, shut, now)
+			if op, rolls := s.operation(c, shut, now); rolls && minds(op, j) {
+				ch.Edit = func(j *job.Job) { j.Gate, j.Reason = job.GateRolling, behind(op) }
+			}
 		}
 		if due {
 			errs = append(errs, s.changeUnlessMoved(ctx, j, ch))
