@@ -1,6 +1,7 @@
 package rolling
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -104,6 +105,22 @@ func TestAfterAMoveTheRestComesInTheNewOrder(t *testing.T) {
 	}
 	if _, err := moved(all, plan, 1, answers{c: primary(), a: replicaOf(c), b: replicaOf(c)}, c); err == nil || !strings.Contains(err.Error(), "before the other servers") {
 		t.Errorf("the present server as the primary: %v", err)
+	}
+}
+
+func TestAMoveDoesNotGoOnInAClusterOfOtherServers(t *testing.T) {
+	t.Parallel()
+	facts := answers{a: replicaOf(b), b: primary(), c: replicaOf(b)}
+	plan, err := stages([]job.Server{a, b, c}, facts, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := moved([]job.Server{a, b}, plan, 0, facts, b); err == nil || !strings.Contains(err.Error(), "c:3306 is no server") {
+		t.Errorf("with one less: %v", err)
+	}
+	fewer := slices.DeleteFunc(slices.Clone(plan), func(s job.Stage) bool { return s.Server == c })
+	if _, err := moved([]job.Server{a, b, c}, fewer, 0, facts, b); err == nil || !strings.Contains(err.Error(), "more servers") {
+		t.Errorf("with one more: %v", err)
 	}
 }
 

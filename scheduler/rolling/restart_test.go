@@ -3,6 +3,7 @@ package rolling
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -331,6 +332,37 @@ func TestAServerThatWasMadeThePrimaryMeanwhileKeepsItsData(t *testing.T) {
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
+	}
+}
+
+func TestNothingIsOwedToAServerThatIsNoLongerConfigured(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 0)
+	due := time.Now().UTC()
+	j, err := r.jobs.Create(bustest.Context(t), job.Job{
+		State: job.Queued, ID: job.NewID(due, "t", whole(taskRestart)), Cluster: "lab", Task: taskRestart, Mode: job.Local, Due: due,
+	}, "due")
+	gone := job.Server{Host: "gone", Port: 3306}
+	for _, ch := range []store.Change{
+		{Event: job.Note, Edit: func(j *job.Job) { j.Plan = &job.Plan{Stages: []job.Stage{{Server: gone, ReadOnly: true}}} }}, {Event: job.Cancel},
+	} {
+		if err == nil {
+			_, err = r.jobs.Apply(bustest.Context(t), store.RefOf(j), ch)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.start("scheduler@a")
+	r.await(taskRestart, "settled", func(j job.Job) bool { return !j.Plan.Owes() })
+}
+
+func TestAReprovisioningWhoseOrchestratorWasTakenAwayEnds(t *testing.T) {
+	t.Parallel()
+	why := errors.New("none is configured")
+	w := &work{Runner: &Runner{}, cluster: Cluster{NoOrchestrator: why}, job: job.Job{Plan: &job.Plan{Stages: []job.Stage{{}}}}}
+	if err := w.reprovision(t.Context(), 0); !errors.Is(err, why) {
+		t.Error(err)
 	}
 }
 

@@ -123,6 +123,9 @@ func (w *work) restart(ctx context.Context, at int) error {
 // cut: it is done again unless the server is up, was started since, and replicates from nobody. That loses nothing: the
 // server is seeded afterwards in any case.
 func (w *work) reprovision(ctx context.Context, at int) error {
+	if w.cluster.Orchestrator == nil { // there was one when the operation began
+		return w.cluster.NoOrchestrator
+	}
 	s := w.at(at)
 	again := s.Since.Before(w.taken)
 	if again {
