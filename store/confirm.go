@@ -14,8 +14,6 @@ func Unconfirmed(ctx context.Context, docs *Docs, cluster string, t job.Task, se
 	switch {
 	case t.Kind == job.KindRestore:
 		return t.Name + " throws the present data away", nil
-	case t.Name == "rollingreprov":
-		return t.Name + " throws the present data of the replicas away, one after the other", nil
 	case t.Kind != job.KindService || t.Name == "start":
 		return "", nil
 	case len(servers) > 1:
