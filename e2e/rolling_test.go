@@ -114,7 +114,7 @@ func TestARollingRestartSurvivesKillNineInEveryPhase(t *testing.T) {
 	r.exec(r.primary, "CREATE TABLE d.t (id INT PRIMARY KEY) ENGINE=InnoDB")
 	touch(t, filepath.Join(r.holds[r.replica], "stop-slave"))
 	out := r.mustCLI("run", "lab", "rollingrestart")
-	if !strings.Contains(out, "rollingrestart on *") {
+	if !strings.Contains(out, "rollingrestart on the cluster lab") {
 		t.Error(out)
 	}
 
