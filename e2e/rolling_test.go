@@ -192,7 +192,7 @@ func TestAPausedOperationIsAbortedFromTheCommandLineAndReported(t *testing.T) {
 	r.operation("canceled", func(j job.Job) bool { return j.State == job.Canceled })
 	bustest.Until(t, time.Minute, "the condition is open", func() bool {
 		out, err := r.cli("alerts")
-		return err == nil && strings.Contains(out, "DOCK0501")
+		return err == nil && strings.Contains(out, "DOCK0601")
 	})
 	if j := r.awaitEnd(optimize, "optimize"); j.State != job.Success {
 		t.Errorf("the job that waited is %s (%s)", j.State, j.Reason)
