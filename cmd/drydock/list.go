@@ -108,7 +108,7 @@ func (c *cli) showJob(ctx context.Context, cmd *cobra.Command, jobs *store.Jobs,
 		return err
 	}
 	for _, e := range j.Evidence.Errors {
-		fmt.Fprintln(w, "error:", e)
+		fmt.Fprintln(w, "error:", printable(e))
 	}
 	return nil
 }
