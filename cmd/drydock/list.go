@@ -219,6 +219,8 @@ func archived(m store.Manifest) string {
 	switch {
 	case ok:
 		return a.Snapshot[:min(8, len(a.Snapshot))]
+	case len(m.Archives) > 0 && m.Archives[len(m.Archives)-1].Snapshot == "":
+		return "deleted"
 	case len(m.Archives) > 0:
 		return "forgotten"
 	}
