@@ -52,7 +52,8 @@ type Manifest struct {
 	Archives []Archive `json:"archives,omitempty"`
 }
 
-// Archive is a copy of a backup and its manifest in a repository of restic.
+// Archive is a copy of a backup and its manifest in a repository of restic. Without a snapshot it says that there was
+// none: the backup was deleted before.
 type Archive struct {
 	Repository string    `json:"repository"` // without passwords
 	Snapshot   string    `json:"snapshot"`
