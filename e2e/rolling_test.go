@@ -47,6 +47,7 @@ func newRollingSite(t *testing.T, keys string) *rollingSite {
 		h.background("--loop", "1")
 	}
 	r.start()
+	mariadbdtest.Settle(t, r.primary, r.replica)
 	return r
 }
 
