@@ -89,6 +89,9 @@ func (w *work) lookBefore(ctx context.Context, at int) error {
 		if w.job.Task == taskReprov && w.at(at).Role == string(store.RolePrimary) {
 			return fmt.Errorf("it is the primary now, and a primary is not reprovisioned")
 		}
+		if n := len(all[w.at(at).Server].Sources); w.job.Task == taskReprov && n > 1 {
+			return fmt.Errorf("it replicates from %d others, and would be filled from one only", n)
+		}
 		found = health(w.cluster.Servers, w.at(at).Server, all)
 		if w.job.Task == taskReprov { // it is to replicate afterwards, whether it did before or not
 			found.Channels = nil
@@ -138,18 +141,12 @@ func (w *work) reprovision(ctx context.Context, at int) error {
 	return w.cluster.Orchestrator.Reprovision(ctx, target(w.cluster.Name, s.Server))
 }
 
-// The arguments of the tasks that seed. That the data of the server may go is what its operation was begun for.
-const (
-	argConfirm = "confirm" // HOST:PORT of the server whose data are replaced
-	argPrimary = "primary" // HOST:PORT that it shall replicate from
-)
-
-// seed has the server filled from the cluster, once.
+// seed has the server filled from the cluster, once. That the data of the server may go is what its operation was begun for.
 func (w *work) seed(ctx context.Context, at int) error {
-	args := map[string]string{argConfirm: w.at(at).Server.String()}
+	args := map[string]string{job.ArgConfirm: w.at(at).Server.String()}
 	for _, s := range w.job.Plan.Stages {
 		if s.Role == string(store.RolePrimary) {
-			args[argPrimary] = s.Server.Addr()
+			args[job.ArgPrimary] = s.Server.Addr()
 		}
 	}
 	return w.order(ctx, at, args)
