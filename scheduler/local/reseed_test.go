@@ -422,6 +422,7 @@ func TestADamagedOrUselessBackupIsNoReseed(t *testing.T) {
 	refused(store.Manifest{ID: "00000000000000000000000000", Server: r.cluster.Servers[0]}, "no such backup", untouched)
 	refused(b.put(0, "mariabackup", gtid, text, nil), "is no logical backup", untouched)
 	refused(b.put(0, "mysqldump", "", text, nil), "no GTID position", untouched)
+	refused(b.put(0, "mysqldump", "0-1-4000000", text, nil), "is ahead of the primary", untouched)
 	refused(b.put(0, "mysqldump", gtid, text, func(m *store.Manifest) { m.Receiver = "elsewhere" }), "receiver elsewhere", untouched)
 	refused(b.put(0, "mysqldump", gtid, []byte(strings.Replace(string(text), "Server version\t10.", "Server version\t9.", 1)), nil), "do not fit", untouched)
 	refused(b.put(0, "mydumper", gtid, []byte("no archive"), nil), "unpack the backup", untouched)
@@ -445,6 +446,14 @@ func TestAPositionCoversAnother(t *testing.T) {
 	} {
 		if got := covers(c.gtid, c.other); got != c.want {
 			t.Errorf("%q covers %q: %v", c.gtid, c.other, got)
+		}
+	}
+	for _, c := range []struct {
+		gtid, other string
+		want        bool
+	}{{"0-1-10", "0-2-10", false}, {"0-1-11", "0-2-10", true}, {"0-1-10,5-1-3", "0-2-10", false}, {"0-1-10,5-1-3", "0-2-10,5-1-2", true}, {"", "0-1-1", false}} {
+		if got := ahead(c.gtid, c.other); got != c.want {
+			t.Errorf("%q is ahead of %q: %v", c.gtid, c.other, got)
 		}
 	}
 }
