@@ -99,6 +99,28 @@ func TestADumpOfAReplicaWhoseLogLacksWhatItReplicatedNamesNoPosition(t *testing.
 	}
 }
 
+func TestAServerThatAReseedLeftHalfFilledIsNotBackedUp(t *testing.T) {
+	t.Parallel()
+	db := dumpDB(t)
+	conn, err := db.DB()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.ExecContext(t.Context(), "CHANGE MASTER TO MASTER_HOST='reseed-unfinished.invalid'"); err != nil {
+		t.Fatal(err)
+	}
+	m := newManager(t, oddPassword, db.Port(), true)
+	c := newClient(t, m)
+	for _, task := range []string{"mysqldump", "mydumper", "mariabackup"} {
+		m.offer(task, "01JOB", 1)
+		c.mustCycle()
+		if end := m.last(task); end.State != "error" || !strings.Contains(end.Identity.Result, "its data are incomplete") {
+			t.Errorf("%s ended as %+v", task, end)
+		}
+	}
+}
+
 func TestDumpsThatAreNotWholeAreErrors(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ task, tool, body, want string }{

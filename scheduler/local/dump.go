@@ -98,7 +98,7 @@ func (w *work) prepare(ctx context.Context) (dir string, err error) {
 	if len(w.job.Steps) > 0 {
 		w.lines.add(levelInfo, w.job.Steps[0].Reason) // why this server
 	}
-	if err := w.yield(ctx); err != nil {
+	if err := errors.Join(w.yield(ctx), w.unfinished(ctx)); err != nil {
 		return "", err
 	}
 	space, err := w.workspace()

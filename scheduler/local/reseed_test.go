@@ -261,7 +261,14 @@ func TestAServerThatNeverReplicatedTakesTheConfiguredAccount(t *testing.T) {
 	r.sql(0, "CREATE USER repl@'%' IDENTIFIED BY '"+strings.ReplaceAll(strings.ReplaceAll(password, `\`, `\\`), "'", "''")+"'", "GRANT REPLICATION SLAVE ON *.* TO repl@'%'")
 	r.add(fresh)
 	r.cluster.ReplicationUser, r.cluster.ReplicationPassword = "repl", password
+	m := r.backups().put(0, "mysqldump", r.value(0, "SELECT @@gtid_binlog_pos"), []byte("no dump"), nil)
 	r.start("scheduler@a")
+	r.args = map[string]string{job.ArgConfirm: r.cluster.Servers[3].String(), job.ArgBackup: m.ID, job.ArgFrom: m.Server.Addr()}
+	if j := r.awaitState(r.queue(3, "reseedlogical", job.Local), job.Halted); !strings.HasSuffix(j.Reason, incomplete) {
+		t.Error(j.Reason)
+	}
+	r.leftOut(3, fresh) // it is no second primary meanwhile
+	r.args = nil
 	r.awaitState(r.queue(3, "reseedlogicalmaster", job.Local), job.Finished)
 	if err := mariadbd.CatchUp(t.Context(), primary, fresh); err != nil {
 		t.Fatal(err)
@@ -429,6 +436,11 @@ func TestADamagedOrUselessBackupIsNoReseed(t *testing.T) {
 	refused(b.put(0, "mysqldump", gtid, text, func(m *store.Manifest) { m.Hash = strings.Repeat("0", 64) }), "the stream of backup", incomplete)
 	refused(b.put(0, "mysqldump", gtid, text[:len(text)-100], nil), "dump is truncated", incomplete)
 	r.leftOut(1, astray)
+	for _, task := range []string{"mysqldump", "mydumper"} {
+		if j := r.awaitState(r.queue(1, task, job.Local), job.Halted); !strings.Contains(j.Reason, "its data is incomplete") {
+			t.Errorf("%s of what was left: %s", task, j.Reason)
+		}
+	}
 }
 
 func TestAPositionCoversAnother(t *testing.T) {
