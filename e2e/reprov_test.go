@@ -34,6 +34,7 @@ printf '%%s\n' "SET sql_log_bin=0; CREATE OR REPLACE USER $account IDENTIFIED BY
 	mariadb --no-defaults --default-character-set=utf8mb4 --socket=%[3]q -uroot
 echo "$DRYDOCK_ACTION $REPLICATION_MANAGER_HOST_NAME:$REPLICATION_MANAGER_HOST_PORT" >>%[5]q/ran`
 
+// The drydock that fills the server is killed once meanwhile.
 func TestAReplicaIsMadeAnewByTheSitesProgramsAndFilledFromThePrimary(t *testing.T) {
 	t.Parallel()
 	primary, replica := mariadbdtest.Pair(t, mariadbd.Options{Password: password})
@@ -50,13 +51,23 @@ func TestAReplicaIsMadeAnewByTheSitesProgramsAndFilledFromThePrimary(t *testing.
 	service, diary := mariadbdtest.NewService(t, replica, "db"), t.TempDir()
 	cleanup := writeScript(t, fmt.Sprintf("set -e\n%q stop db\nrm -r -- %q\necho \"$DRYDOCK_ACTION $port\" >>%q/ran", service.Systemctl(), replica.DataDir(), diary))
 	s := newSite(t, options{servers: []*mariadbd.Server{primary, replica}, keys: fmt.Sprintf(
-		"prov-orchestrator = 'script'\nprov-db-cleanup-script = %q\nprov-db-bootstrap-script = %q\nreplication-credential = 'repl:of replicas'\nrolling-gate-timeout = '2m'\n", cleanup,
+		"prov-orchestrator = 'script'\nprov-db-cleanup-script = %q\nprov-db-bootstrap-script = %q\nreplication-credential = 'repl:of replicas'\nrolling-gate-timeout = '2m'\nscheduler-jobs-lease = '5s'\n", cleanup,
 		writeScript(t, "set -e\n"+fmt.Sprintf(bootstrap, replica.DataDir(), replica.ConfigFile(), replica.Socket(), service.Systemctl(), diary, install)))}).start()
 
 	if out, err := s.cli("run", "lab", "rollingreprov"); err == nil || !strings.Contains(out, "--confirm does it anyway") {
 		t.Errorf("run without --confirm: %v, %s", err, out)
 	}
+	lock := query(t, primary, "LOCK TABLES shop.goods WRITE")
 	id := strings.Fields(s.mustCLI("run", "lab", "rollingreprov", "--confirm"))[0]
+	bustest.Until(t, time.Minute, "the dump waits", func() bool {
+		var n int
+		err := lock.QueryRowContext(bustest.Context(t), "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE LIKE 'Waiting for % metadata lock'").Scan(&n)
+		return err == nil && n > 0
+	})
+	s.killAndStart()
+	if _, err := lock.ExecContext(bustest.Context(t), "UNLOCK TABLES"); err != nil {
+		t.Fatal(err)
+	}
 	jobs := store.NewJobs(s.bus(), "test", nil)
 	var j job.Job
 	bustest.Until(t, 3*time.Minute, "the operation has ended", func() bool {
