@@ -217,6 +217,7 @@ func TestARestartByDrydockItselfIsLookedAtAfterKillNine(t *testing.T) {
 			s := newSite(t, options{servers: []*mariadbd.Server{m}, keys: fmt.Sprintf("scheduler-jobs-exec-remote = 'none'\nprov-orchestrator = 'local'\n"+
 				"local-db-restart-command = '%s'\nscheduler-jobs-lease = '3s'\nrolling-gate-timeout = '1m'\n", command)}).start()
 			r := &rollingSite{site: s}
+			mariadbdtest.Settle(t, m)
 			t.Cleanup(func() { touch(t, filepath.Join(dir, "go")); awaitFile(t, filepath.Join(dir, "left")) })
 			s.mustCLI("run", "lab", "rollingrestart")
 			awaitFile(t, filepath.Join(dir, "began"))

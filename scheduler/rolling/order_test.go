@@ -164,6 +164,13 @@ func TestTheGateWantsTheServerAsWellAsBefore(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, x.want)
 		}
 	}
+	stage.Before.Channels = []string{"east"} // and the server was made anew, so that its channel has no name
+	if got := missing(stage, answers{b: at(replicaOf(a), 5), c: replicaOf(b)}, 30*time.Second); got != "" {
+		t.Errorf("its only channel has lost its name: %q", got)
+	}
+	if got := missing(stage, answers{b: at(stopped, 5), c: replicaOf(b)}, 30*time.Second); got == "" {
+		t.Error("its only channel has lost its name and does not run")
+	}
 }
 
 func TestTheLineOfAHookNamesThePrimary(t *testing.T) {

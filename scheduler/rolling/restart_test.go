@@ -491,7 +491,7 @@ func TestAReplicaIsMadeAnewAndSeededAndThePrimaryIsLeftAlone(t *testing.T) {
 	}
 	seed := r.last(job.Key{Cluster: "lab", Server: r.cluster.Servers[1], Task: "optimize"})
 	if seed.Trigger != (job.Trigger{Kind: job.Rolling, By: j.ID}) || seed.State != job.Success ||
-		seed.Args[argConfirm] != r.cluster.Servers[1].String() || seed.Args[argPrimary] != r.cluster.Servers[0].Addr() {
+		seed.Args[job.ArgConfirm] != r.cluster.Servers[1].String() || seed.Args[job.ArgPrimary] != r.cluster.Servers[0].Addr() {
 		t.Errorf("the seed is %+v", seed)
 	}
 }
