@@ -128,9 +128,6 @@ func Holding(s Snapshot) map[string]bus.Alert {
 		slots[at] = append(slots[at], &s.Slots[i])
 	}
 	for _, c := range s.Clusters {
-		for _, slot := range slots[place{c.Name, job.Server{}}] { // of the whole cluster
-			h.slot(c, slot)
-		}
 		for _, server := range c.Servers {
 			here := slots[place{c.Name, server}]
 			slices.SortFunc(here, func(a, b *Slot) int { return strings.Compare(a.Job.ID, b.Job.ID) }) // of several the oldest is named

@@ -78,7 +78,7 @@ func TestWhatHoldsFollowsFromTheSnapshotAlone(t *testing.T) {
 		"a success":                    {[]Slot{slotOf("mariabackup", job.Success, "")}, nil, ""},
 		"a backup is pending":          {[]Slot{slotOf("mariabackup", job.Queued, "")}, nil, server + "WARN0073"},
 		"until its checks are over":    {[]Slot{slotOf("mariabackup", job.Finished, "")}, nil, server + "WARN0073"},
-		"a logical one is pending":     {[]Slot{slotOf("mysqldump", job.Processing, "")}, nil, server + "DOCK0202"},
+		"a logical one is pending":     {[]Slot{slotOf("mysqldump", job.Processing, "")}, nil, server + "DOCK0203"},
 		"with either tool":             {[]Slot{slotOf("xtrabackup", job.Processing, ""), slotOf("mariabackup", job.Queued, "")}, nil, server + "WARN0073"},
 		"optimize is pending":          {[]Slot{slotOf("optimize", job.Claimed, "")}, nil, server + "WARN0072"},
 		"a reseed is pending":          {[]Slot{slotOf("reseedmariabackup", job.Waiting, "")}, nil, server + "WARN0074"},
@@ -126,11 +126,11 @@ func TestWhatHoldsFollowsFromTheSnapshotAlone(t *testing.T) {
 			delete(s.Scripts, scriptKey(db1))
 			s.Open["drydock.alert.prod."+server+"DOCK0402"] = true
 		}, server + "DOCK0402"},
-		"an operation failed":          {[]Slot{rollingSlot(job.Halted, time.Time{}, false)}, nil, "_.DOCK0501-rollingrestart"},
-		"aborted when it had begun":    {[]Slot{rollingSlot(job.Canceled, time.Time{}, true)}, nil, "_.DOCK0501-rollingrestart"},
+		"an operation failed":          {[]Slot{rollingSlot(job.Halted, time.Time{}, false)}, nil, "_.DOCK0601-rollingrestart"},
+		"aborted when it had begun":    {[]Slot{rollingSlot(job.Canceled, time.Time{}, true)}, nil, "_.DOCK0601-rollingrestart"},
 		"aborted before":               {[]Slot{rollingSlot(job.Canceled, time.Time{}, false)}, nil, ""},
 		"an operation ended well":      {[]Slot{rollingSlot(job.Success, time.Time{}, true)}, nil, ""},
-		"paused for long":              {[]Slot{rollingSlot(job.Processing, noon.Add(-31*time.Minute), true)}, nil, "_.DOCK0502-rollingrestart"},
+		"paused for long":              {[]Slot{rollingSlot(job.Processing, noon.Add(-31*time.Minute), true)}, nil, "_.DOCK0602-rollingrestart"},
 		"paused":                       {[]Slot{rollingSlot(job.Processing, noon.Add(-30*time.Minute), true)}, nil, ""},
 		"an operation nobody works on": {[]Slot{rollingSlot(job.Processing, time.Time{}, true).with(func(s *Slot) { s.Sign = noon.Add(-6 * time.Minute) })}, nil, "_.DOCK0102-rollingrestart"},
 		"a server of yesterday":        {[]Slot{slotOf("errorlog", job.Failed, "")}, func(s *Snapshot) { s.Clusters[0].Servers = []job.Server{db2} }, ""},

@@ -138,9 +138,11 @@ func (l *loader) checkSchedules(c Cluster, s *section) {
 	}{
 		{"scheduler-db-servers-logs", c.Logs},
 		{"scheduler-db-servers-physical-backup", c.PhysicalBackup},
+		{"scheduler-db-servers-logical-backup", c.LogicalBackup},
 		{"scheduler-db-servers-optimize", c.Optimize},
 		{"scheduler-jobs-ssh", c.SSH.Schedule},
 		{"scheduler-db-servers-analyze", c.Analyze},
+		{"scheduler-db-servers-checksum", c.Checksum},
 		{"scheduler-db-servers-logs-table-rotate", c.LogsTableRotate},
 		{"scheduler-db-servers-schema-monitor", c.SchemaMonitor},
 		{"scheduler-rolling-restart", c.Rolling.Restart},

@@ -60,13 +60,13 @@ func globalKeys(g *globals) []key {
 	t.duration("monitoring-ticker", &g.Ticker, 2*time.Second, bounds[time.Duration]{min: 100 * time.Millisecond},
 		"How often drydock looks at rows, leases, ports and conditions that it follows.")
 
-	t.group = "REST API and web page"
+	t.group = "REST API"
 	t.text("monitoring-address", &g.Address, "", "an address or host name",
 		"Address that the database hosts stream to. Empty: this machine's first non-loopback address.", emptyOr(bareHost))
 	t.text("bind-address", &g.BindAddress, "0.0.0.0", "an IP address",
 		"Address that the HTTP, HTTPS and stream ports listen on.", ipAddress)
-	t.boolean("http-server", &g.HTTPServer, true, "Serve the web page and the API in clear on http-port.")
-	t.number("http-port", &g.HTTPPort, 10001, bounds[int]{min: 0, max: 65535}, "a port, 0 = any free one", "Port of the web page and the API in clear.")
+	t.boolean("http-server", &g.HTTPServer, true, "Serve the API in clear on http-port.")
+	t.number("http-port", &g.HTTPPort, 10001, bounds[int]{min: 0, max: 65535}, "a port, 0 = any free one", "Port of the API in clear.")
 	t.number("api-port", &g.APIPort, 10005, bounds[int]{min: 0, max: 65535}, "a port, 0 = any free one",
 		"Port of the API over HTTPS. Deployed scripts speak TLS to ports 443 and 10005 only.")
 	t.text("api-https-cert", &g.APICert, "", "a PEM file", "Certificate of the API. Empty: self-signed, made on first start.")

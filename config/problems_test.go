@@ -189,3 +189,20 @@ func TestPortZeroMeansAnyFreePort(t *testing.T) {
 	t.Parallel()
 	mustParse(t, "[Default]\nhttp-port = 0\napi-port = 0\nnats-listen = \"127.0.0.1:0\"\n"+good)
 }
+
+func TestEveryScheduleThatCannotFireIsWarnedOf(t *testing.T) {
+	t.Parallel()
+	for _, k := range Keys() {
+		name, ok := strings.CutSuffix(k.Name, "-cron")
+		if !ok {
+			continue
+		}
+		cfg, err := parse(good + name + " = true\n")
+		if name == "scheduler-jobs-ssh" {
+			cfg, err = parse(good + name + " = true\nonpremise-ssh = true\nonpremise-ssh-credential = \"u:p\"\n")
+		}
+		if err != nil || !hasNote(cfg.Warnings, "x.toml:4", name) {
+			t.Errorf("%s: nothing says that it never fires: %v", name, err)
+		}
+	}
+}

@@ -67,7 +67,7 @@ func TestTextDumps(t *testing.T) {
 }
 
 const (
-	oldMetadata = "Started dump at: 2026-11-25 22:49:30\nSHOW MASTER STATUS:\n\tLog: bin.000001\n\tPos: 322\n\tGTID:0-1-4\n\nSHOW SLAVE STATUS:\n\tConnection name: \n\tHost: 10.0.0.1\n\tLog: src.000009\n\tPos: 932\n\tGTID:0-1-9\n\nFinished dump at: 2026-11-25 22:49:30\n"
+	oldMetadata = "Started dump at: 2026-11-25 22:49:30\nSHOW MASTER STATUS:\n\tLog: bin.000001\n\tPos: 322\n\tGTID:0-1-4\n\nSHOW SLAVE STATUS:\n\tConnection name: \n\tHost: 10.0.0.1\n\tLog: src.000009\n\tPos: 932\n\tGTID:0-1-3\n\nFinished dump at: 2026-11-25 22:49:30\n"
 	newMetadata = "# Started dump at: 2026-11-25 22:49:30\n[config]\nquote_character = BACKTICK\n\n[source]\nFile = bin.000001\nPosition = 322\nExecuted_Gtid_Set = \"0-1-4\"\n\n[`shop`.`void`]\nreal_table_name=void\nrows = 0\n\n# Finished dump at: 2026-11-25 22:49:31\n"
 	onlySource  = "SHOW SLAVE STATUS:\n\tConnection name: \n\tHost: 10.0.0.1\n\tLog: src.000009\n\tPos: 932\n\tGTID:0-1-9\n\tConnection name: b\n\tLog: other.1\n\tPos: 4\n\nFinished dump at: 2026-11-25 22:49:30\n"
 )
@@ -107,6 +107,8 @@ func TestFolderDumps(t *testing.T) {
 		"entries below ./":         {pack(t, "./shop.a-schema.sql", "x", "./shop.a.sql", "x", "./metadata", oldMetadata), nil, own},
 		"new metadata":             {with("shop.void-schema.sql", "x", "metadata", newMetadata), nil, own},
 		"only a source's position": {with("metadata", onlySource), nil, Position{"src.000009", 932, "0-1-9", true}},
+		"a log without the rest":   {with("metadata", strings.Replace(oldMetadata, "0-1-3", "0-1-9", 1)), nil, Position{"src.000009", 932, "0-1-9", true}},
+		"a log of one domain":      {with("metadata", strings.Replace(oldMetadata, "0-1-3", "0-1-3,7-1-2", 1)), nil, Position{"src.000009", 932, "0-1-3,7-1-2", true}},
 		"padded as by tar":         {append(bytes.Clone(whole), make([]byte, 8192)...), nil, own},
 		"rows missing":             {with("shop.b-schema.sql", "x", "metadata", oldMetadata), ErrMissing, Position{}},
 		"rows of a like name":      {with("shop.b-schema.sql", "x", "shop.bb.sql", "x", "metadata", oldMetadata), ErrMissing, Position{}},

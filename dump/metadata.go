@@ -108,12 +108,36 @@ func (m *Metadata) heading(t string) bool {
 	return true
 }
 
-// Position is the server's own, or that of its source when it keeps no binary log itself.
+// Position is the server's own, or that of its source: when the server keeps no binary log itself, or one that lacks
+// what it replicated (log_slave_updates is OFF, or the log is younger than the data), and so does not tell how far they are.
 func (m *Metadata) Position() Position {
-	if m.Own.File != "" || m.Source.File == "" {
+	if m.Source.File == "" || m.Own.File != "" && !lacks(m.Own.GTID, m.Source.GTID) {
 		return m.Own
 	}
 	p := m.Source
 	p.Source = true
 	return p
+}
+
+// lacks reports whether a GTID position of MariaDB, DOMAIN-SERVER-SEQUENCE separated by commas, is before another one in
+// any domain. Sets of MySQL, which count the replicated ones in any case, are not compared.
+func lacks(gtid, other string) bool {
+	at := sequences(gtid)
+	for domain, n := range sequences(other) {
+		if at[domain] < n {
+			return true
+		}
+	}
+	return false
+}
+
+func sequences(gtid string) map[string]uint64 {
+	out := map[string]uint64{}
+	for g := range strings.SplitSeq(gtid, ",") {
+		if parts := strings.Split(g, "-"); len(parts) == 3 {
+			n, _ := strconv.ParseUint(parts[2], 10, 64) // 0 is before all
+			out[parts[0]] = max(out[parts[0]], n)
+		}
+	}
+	return out
 }

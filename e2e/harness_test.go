@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -35,8 +36,16 @@ const password = `p'a"s s$w\o%r&d é#`
 
 var binary string // the drydock under test, built once
 
+// atOnce is how many tests run at once however few cores there are: they wait for servers and clocks most of their time.
+const atOnce = "4"
+
 func TestMain(m *testing.M) {
+	flag.Parse()
 	os.Exit(func() int {
+		if err := flag.Set("test.parallel", atOnce); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
 		dir, err := os.MkdirTemp("", "drydock-e2e-")
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -16,6 +16,7 @@ import (
 	"drydock/internal/mariadbd"
 	"drydock/internal/mariadbdtest"
 	"drydock/job"
+	"drydock/store"
 )
 
 // rest calls the API as the site's user and gives the status and the body.
@@ -132,9 +133,18 @@ func TestLogicalReseedsOverREST(t *testing.T) {
 			}
 		}
 	}
-	// An order that went around the route has nobody's confirmation.
-	id := strings.Fields(s.mustCLI("run", "lab", "reseedlogicalmaster", "--server", s.servers[0].Addr()))[0]
-	if j := s.awaitEnd(id, "reseedlogicalmaster"); j.State != job.Halted || !strings.Contains(j.Reason, "nobody confirmed") {
+	// Nobody gets around the confirmation by running the task, and an order that somebody writes into the ledger has none.
+	if out, err := s.cli("run", "lab", "reseedlogicalmaster", "--server", s.servers[0].Addr(), "--confirm"); err == nil || !strings.Contains(out, "use drydock reseed") {
+		t.Errorf("run: %v, %s", err, out)
+	}
+	if status, data := s.rest("POST", "/api/clusters/lab/servers/127.0.0.1/"+itoa(s.servers[0].Port())+"/jobs/reseedlogicalmaster?confirm=1", ""); status != http.StatusConflict {
+		t.Errorf("run over REST: %d %s", status, data)
+	}
+	tick, err := store.NewLedger(s.bus(), "test").Run(bustest.Context(t), store.ByHand("lab", "reseedlogicalmaster", []job.Server{s.server()}, nil, "test", false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if j := s.await("reseedlogicalmaster", "ended", func(j job.Job) bool { return j.Tick == tick.ID && !j.State.Live() }); j.State != job.Halted || !strings.Contains(j.Reason, "nobody confirmed") {
 		t.Errorf("%s (%s)", j.State, j.Reason)
 	}
 	s.checkReseeded(primary, want)

@@ -47,6 +47,7 @@ func newRollingSite(t *testing.T, keys string) *rollingSite {
 		h.background("--loop", "1")
 	}
 	r.start()
+	mariadbdtest.Settle(t, r.primary, r.replica)
 	return r
 }
 
@@ -114,7 +115,7 @@ func TestARollingRestartSurvivesKillNineInEveryPhase(t *testing.T) {
 	r.exec(r.primary, "CREATE TABLE d.t (id INT PRIMARY KEY) ENGINE=InnoDB")
 	touch(t, filepath.Join(r.holds[r.replica], "stop-slave"))
 	out := r.mustCLI("run", "lab", "rollingrestart")
-	if !strings.Contains(out, "rollingrestart on *") {
+	if !strings.Contains(out, "rollingrestart on the cluster lab") {
 		t.Error(out)
 	}
 
@@ -192,7 +193,7 @@ func TestAPausedOperationIsAbortedFromTheCommandLineAndReported(t *testing.T) {
 	r.operation("canceled", func(j job.Job) bool { return j.State == job.Canceled })
 	bustest.Until(t, time.Minute, "the condition is open", func() bool {
 		out, err := r.cli("alerts")
-		return err == nil && strings.Contains(out, "DOCK0501")
+		return err == nil && strings.Contains(out, "DOCK0601")
 	})
 	if j := r.awaitEnd(optimize, "optimize"); j.State != job.Success {
 		t.Errorf("the job that waited is %s (%s)", j.State, j.Reason)
@@ -216,6 +217,7 @@ func TestARestartByDrydockItselfIsLookedAtAfterKillNine(t *testing.T) {
 			s := newSite(t, options{servers: []*mariadbd.Server{m}, keys: fmt.Sprintf("scheduler-jobs-exec-remote = 'none'\nprov-orchestrator = 'local'\n"+
 				"local-db-restart-command = '%s'\nscheduler-jobs-lease = '3s'\nrolling-gate-timeout = '1m'\n", command)}).start()
 			r := &rollingSite{site: s}
+			mariadbdtest.Settle(t, m)
 			t.Cleanup(func() { touch(t, filepath.Join(dir, "go")); awaitFile(t, filepath.Join(dir, "left")) })
 			s.mustCLI("run", "lab", "rollingrestart")
 			awaitFile(t, filepath.Join(dir, "began"))

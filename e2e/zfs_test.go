@@ -31,6 +31,7 @@ case "$*" in
 	[[ ! -e $snaps/FAIL ]] || { echo "cannot rollback to '$2': I/O error" >&2; exit 1; }
 	[[ $(tail -n 1 "$snaps/order") == "$name" ]] || { echo "cannot rollback to '$2': more recent snapshots or bookmarks exist" >&2; exit 1; }
 	[[ ! -e $snaps/pidfile ]] || ! kill -0 "$(<"$(<"$snaps/pidfile")")" 2>/dev/null || { echo 'the server runs' >&2; exit 1; }
+	[[ ! $(find /proc/[0-9]*/fd -lname "$mount/*" -print -quit 2>/dev/null) ]] || { echo 'files of it are open' >&2; exit 1; }
 	find "$mount" -mindepth 1 -delete && cp -a "$snaps/$name/." "$mount/"
 	;;
 *) echo "zfs: unexpected arguments: $*" >&2; exit 2 ;;
@@ -158,6 +159,26 @@ func TestZFSSnapbackRollsBackAndFailuresLeaveTheServerUp(t *testing.T) {
 			}
 			s.checkNoSecret(h)
 		})
+	}
+}
+
+func TestZFSSnapbackWaitsUntilTheServerHasLetGoOfItsFiles(t *testing.T) {
+	t.Parallel()
+	m := mariadbdtest.Start(t, mariadbd.Options{Password: password})
+	s := newSite(t, options{mode: "api", servers: []*mariadbd.Server{m}}).start()
+	service := mariadbdtest.NewService(t, m, "db")
+	p := newPool(t, m, m.DataDir())
+	// It comes back when nobody answers any more; a process has files of the data open for some seconds longer.
+	stop := fmt.Sprintf("%q stop db && { sleep 3 <%q >/dev/null 2>&1 & }", service.Systemctl(), filepath.Join(m.DataDir(), "ibdata1"))
+	h := serviceHost(s, service, "PATH="+p.dir+":"+service.Path(), "DRYDOCK_STOP_COMMAND="+stop)
+	query(t, m, "CREATE DATABASE shop", "CREATE TABLE shop.a (i INT)")
+	p.snapshot("new", service)
+	query(t, m, "INSERT INTO shop.a VALUES (1)")
+	if j := s.snapback(h); j.State != job.Success {
+		t.Fatalf("%s (%s)\n%s\n%s", j.State, j.Reason, j.Evidence.Result, p.said())
+	}
+	if n := s.count("shop.a"); n != 0 {
+		t.Errorf("after going back there are %d rows", n)
 	}
 }
 

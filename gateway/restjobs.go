@@ -125,6 +125,8 @@ func grantOf(t job.Task) string {
 		return auth.Logs
 	case job.KindRestore:
 		return auth.Restore
+	case job.KindRolling: // what it does to each server
+		return map[string]string{"rollingrestart": auth.Restart, "rollingreprov": auth.Restore}[t.Name]
 	case job.KindService:
 		return map[string]string{"stop": auth.Stop, "start": auth.Start, "restart": auth.Restart}[t.Name]
 	default:
@@ -247,9 +249,14 @@ func (g *Gateway) orderJob(word string) gin.HandlerFunc {
 		if !ok {
 			return
 		}
+		task, err := job.TaskByName(j.Task)
+		if err != nil {
+			g.fail(c, err)
+			return
+		}
 		who := callOf(c).who
-		if !who.May(j.Cluster, "", auth.Maintenance) {
-			g.fail(c, errForbidden.withMessage("the grant %s is missing", auth.Maintenance))
+		if !who.May(j.Cluster, "", grantOf(task)) {
+			g.fail(c, errForbidden.withMessage("the grant %s is missing", grantOf(task)))
 			return
 		}
 		after, err := g.Jobs.Order(c.Request.Context(), j, word, who.Name)

@@ -4,14 +4,18 @@ import (
 	"strings"
 	"testing"
 
+	"drydock/gateway"
 	"drydock/job"
 	"drydock/store"
 )
 
 func TestAnOperationOnAWholeClusterIsRunPausedResumedAndAborted(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
+	r := newRig(t, func(c *gateway.Config) { c.Grants["dba"] = []string{"db-maintenance"} })
 	admin := r.user("admin")
+	dba := r.user("dba")
+	r.want(r.call("POST", "/api/clusters/sql/jobs/rollingrestart", dba, nil), 403, "")
+	r.want(r.call("POST", "/api/clusters/sql/jobs/rollingreprov?confirm=1", dba, nil), 403, "")
 	if got := r.call("POST", path("sql", db1, "/jobs/rollingrestart"), admin, nil); got.status != 400 || !strings.Contains(got.body, "whole cluster") {
 		t.Errorf("on one server: %s", got)
 	}
@@ -39,6 +43,7 @@ func TestAnOperationOnAWholeClusterIsRunPausedResumedAndAborted(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := "/api/jobs/" + j.ID
+	r.want(r.call("POST", at+"/pause", dba, nil), 403, "")
 	for _, c := range []struct {
 		word, want string
 	}{{"pause", job.OrderPause}, {"pause", job.OrderPause}, {"resume", ""}} {

@@ -156,6 +156,10 @@ func (t Task) Heavy() bool {
 	return t.Kind != KindLog && t.Kind != KindMonitor && t.Kind != KindRolling && t.Kind != KindArchive
 }
 
+// OnServers reports whether the task has anything to do with a database server. A rolling operation and a task that has
+// not do not wait for one another: an upload of hours needs no server, and cares for none that goes down.
+func (t Task) OnServers() bool { return t.Kind != KindArchive }
+
 // OneServer reports whether the task can be run on one server that somebody names.
 func (t Task) OneServer() bool { return !t.Whole || t.Kind == KindMaintenance }
 

@@ -201,7 +201,8 @@ func mayReplace(r Request, facts map[job.Server]store.Facts, now time.Time) erro
 			continue
 		}
 		for _, source := range f.Sources {
-			if names(source.From, r.Server) {
+			id := facts[r.Server].Variables["server_id"] // it may be known to others by another name
+			if names(source.From, r.Server) || id != "" && source.ID == id {
 				return refuse("%s replicates from %s", s, r.Server)
 			}
 			if !facts[r.Server].Up && !slices.ContainsFunc(r.Servers, func(x job.Server) bool { return names(source.From, x) }) {

@@ -52,6 +52,16 @@ func TestAServerThatIsDownMayStillBeSomebodysPrimary(t *testing.T) {
 	if err := mayReplace(r, facts, now); err == nil {
 		t.Error("replaced")
 	}
+	facts[a] = store.Facts{Up: true, Role: store.RolePrimary, Variables: map[string]string{"server_id": "7"}, Time: now}
+	facts[b].Sources[0].ID = "7"
+	if err := mayReplace(r, facts, now); err == nil {
+		t.Error("replaced, though the replica, whose threads are stopped, was connected to it")
+	}
+	facts[b].Sources[0].ID = "8"
+	if err := mayReplace(r, facts, now); err != nil {
+		t.Error(err)
+	}
+	facts[a] = store.Facts{Time: now}
 	facts[b] = store.Facts{Up: true, Role: store.RolePrimary, Time: now}
 	if err := mayReplace(r, facts, now); err != nil {
 		t.Error(err)

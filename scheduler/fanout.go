@@ -172,7 +172,7 @@ func (s *Scheduler) start(ctx context.Context, m bus.Meta, t bus.Tick, c Cluster
 		State: job.Queued, ID: job.NewID(t.Due, t.ID, key), Cluster: t.Cluster, Server: srv, Task: t.Task, Mode: c.mode(t.Task),
 		Trigger: t.Trigger, Due: t.Due, Tick: t.ID, Args: t.Args, Seen: m.Seq,
 	}, t, closures, s.now())
-	if op, ok := s.operation(c, closures, s.now()); ok && !owns(op, fresh) && fresh.Gate == "" {
+	if op, ok := s.operation(c, closures, s.now()); ok && minds(op, fresh) && fresh.Gate == "" {
 		fresh.Gate, reason = job.GateRolling, behind(op)
 	}
 	j, err := s.jobs.Create(ctx, fresh, reason)

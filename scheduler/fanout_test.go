@@ -141,7 +141,6 @@ func TestTickForWhatIsNotConfiguredIsSkippedNotRetriedForEver(t *testing.T) {
 	}{
 		{"dev", "optimize", nil, `no cluster "dev"`, 0},
 		{"prod", "vacuum", nil, `no task "vacuum"`, 0},
-		{"prod", "zfssnapback", nil, "cannot run", 0},
 		{"prod", "mysqldump", nil, "was not asked yet", 0},
 		{"prod", "optimize", []job.Server{db1, stranger}, "no server stranger:3306", 1},
 	} {

@@ -77,7 +77,7 @@ func (s *Scheduler) openCluster(ctx context.Context, c Cluster, jobs []job.Job, 
 	var want []job.Job
 	op, rolls := s.operation(c, closures, now)
 	for _, j := range jobs {
-		if j.Gated() && c.limits(j.Task) && c.judge(j, closures, true, now).gate == "" && (!rolls || owns(op, j)) {
+		if j.Gated() && c.limits(j.Task) && c.judge(j, closures, true, now).gate == "" && !(rolls && minds(op, j)) {
 			want = append(want, j)
 		}
 	}
@@ -92,7 +92,7 @@ func (s *Scheduler) openCluster(ctx context.Context, c Cluster, jobs []job.Job, 
 			continue
 		}
 		v := c.judge(j, closures, placed[j.Run()], now)
-		if rolls && !owns(op, j) {
+		if rolls && minds(op, j) {
 			v = v.behind(op, j)
 		}
 		switch {
@@ -111,7 +111,7 @@ func (s *Scheduler) openCluster(ctx context.Context, c Cluster, jobs []job.Job, 
 // dispatcher's to take away: the shut gate tells it to.
 func (s *Scheduler) callBack(ctx context.Context, c Cluster, j job.Job, closures store.Closures, now time.Time) error {
 	gate, reason, _ := c.shut(closures, j.Trigger, j.Due, now)
-	if op, rolls := s.operation(c, closures, now); rolls && gate == "" && !owns(op, j) {
+	if op, rolls := s.operation(c, closures, now); rolls && gate == "" && minds(op, j) {
 		gate, reason = job.GateRolling, behind(op)
 	}
 	switch {

@@ -36,8 +36,11 @@ func newPlan(c Cluster, s Schedule) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !t.Built {
+	switch {
+	case !t.Built:
 		return nil, errors.New("cannot be scheduled in this version")
+	case t.Kind == job.KindRestore, t.Kind == job.KindService:
+		return nil, errors.New("cannot be scheduled: it is done when a person asks for it")
 	}
 	cal, err := ParseCalendar(s.Spec, c.Zone)
 	if err != nil && s.Enabled {

@@ -13,9 +13,15 @@ import (
 // operation is the rolling operation that has the cluster for itself, or is to have it next: while it waits for the jobs
 // that run, no other may begin. One that cannot begin yet for a reason of its own keeps nobody.
 func (s *Scheduler) operation(c Cluster, closures store.Closures, now time.Time) (job.Job, bool) {
-	live := s.view.Select(func(j job.Job) bool {
-		return j.Server == (job.Server{}) && j.Cluster == c.Name && isRolling(j) && j.State.Live()
-	})
+	var live []job.Job
+	for _, t := range job.Tasks() { // by their slots: it is asked for every job of a tick
+		if t.Kind != job.KindRolling {
+			continue
+		}
+		if j, ok := s.view.Get(job.Key{Cluster: c.Name, Task: t.Name}); ok && j.State.Live() {
+			live = append(live, j)
+		}
+	}
 	return c.firstOperation(live, closures, now)
 }
 
@@ -48,9 +54,11 @@ func (c Cluster) mayRoll(j job.Job, closures store.Closures, now time.Time) bool
 	return !paused && c.judge(j, closures, false, now).gate == ""
 }
 
-// owns reports whether j is the operation itself or one of its steps.
-func owns(op, j job.Job) bool {
-	return j.ID == op.ID || j.Trigger.Kind == job.Rolling && j.Trigger.By == op.ID
+// minds reports whether j waits for op: it is neither the operation itself nor one of its steps, and works on servers.
+func minds(op, j job.Job) bool {
+	step := j.Trigger.Kind == job.Rolling && j.Trigger.By == op.ID
+	t, err := job.TaskByName(j.Task)
+	return j.ID != op.ID && !step && (err != nil || t.OnServers())
 }
 
 // behind is the reason of a job that waits for op.

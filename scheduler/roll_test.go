@@ -188,3 +188,48 @@ func TestAnOperationThatOwesIsNotForgottenForTheNext(t *testing.T) {
 		t.Errorf("%s: %s", e.Outcome, e.Reason)
 	}
 }
+
+func TestARetryUnderAnOperationWaitsForIt(t *testing.T) {
+	t.Parallel()
+	c := testCluster()
+	c.Retry = 1
+	r := newRig(t, bustest.Start(t), c)
+	e := r.due("optimize", db1)
+	if err := r.fanout(r.ctx, e.meta, e.Tick); err != nil {
+		t.Fatal(err)
+	}
+	key := job.Key{Cluster: "prod", Server: db1, Task: "optimize"}
+	for _, ev := range []job.Event{job.Offer, job.Start, job.Error} {
+		if _, err := r.jobs.Apply(r.ctx, store.Ref{Key: key}, store.Change{Event: ev}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.roll("rollingrestart")
+	r.sweepAfter(2 * retryAfter)
+	if j := r.of(key); j.Attempt != 2 || j.State != job.Queued || j.Gate != job.GateRolling {
+		t.Errorf("attempt %d is %s behind %q (%s)", j.Attempt, j.State, j.Gate, j.Reason)
+	}
+}
+
+func TestTheArchiveAndAnOperationDoNotWaitForOneAnother(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, bustest.Start(t), testCluster())
+	r.roll("rollingrestart")
+	for _, c := range []struct {
+		task   string
+		server []job.Server
+	}{{"archive", []job.Server{db1}}, {"archivecheck", nil}} {
+		e := r.due(c.task, c.server...)
+		if err := r.fanout(r.ctx, e.meta, e.Tick); err != nil {
+			t.Fatal(err)
+		}
+		r.gates(time.Second)
+		key := job.Key{Cluster: "prod", Task: c.task}
+		if c.server != nil {
+			key.Server = db1
+		}
+		if j := r.of(key); j.State != job.Queued || j.Gate != "" {
+			t.Errorf("%s is %s behind %q", c.task, j.State, j.Gate)
+		}
+	}
+}

@@ -83,6 +83,9 @@ func (s *Scheduler) sweep(ctx context.Context, now time.Time) error {
 				return errors.Join(append(errs, err)...)
 			}
 			ch, due = c.regate(j, ch, shut, now)
+			if op, rolls := s.operation(c, shut, now); rolls && minds(op, j) {
+				ch.Edit = func(j *job.Job) { j.Gate, j.Reason = job.GateRolling, behind(op) }
+			}
 		}
 		if due {
 			errs = append(errs, s.changeUnlessMoved(ctx, j, ch))
@@ -169,7 +172,7 @@ func retry(j job.Job, c Cluster, now time.Time) (store.Change, bool) {
 	if j.Trigger.Kind == job.Rolling || isRolling(j) {
 		return store.Change{}, false // its operation has ended with it, and whether there is another one a person decides
 	}
-	if t, err := job.TaskByName(j.Task); err != nil || t.Kind == job.KindService || t.Kind == job.KindRestore {
+	if t, err := job.TaskByName(j.Task); err == nil && (t.Kind == job.KindService || t.Kind == job.KindRestore) {
 		// A person asked for it, for that moment. Done by itself minutes later it would take a server down that is needed, or
 		// replace its data twice.
 		return store.Change{}, false

@@ -2,6 +2,7 @@ package scripts
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -75,6 +76,48 @@ func TestDumpsArriveWholeThoughThePasswordIsHostile(t *testing.T) {
 			}
 			lingering(t, c)
 		})
+	}
+}
+
+func TestADumpOfAReplicaWhoseLogLacksWhatItReplicatedNamesNoPosition(t *testing.T) {
+	t.Parallel()
+	replica := mariadbdtest.Start(t, mariadbd.Options{Password: oddPassword, LogBin: true, Extra: []string{"log-slave-updates=0"}})
+	primary := dumpDB(t)
+	if err := errors.Join(mariadbd.Replicate(t.Context(), primary, replica), mariadbd.CatchUp(t.Context(), primary, replica)); err != nil {
+		t.Fatal(err)
+	}
+	m := newManager(t, oddPassword, replica.Port(), true)
+	c := newClient(t, m)
+	m.offer("mysqldump", "01JOB", 1)
+	c.mustCycle()
+	stream := m.stream("mysqldump")
+	if end := m.last("mysqldump"); end.State != "done" || !strings.Contains(stream, "(1,'one')") || strings.Contains(stream, "\n-- CHANGE MASTER TO MASTER_LOG_FILE=") {
+		t.Errorf("ended as %+v with %.2000s", end, stream)
+	}
+	if log := strings.Join(m.logLines(), "\n"); !strings.Contains(log, "log_slave_updates is OFF") {
+		t.Error(log)
+	}
+}
+
+func TestAServerThatAReseedLeftHalfFilledIsNotBackedUp(t *testing.T) {
+	t.Parallel()
+	db := dumpDB(t)
+	conn, err := db.DB()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.ExecContext(t.Context(), "CHANGE MASTER TO MASTER_HOST='reseed-unfinished.invalid'"); err != nil {
+		t.Fatal(err)
+	}
+	m := newManager(t, oddPassword, db.Port(), true)
+	c := newClient(t, m)
+	for _, task := range []string{"mysqldump", "mydumper", "mariabackup"} {
+		m.offer(task, "01JOB", 1)
+		c.mustCycle()
+		if end := m.last(task); end.State != "error" || !strings.Contains(end.Identity.Result, "its data are incomplete") {
+			t.Errorf("%s ended as %+v", task, end)
+		}
 	}
 }
 

@@ -90,6 +90,7 @@ type manager struct {
 	backup   []byte // sent when a restore is waiting
 	cut      int    // bytes of it after which the connection is reset; 0 = sent whole
 	vouched  string // hash that restore-info tells of what was sent; empty: of the backup
+	primary  string // the one that a restored server is told of, HOST:PORT
 	sent     bool
 	silent   bool   // takes send-jobs-upgrade and does not come
 	agent    string // of the last call

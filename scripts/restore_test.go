@@ -21,7 +21,7 @@ import (
 
 // restoreInfo is called with the lock held.
 func (m *manager) restoreInfo() string {
-	out := fmt.Sprintf("drydock 1\njob J 1\nbackup B\nfrom 127.0.0.1:1\nsize %d\n", len(m.backup))
+	out := fmt.Sprintf("drydock 1\njob J 1\nbackup B\nfrom 127.0.0.1:1\nprimary %s\nsize %d\n", m.primary, len(m.backup))
 	sum := sha256.Sum256(m.backup)
 	switch {
 	case m.sent && m.vouched != "":
@@ -246,6 +246,21 @@ func TestWhateverFailsTheOldDataAreBack(t *testing.T) {
 	info, err := os.ReadFile(filepath.Join(r.db.DataDir(), "master.info"))
 	if err != nil || !strings.Contains(string(info), "\nit's \\ secret\n") {
 		t.Errorf("replication is set up with %q, %v", info, err)
+	}
+	// After a logical reseed that failed no address is there any more, but the account is. Then a server without either.
+	r.m.set(func() { r.m.primary = "127.0.0.1:2" })
+	for want, statements := range map[string][]string{
+		"\n127.0.0.1\nx\nit's \\ secret\n2\n":            {"STOP SLAVE", "CHANGE MASTER TO MASTER_HOST='reseed-unfinished.invalid', MASTER_USER='x', MASTER_PASSWORD='it''s \\\\ secret'"},
+		"\n127.0.0.1\ndrydock\n" + oddPassword + "\n2\n": {"STOP SLAVE", "RESET SLAVE ALL"},
+	} {
+		r.exec(statements...)
+		if got := r.restore(task); got.State != "done" {
+			t.Errorf("%s: %s", got.State, got.Identity.Result)
+		}
+		info, err = os.ReadFile(filepath.Join(r.db.DataDir(), "master.info"))
+		if err != nil || !strings.Contains(string(info), want) {
+			t.Errorf("replication is set up with %q, %v; want %q", info, err, want)
+		}
 	}
 	if log := strings.Join(r.m.logLines(), "\n"); strings.Contains(log, "secret") {
 		t.Errorf("a password in the log:\n%s", log)

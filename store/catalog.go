@@ -82,7 +82,8 @@ func (m Manifest) Restored() (d Drill, ok bool) {
 	return d, d.Problem == ""
 }
 
-// Archive is a copy of a backup and its manifest in a repository of restic.
+// Archive is a copy of a backup and its manifest in a repository of restic. Without a snapshot it says that there was
+// none: the backup was deleted before.
 type Archive struct {
 	Repository string    `json:"repository"` // without passwords
 	Snapshot   string    `json:"snapshot"`

@@ -74,6 +74,9 @@ func order(j *job.Job, word, by string) error {
 		return fmt.Errorf("%w: %s is being aborted, by %s", ErrOrder, j.ID, now.By)
 	case word == job.OrderResume:
 		j.Plan.Order = job.Order{}
+		if j.State == job.Queued {
+			j.Ready = time.Now().UTC() // how long it may wait for other jobs counts from here
+		}
 	default:
 		j.Plan.Order = job.Order{Word: word, By: by, Time: time.Now().UTC()}
 	}

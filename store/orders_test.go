@@ -32,8 +32,12 @@ func TestOrdersAreKeptRepeatableAndAnAbortIsFinal(t *testing.T) {
 	if again := order(job.OrderPause); again.Plan.Order != first.Plan.Order || again.Plan.Order.By != "alice" {
 		t.Errorf("%+v", again.Plan.Order)
 	}
-	if order(job.OrderResume); order(job.OrderResume).Plan.Order != (job.Order{}) {
+	resumed := order(job.OrderResume)
+	if order(job.OrderResume).Plan.Order != (job.Order{}) {
 		t.Error("still paused")
+	}
+	if resumed.Ready.IsZero() {
+		t.Error("the time for which it may wait for other jobs counts on during the pause")
 	}
 	apply(t, s, j, job.Offer, job.Start)
 	if j := order(job.OrderAbort); j.State != job.Processing || j.Plan.Order.Word != job.OrderAbort {

@@ -26,7 +26,7 @@ var ErrNoSource = errors.New("no server to take a logical backup from")
 const factsFresh = time.Minute
 
 // Choose says from which server a logical backup is taken, and why: the first of the preferred ones that is up; without
-// any, the healthy replica with the least lag, or else the primary. It is pure. all are the facts about the servers, as
+// any, the healthy replica with the least lag, or else the primary: of several, the one with the most replicas. It is pure. all are the facts about the servers, as
 // far as there are any. Errors: [ErrNoSource].
 func (c Sources) Choose(all map[job.Server]Facts, now time.Time) (s job.Server, why string, err error) {
 	var unfit []string
@@ -58,9 +58,22 @@ func (c Sources) Choose(all map[job.Server]Facts, now time.Time) (s job.Server, 
 		return replicas[0], instead(fmt.Sprintf("%s is the healthy replica with the least lag, %s", replicas[0], lagOf(all[replicas[0]])), unfit), nil
 	}
 	if len(primaries) > 0 {
+		// A server that fell out of replication, with half of its data perhaps, replicates from nobody as well.
+		slices.SortStableFunc(primaries, func(a, b job.Server) int { return cmp.Compare(followers(b, all), followers(a, all)) })
 		return primaries[0], instead(fmt.Sprintf("%s is the primary, and there is no healthy replica", primaries[0]), unfit), nil
 	}
 	return job.Server{}, "", fmt.Errorf("%w: %s", ErrNoSource, strings.Join(unfit, "; "))
+}
+
+// followers is how many servers replicate from s or are set up to, as far as that is known.
+func followers(s job.Server, all map[job.Server]Facts) int {
+	n := 0
+	for _, f := range all {
+		if slices.ContainsFunc(f.Sources, func(c Source) bool { return c.From == s.Addr() }) {
+			n++
+		}
+	}
+	return max(n, all[s].Replicas)
 }
 
 func instead(why string, unfit []string) string {

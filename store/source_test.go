@@ -20,6 +20,9 @@ func TestSourceOfALogicalBackup(t *testing.T) {
 	down := Facts{Err: "connection refused", Time: now}
 	broken := Facts{Up: true, Role: RoleReplica, Time: now, Sources: []Source{{From: "a:1", IO: "Yes", SQL: "No"}}}
 	silent := Facts{Up: true, Role: RoleReplica, Time: now, Sources: []Source{{From: "a:1", IO: "Yes", SQL: "Yes"}}}
+	ofB := Facts{Up: true, Role: RoleReplica, Time: now, Sources: []Source{{From: "b:1", IO: "Connecting", SQL: "Yes"}}}
+	leading := primary
+	leading.Replicas = 1
 	old := primary
 	old.Time = now.Add(-2 * time.Minute)
 	for name, x := range map[string]struct {
@@ -35,6 +38,8 @@ func TestSourceOfALogicalBackup(t *testing.T) {
 		"any lag":                          {nil, map[job.Server]Facts{a: primary, b: replica(9999), c: down}, 0, b, "lag, 2h46m39s"},
 		"replication broken":               {nil, map[job.Server]Facts{a: primary, b: broken, c: silent}, 0, a, "b:1 does not replicate; c:1 does not tell its lag"},
 		"the primary is what there is":     {nil, map[job.Server]Facts{a: primary}, 0, a, "b:1 was not asked yet"},
+		"a server that fell out":           {nil, map[job.Server]Facts{a: primary, b: leading, c: down}, 0, b, "b:1 is the primary"},
+		"fallen out, by what others name":  {nil, map[job.Server]Facts{a: primary, b: primary, c: ofB}, 0, b, "b:1 is the primary"},
 		"preferred":                        {[]job.Server{c, b}, map[job.Server]Facts{a: primary, b: replica(0), c: replica(20)}, 30 * time.Second, c, "c:1 is the first of db-servers-backup-hosts"},
 		"preferred, the first is down":     {[]job.Server{c, b}, map[job.Server]Facts{a: primary, b: replica(3), c: down}, 30 * time.Second, b, "c:1 is down: connection refused"},
 		"preferred may be the primary":     {[]job.Server{a}, map[job.Server]Facts{a: primary, b: replica(0)}, 30 * time.Second, a, "a:1 is the first"},

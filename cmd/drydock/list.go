@@ -108,7 +108,7 @@ func (c *cli) showJob(ctx context.Context, cmd *cobra.Command, jobs *store.Jobs,
 		return err
 	}
 	for _, e := range j.Evidence.Errors {
-		fmt.Fprintln(w, "error:", e)
+		fmt.Fprintln(w, "error:", printable(e))
 	}
 	return nil
 }
@@ -220,6 +220,8 @@ func archived(m store.Manifest) string {
 	switch {
 	case ok:
 		return a.Snapshot[:min(8, len(a.Snapshot))]
+	case len(m.Archives) > 0 && m.Archives[len(m.Archives)-1].Snapshot == "":
+		return "deleted"
 	case len(m.Archives) > 0:
 		return "forgotten"
 	}

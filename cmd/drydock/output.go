@@ -34,7 +34,7 @@ func writeTable(w io.Writer, heading []string, rows [][]string) error {
 	tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(tw, strings.Join(heading, "\t"))
 	for _, r := range rows {
-		fmt.Fprintln(tw, strings.Join(r, "\t"))
+		fmt.Fprintln(tw, printable(strings.Join(r, "\t")))
 	}
 	return tw.Flush()
 }
@@ -73,7 +73,7 @@ func took(from, to time.Time) string {
 
 // short cuts a text to n characters for a table.
 func short(s string, n int) string {
-	s = strings.Join(strings.Fields(s), " ")
+	s = printable(strings.Join(strings.Fields(s), " "))
 	if r := []rune(s); len(r) > n {
 		return string(r[:n-1]) + "…"
 	}

@@ -6,12 +6,12 @@ import "strings"
 const (
 	Jobs        = "db-jobs"        // the dbjobs routes: needs, receive-task, job-state, write-log, ...
 	Backup      = "db-backup"      // start and cancel backups
-	Restore     = "db-restore"     // start and cancel reseeds and flashbacks
+	Restore     = "db-restore"     // start and cancel reseeds, flashbacks and rolling reprovisionings
 	Logs        = "db-logs"        // start and cancel the collection of logs
 	Maintenance = "db-maintenance" // start and cancel work on tables
 	Stop        = "db-stop"        // stop servers
 	Start       = "db-start"       // start servers
-	Restart     = "db-restart"     // restart servers
+	Restart     = "db-restart"     // restart servers, also one after the other
 	Tarball     = "db-config"      // fetch the archive for a database container, with the database password in it
 	Hold        = "cluster-hold"   // set and lift holds and blackouts, and run a task in spite of one
 )

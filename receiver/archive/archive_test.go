@@ -175,3 +175,49 @@ func TestOrderAfterAnotherJobIsAnotherOrder(t *testing.T) {
 		t.Errorf("%d ticks for %d jobs, want 3 of each", len(ticks), len(ids))
 	}
 }
+
+func TestABackupThatWasDeletedIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	deleted, kept := g.publish("rcv", "mariabackup", 1000, time.Now().Add(-time.Hour)), g.publish("rcv", "mariabackup", 1000, time.Now())
+	for _, path := range []string{deleted.Path, deleted.Path + manifestSuffix} {
+		if err := os.Rename(path, path+".away"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ordered := func() (ids []string) {
+		err := bus.Read(bustest.Context(t), g.conn, bus.StreamTasks, bus.AllTasks, bus.From{}, func(_ bus.Meta, x bus.Tick) error {
+			ids = append(ids, x.Args[argBackup])
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ids
+	}
+	stop := g.start("rcv")
+	bustest.Until(t, soon, "an archive is ordered", func() bool { return len(ordered()) > 0 })
+	stop()
+	if a := g.record(deleted).Archives; len(a) != 1 || a[0].Gone.IsZero() || a[0].Snapshot != "" || !slices.Equal(ordered(), []string{kept.ID}) {
+		t.Errorf("on record: %+v, ordered: %v", a, ordered())
+	}
+	for _, path := range []string{deleted.Path, deleted.Path + manifestSuffix} {
+		if err := os.Rename(path+".away", path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.start("rcv")
+	bustest.Until(t, soon, "it is ordered when it has come back", func() bool { return slices.Contains(ordered(), deleted.ID) })
+	g.succeeded(g.archive(deleted))
+	if _, ok := g.record(deleted).Archived(); !ok {
+		t.Errorf("on record: %+v", g.record(deleted).Archives)
+	}
+}
+
+func TestABackupWhoseFolderIsMissingIsNotGivenUp(t *testing.T) {
+	t.Parallel()
+	m := store.Manifest{Path: filepath.Join(t.TempDir(), "not mounted", "a.xbstream")}
+	if deleted(m) {
+		t.Error("taken for deleted")
+	}
+}

@@ -46,6 +46,20 @@ func TestPruneKeepsWhatTheKeysSayOfEachTask(t *testing.T) {
 	g.succeeded(g.ended(g.queue(taskCheck, nil)))
 }
 
+func TestPruneTakesWhatIsLeftOfAnIncompleteArchiveAway(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	g.start("rcv")
+	m := g.publish("rcv", "mariabackup", 1000, time.Now().AddDate(0, 0, -1))
+	g.succeeded(g.ended(g.queue(taskArchive, nil)))
+	g.restic("backup", "--tag", tagsOf(m), "--host", hostOf(m.Server), m.Path+manifestSuffix) // newer, and without the backup
+	g.succeeded(g.ended(g.queue(taskPrune, nil)))
+	a, ok := g.record(m).Archived()
+	if list := g.snapshots(); !ok || len(list) != 1 || list[0].ID != a.Snapshot {
+		t.Errorf("snapshots %+v, on record %+v", list, a)
+	}
+}
+
 func TestNothingIsForgottenWhenEveryKeepKeyIsZero(t *testing.T) {
 	t.Parallel()
 	if flags, ok := (Keep{}).args(); ok {

@@ -2,6 +2,10 @@ package archive
 
 import (
 	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -64,7 +68,11 @@ func (r *Runner) orderMissing(ctx context.Context, p place) (done bool) {
 	for _, m := range slices.Backward(list) {
 		at := place{m.Cluster, m.Server}
 		c, known := r.clusters[m.Cluster]
-		if !known || !c.On || m.Receiver != r.name || len(m.Archives) > 0 || handled[at] || !slices.Contains(c.Servers, m.Server) {
+		if !known || !c.On || m.Receiver != r.name || archived(m) || handled[at] || !slices.Contains(c.Servers, m.Server) {
+			continue
+		}
+		if deleted(m) {
+			r.giveUp(ctx, m)
 			continue
 		}
 		last, _ := r.view.Get(job.Key{Cluster: m.Cluster, Server: m.Server, Task: taskArchive})
@@ -82,6 +90,38 @@ func (r *Runner) orderMissing(ctx context.Context, p place) (done bool) {
 		}
 	}
 	return true
+}
+
+// archived reports whether there was ever an archive of a backup.
+func archived(m store.Manifest) bool {
+	return slices.ContainsFunc(m.Archives, func(a store.Archive) bool { return a.Snapshot != "" })
+}
+
+// deleted reports whether somebody took the files of a backup away. Where their folder is gone, too, it may be a mount that
+// is missing.
+func deleted(m store.Manifest) bool {
+	for _, path := range []string{m.Path, m.Path + manifestSuffix} {
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			return false
+		}
+	}
+	folder, err := os.Stat(filepath.Dir(m.Path))
+	return err == nil && folder.IsDir()
+}
+
+// giveUp records that a backup was deleted before it was archived, so that nobody goes on to wait for that. Should its
+// files come back, it is archived all the same.
+func (r *Runner) giveUp(ctx context.Context, m store.Manifest) {
+	if len(m.Archives) > 0 {
+		return // known
+	}
+	err := r.catalog.SetArchives(ctx, m, func(was []store.Archive) []store.Archive {
+		if len(was) > 0 {
+			return was
+		}
+		return []store.Archive{{Gone: time.Now().UTC()}}
+	})
+	r.log.Warn("a backup was deleted before it was archived", "cluster", m.Cluster, "server", m.Server, "backup", m.ID, "path", m.Path, "err", err)
 }
 
 // due says whether the archive of a backup is to be ordered now; last is the last job of its slot.

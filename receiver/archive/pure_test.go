@@ -3,6 +3,9 @@ package archive
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -128,4 +131,28 @@ func TestWhoWantsTheRepositoryForItselfWaitsForTheOthers(t *testing.T) {
 		t.Error("somebody works beside the one that is alone")
 	}
 	alone()
+}
+
+func TestAListOfThousandsOfSnapshotsIsRead(t *testing.T) {
+	t.Parallel()
+	const n = 5000 // restic writes them as one line, of some megabytes here
+	binary := filepath.Join(t.TempDir(), "restic")
+	script := `#!/bin/sh
+printf '['
+i=0
+while [ $i -lt ` + fmt.Sprint(n) + ` ]; do
+	printf '{"id":"%064d","paths":["/var/lib/drydock/Backups/lab/10.0.1.5_3306/mariabackup-20261122T010000Z.xbstream",` +
+		`"/var/lib/drydock/Backups/lab/10.0.1.5_3306/mariabackup-20261122T010000Z.xbstream.manifest.json"],"tags":["drydock"]},' $i
+	i=$((i + 1))
+done
+printf '{"id":"last","tags":["drydock"]}]\n'
+`
+	if err := os.WriteFile(binary, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	x := restic{Repository{Binary: binary}}
+	list, err := x.snapshots(context.Background(), "drydock")
+	if err != nil || len(list) != n+1 || list[n].ID != "last" {
+		t.Errorf("%d snapshots, %v", len(list), err)
+	}
 }

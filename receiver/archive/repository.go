@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -48,14 +49,14 @@ type status struct {
 
 // snapshots lists those with all of these tags. It takes no lock, so nothing keeps it waiting.
 func (x restic) snapshots(ctx context.Context, tags ...string) (list []snapshot, err error) {
-	var out []byte
-	err = x.run(ctx, func(line []byte) { out = append(append(out, line...), '\n') },
+	var bad error
+	err = x.call(ctx, func(out io.Reader) { bad = json.NewDecoder(out).Decode(&list) }, // one line, of any length
 		"snapshots", "--json", "--no-lock", "--tag", strings.Join(tags, ","))
+	if err == nil && bad != nil {
+		err = fmt.Errorf("read the list of snapshots: %w", bad)
+	}
 	if err != nil {
 		return nil, err
-	}
-	if err := json.Unmarshal(out, &list); err != nil {
-		return nil, fmt.Errorf("read the list of snapshots: %w", err)
 	}
 	return list, nil
 }

@@ -53,6 +53,12 @@ type restic struct{ Repository }
 // run calls restic and gives each line of its output to line, which may be nil. An error says what restic said last,
 // without secrets.
 func (x restic) run(ctx context.Context, line func([]byte), args ...string) error {
+	return x.call(ctx, func(out io.Reader) { each(out, line) }, args...)
+}
+
+// call is like run for a reader of the whole output; what read leaves of it is thrown away, because restic must not be
+// stopped by a full pipe.
+func (x restic) call(ctx context.Context, read func(out io.Reader), args ...string) error {
 	// The process is to die with this one, not to go on beside the next. That is bound to the thread that starts it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -70,7 +76,8 @@ func (x restic) run(ctx context.Context, line func([]byte), args ...string) erro
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("run restic %s (see backup-restic-binary-path): %w", args[0], err)
 	}
-	each(out, line)
+	read(out)
+	_, _ = io.Copy(io.Discard, out)
 	err = cmd.Wait()
 	if err == nil {
 		return nil
@@ -81,7 +88,7 @@ func (x restic) run(ctx context.Context, line func([]byte), args ...string) erro
 	return x.failure(args[0], err, said.text())
 }
 
-// each reads to the end, whatever comes: restic must not be stopped by a full pipe.
+// each gives every line to line, up to one that is too long.
 func each(out io.Reader, line func([]byte)) {
 	sc := bufio.NewScanner(out)
 	sc.Buffer(nil, lineMost)
@@ -90,7 +97,6 @@ func each(out io.Reader, line func([]byte)) {
 			line(sc.Bytes())
 		}
 	}
-	_, _ = io.Copy(io.Discard, out)
 }
 
 func (x restic) failure(command string, err error, said string) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -186,6 +187,17 @@ func (w *work) prune(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	strays, err := w.strays(ctx, before)
+	if err != nil {
+		return "", err
+	}
+	if len(strays) > 0 {
+		w.say(fmt.Sprintf("forgets %d snapshots that are no whole backup, or one twice", len(strays)))
+		err := w.restic.unlocked(ctx, w.note, func() error { return w.restic.run(ctx, nil, append([]string{"forget", "--quiet"}, strays...)...) })
+		if err != nil {
+			return "", err
+		}
+	}
 	if keep, ok := w.cluster.Keep.args(); ok {
 		for _, tag := range taskTags(before) {
 			err := w.restic.unlocked(ctx, w.note, func() error { return w.restic.forget(ctx, w.cluster.Name, tag, keep) })
@@ -205,6 +217,35 @@ func (w *work) prune(ctx context.Context) (string, error) {
 		return w.restic.run(ctx, w.sayLine, "prune")
 	})
 	return fmt.Sprintf("%d of %d snapshots stay", left, len(before)), err
+}
+
+// strays are snapshots of backups that have another one on record, which is there: a crash left them behind, or a lock kept
+// restic from taking an incomplete one away. Of the same time as the whole one, they could be kept in its place.
+func (w *work) strays(ctx context.Context, list []snapshot) (ids []string, err error) {
+	there := map[string]bool{}
+	for _, s := range list {
+		there[s.ID] = true
+	}
+	all, err := w.catalog.List(ctx, w.cluster.Name, job.Server{})
+	if err != nil {
+		return nil, err
+	}
+	recorded := map[string][]string{} // by tag
+	for _, m := range all {
+		for _, a := range m.Archives {
+			if a.Gone.IsZero() && a.Repository == w.cluster.Shown() && there[a.Snapshot] {
+				recorded[backupTag(m.ID)] = append(recorded[backupTag(m.ID)], a.Snapshot)
+			}
+		}
+	}
+	for _, s := range list {
+		for _, tag := range s.Tags {
+			if good := recorded[tag]; len(good) > 0 && !slices.Contains(good, s.ID) {
+				ids = append(ids, s.ID)
+			}
+		}
+	}
+	return ids, nil
 }
 
 // settle records which snapshots of the cluster are gone, and counts those that are there.

@@ -69,8 +69,8 @@ func (r *reseed) chooseBackup(ctx context.Context) (m store.Manifest, err error)
 	return m, r.reachable(ctx, m.GTID)
 }
 
-// reachable makes sure that the primary still has what comes after the position: a server that was filled and cannot
-// catch up is worse than one that was left alone.
+// reachable makes sure that the primary has the position, and still what comes after it: a server that was filled and
+// cannot catch up is worse than one that was left alone.
 func (r *reseed) reachable(ctx context.Context, gtid string) error {
 	ctx, cancel := context.WithTimeout(ctx, reseedTimeout)
 	defer cancel()
@@ -94,7 +94,25 @@ func (r *reseed) reachable(ctx context.Context, gtid string) error {
 	if begins := rows[0]["p"].String; !covers(gtid, begins) {
 		return fmt.Errorf("the position of the backup, %s, is not in the binary logs of the primary %s any more: they begin at %s", gtid, r.primary, begins)
 	}
+	var now string
+	if err := s.conn.QueryRowContext(ctx, "SELECT @@GLOBAL.gtid_binlog_pos").Scan(&now); err != nil {
+		return fmt.Errorf("ask the primary %s for its position: %w", r.primary, err)
+	}
+	if ahead(gtid, now) {
+		return fmt.Errorf("the position of the backup, %s, is ahead of the primary %s, which is at %s: it has transactions that the primary never had", gtid, r.primary, now)
+	}
 	return nil
+}
+
+// ahead reports whether a GTID position is after another one in a domain that both have. It is pure.
+func ahead(gtid, other string) bool {
+	at := domains(other)
+	for domain, seq := range domains(gtid) {
+		if n, ok := at[domain]; ok && seq > n {
+			return true
+		}
+	}
+	return false
 }
 
 // covers reports whether a GTID position is not before another one in any domain. It is pure.

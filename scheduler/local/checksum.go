@@ -107,7 +107,7 @@ func (c *comparison) open(ctx context.Context, f family) (err error) {
 		r, err := openSide(ctx, c.cluster, s)
 		if err == nil {
 			c.replicas = append(c.replicas, r)
-			err = r.list(ctx)
+			err = c.watched(ctx, r, r.list)
 		}
 		switch {
 		case ctx.Err() != nil:

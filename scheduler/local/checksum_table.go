@@ -79,7 +79,7 @@ func (c *comparison) catchUp(ctx context.Context, with []*side) error {
 		return err
 	}
 	var failed error
-	for _, a := range c.each(with, func(s *side) answer { return answer{side: s, err: s.reach(ctx, p, catchUpFor)} }) {
+	for _, a := range c.each(ctx, with, func(ctx context.Context, s *side) answer { return answer{side: s, err: s.reach(ctx, p, catchUpFor)} }) {
 		switch {
 		case a.err == nil:
 			c.late[a.side.server] = 0
@@ -99,15 +99,60 @@ func (c *comparison) catchUp(ctx context.Context, with []*side) error {
 }
 
 // each asks several servers at the same time.
-func (c *comparison) each(sides []*side, ask func(*side) answer) []answer {
+func (c *comparison) each(ctx context.Context, sides []*side, ask func(context.Context, *side) answer) []answer {
 	out := make([]answer, len(sides))
 	var wg sync.WaitGroup
 	for i, s := range sides {
-		wg.Go(func() { out[i] = ask(s) })
+		wg.Go(func() {
+			err := c.watched(ctx, s, func(ctx context.Context) error {
+				out[i] = ask(ctx, s)
+				return out[i].err
+			})
+			out[i].err = err
+		})
 	}
 	wg.Wait()
 	return out
 }
+
+// watched runs f, which asks s, and ends it when s is a replica that has not answered otherwise for a lease: a sum takes
+// as long as it takes, and a server that hangs keeps its connections. The primary is watched by [Runner.pulse].
+func (c *comparison) watched(ctx context.Context, s *side, f func(context.Context) error) error {
+	if s == c.primary || s == c.locker {
+		return f(ctx)
+	}
+	within, cancel := context.WithCancelCause(ctx)
+	done := make(chan struct{}) // closed when the watch has ended
+	go func() {
+		defer close(done)
+		every := min(max(c.cluster.Lease/4, 250*time.Millisecond), 5*time.Second)
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for heard := time.Now(); ; {
+			select {
+			case <-within.Done():
+				return
+			case <-tick.C:
+			}
+			if facts, err := c.facts.Of(within, c.job.Cluster, s.server, every/2); err == nil && facts.Up {
+				heard = time.Now()
+			}
+			if time.Since(heard) > c.cluster.Lease {
+				cancel(errSilent)
+			}
+		}
+	}()
+	err := f(within)
+	if err != nil && errors.Is(context.Cause(within), errSilent) {
+		err = errSilent
+	}
+	cancel(nil)
+	<-done
+	return err
+}
+
+// errSilent is a replica that hangs.
+var errSilent = errors.New("the server has not answered for scheduler-jobs-lease")
 
 const erStatementTimeout = 1969
 
@@ -218,10 +263,15 @@ func (c *comparison) onlyThere(ctx context.Context, r *side, t table) (bool, err
 	if err != nil {
 		return false, err
 	}
-	if there, err := exists(ctx, r.session.conn, t); err != nil || !there {
+	var there bool
+	err = c.watched(ctx, r, func(ctx context.Context) (err error) {
+		there, err = exists(ctx, r.session.conn, t)
+		return err
+	})
+	if err != nil || !there {
 		return false, err
 	}
-	there, err := exists(ctx, c.session.conn, t)
+	there, err = exists(ctx, c.session.conn, t)
 	return !there, err
 }
 

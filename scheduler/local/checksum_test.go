@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -318,6 +319,28 @@ func TestACanceledOrStoppedComparisonLeavesNoLockAndNoStatement(t *testing.T) {
 			bustest.Until(t, 10*time.Second, "nothing runs after "+end, func() bool { return r.value(i, busy) == "0" })
 		}
 		r.sql(0, "UPDATE shop.a SET t = 'y' WHERE i = 1")
+	}
+}
+
+func TestAReplicaThatHangsIsLeftOut(t *testing.T) {
+	t.Parallel()
+	r, servers := familyRig(t, 2, nil, "CREATE TABLE shop.a (i INT PRIMARY KEY, t TEXT)", "INSERT INTO shop.a SELECT seq, REPEAT('x', 200) FROM shop.seq_1_to_400000")
+	r.cluster.Lease = 3e9
+	r.start("scheduler@a")
+	j := r.ask("checksum", job.Server{}, nil)
+	bustest.Until(t, 20*time.Second, "the sum is taken", func() bool {
+		return r.value(2, "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE 'CHECKSUM%'") != "0"
+	})
+	if err := syscall.Kill(servers[2].PID(), syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syscall.Kill(servers[2].PID(), syscall.SIGCONT) }()
+	j = r.awaitIn(j, 2*time.Minute, "ended", func(j job.Job) bool { return !j.State.Live() || j.State == job.Finished })
+	if j.State != job.Halted || !strings.Contains(j.Reason, r.cluster.Servers[2].String()+": left out from here on: the server has not answered for scheduler-jobs-lease") {
+		t.Errorf("%s (%s)\n%s", j.State, j.Reason, r.logged(j))
+	}
+	if doc := r.found(); doc.Tables != 1 || len(doc.Replicas) != 1 || !doc.Complete {
+		t.Errorf("%+v", doc)
 	}
 }
 

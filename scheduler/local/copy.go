@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"drydock/dump"
@@ -188,6 +189,9 @@ func (l *loader) finish() error {
 // abort ends the client at once: at an ordinary end of its input it would still execute a statement that came in part.
 // The reason is why, unless the client ended by itself before.
 func (l *loader) abort(why error) error {
+	if errors.Is(why, syscall.EPIPE) { // both ends of the pipe are closed only once it has ended
+		<-l.done
+	}
 	select {
 	case <-l.done:
 		if err := l.wait(); err != nil {

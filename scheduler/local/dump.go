@@ -98,7 +98,7 @@ func (w *work) prepare(ctx context.Context) (dir string, err error) {
 	if len(w.job.Steps) > 0 {
 		w.lines.add(levelInfo, w.job.Steps[0].Reason) // why this server
 	}
-	if err := w.yield(ctx); err != nil {
+	if err := errors.Join(w.yield(ctx), w.unfinished(ctx)); err != nil {
 		return "", err
 	}
 	space, err := w.workspace()
@@ -153,8 +153,16 @@ func (w *work) positionOptions(ctx context.Context, path, dir string) ([]string,
 	if err := w.session.conn.QueryRowContext(ctx, "SELECT @@version, @@log_bin").Scan(&version, &binlog); err != nil {
 		return nil, fmt.Errorf("ask the server for its binary log: %w", err)
 	}
+	lacking := ""
 	if !binlog {
-		w.lines.add(levelWarn, "the server keeps no binary log (log_bin is OFF): the dump will not say which position it belongs to")
+		lacking = "keeps no binary log (log_bin is OFF)"
+	} else if lacks, err := w.logLacks(ctx, version); err != nil {
+		return nil, fmt.Errorf("ask the server for its binary log: %w", err)
+	} else if lacks {
+		lacking = "has no binary log of all that it replicated (log_slave_updates is OFF, or the log is younger than the data)"
+	}
+	if lacking != "" {
+		w.lines.add(levelWarn, "the server "+lacking+": the dump will not say which position it belongs to")
 		return nil, nil
 	}
 	cmd := exec.CommandContext(ctx, path, "--no-defaults", "--version")
@@ -164,6 +172,25 @@ func (w *work) positionOptions(ctx context.Context, path, dir string) ([]string,
 		return nil, fmt.Errorf("ask %s for its version: %w", path, err)
 	}
 	return dumpPosition(string(said), version, w.cluster.Mysqldump.Options), nil
+}
+
+// logLacks reports whether the binary log of a replica says nothing of how far its data are: it is not told what is
+// replicated, or is younger than the data. A reseed that went on from the position there would apply everything once
+// more. MySQL counts in its GTID what it replicated.
+func (w *work) logLacks(ctx context.Context, version string) (bool, error) {
+	if !strings.Contains(version, "MariaDB") {
+		return false, nil
+	}
+	sources, err := records(ctx, w.session.conn, "SHOW ALL SLAVES STATUS")
+	if err != nil || len(sources) == 0 {
+		return false, err
+	}
+	var replicated, logged string // in this order: a transaction is logged first
+	if err := w.session.conn.QueryRowContext(ctx, "SELECT @@gtid_slave_pos").Scan(&replicated); err != nil {
+		return false, err
+	}
+	err = w.session.conn.QueryRowContext(ctx, "SELECT @@gtid_binlog_pos").Scan(&logged)
+	return !covers(logged, replicated), err
 }
 
 var clientVersion = regexp.MustCompile(`(?:Ver|Distrib) (\d+)\.(\d+)\.(\d+)`)

@@ -196,6 +196,32 @@ func TestServerWithoutABinaryLogIsDumpedWithoutAPosition(t *testing.T) {
 	}
 }
 
+func TestDumpOfAReplicaWhoseLogLacksWhatItReplicatedGoesByItsSource(t *testing.T) {
+	t.Parallel()
+	primary := mariadbdtest.Start(t, mariadbd.Options{Password: password, LogBin: true})
+	replica := mariadbdtest.Start(t, mariadbd.Options{Password: password, LogBin: true, Extra: []string{"log-slave-updates=0"}})
+	r, k := dumping(t, primary, replica)
+	r.sql(1, "CREATE DATABASE its_own")
+	if err := errors.Join(mariadbd.Replicate(t.Context(), primary, replica), mariadbd.CatchUp(t.Context(), primary, replica)); err != nil {
+		t.Fatal(err)
+	}
+	r.start("scheduler@a")
+	want := r.value(1, "SELECT @@gtid_slave_pos")
+	for task, fits := range map[string]func(dump.Position) bool{
+		"mysqldump": dump.Position.IsZero,
+		"mydumper":  func(p dump.Position) bool { return p.Source && p.GTID == want },
+	} {
+		j := r.do(1, task)
+		data, _ := k.of(j)
+		if p := dumpedAt(t, task, data); !fits(p) {
+			t.Errorf("%s: %+v, the data are at %s", task, p, want)
+		}
+		if text := r.logged(j); task == "mysqldump" && !strings.Contains(text, "log_slave_updates is OFF") {
+			t.Errorf("the log says %s", text)
+		}
+	}
+}
+
 func TestDumpWaitsForAPort(t *testing.T) {
 	t.Parallel()
 	r, k := dumping(t, server(t))

@@ -87,6 +87,9 @@ func (r *Runner) tidy(ctx context.Context, j job.Job, s *session) bool {
 	if task, err := job.TaskByName(j.Task); err != nil || !task.Heavy() {
 		return err == nil
 	}
+	if s == nil {
+		return true // it works on the service: a database that is down has no statements
+	}
 	found, err := endMarked(ctx, s.db, "", s.id)
 	if err == nil {
 		if found > 0 {
@@ -148,11 +151,16 @@ func leaves(j job.Job) bool { return overSQL(j) && j.Server != (job.Server{}) }
 // abandoned notes a job of ours that was ended by others while it was at work. Whoever did it may not be there to stop.
 func (r *Runner) abandoned(ev bus.JobEvent) {
 	j := ev.Job
+	l := r.left[j.Run()]
 	switch task, err := job.TaskByName(j.Task); {
 	case j.State.Live():
 	case err != nil || !task.Heavy() || !leaves(j) || j.Mode != job.Local || ev.Prev != job.Processing || r.runs[j.Run()] != nil:
 		delete(r.left, j.Run())
-	case r.left[j.Run()] == nil && time.Since(j.Since) < clearMost: // at a start, those of long ago pass by too
+	case l != nil && time.Since(l.cleared) < clearFor: // that is why its lease could end
+		delete(r.left, j.Run())
+	case l != nil: // what was seen before it went on says nothing
+		l.cleared = time.Time{}
+	case time.Since(j.Since) < clearMost: // at a start, those of long ago pass by too
 		r.left[j.Run()] = &leftover{job: j, since: time.Now()}
 	}
 }

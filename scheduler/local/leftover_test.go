@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"drydock/bus"
 	"drydock/internal/bustest"
 	"drydock/job"
 )
@@ -87,5 +88,29 @@ func TestAServerThatCannotBeAskedIsNotClear(t *testing.T) {
 			t.Fatal("clear")
 		}
 		pause(t.Context(), 50*time.Millisecond)
+	}
+}
+
+func TestAnEndedJobIsLookedAtOnceMoreUnlessItJustWas(t *testing.T) {
+	t.Parallel()
+	j := job.Job{ID: "J", Attempt: 1, Server: job.Server{Host: "db1", Port: 3306}, Task: "optimize", Mode: job.Local, State: job.Canceled, Since: time.Now()}
+	for name, c := range map[string]struct {
+		before *leftover
+		looks  bool
+	}{
+		"nobody asked before":        {nil, true},
+		"nothing was found just now": {&leftover{job: j, cleared: time.Now()}, false},
+		"it went on since":           {&leftover{job: j, cleared: time.Now().Add(-clearFor)}, true},
+		"no answer so far":           {&leftover{job: j, failed: time.Now().Add(-time.Minute)}, true},
+	} {
+		r := &Runner{clusters: map[string]Cluster{"": {}}, left: map[string]*leftover{}, runs: map[string]context.CancelCauseFunc{}}
+		if c.before != nil {
+			r.left[j.Run()] = c.before
+		}
+		r.abandoned(bus.JobEvent{Job: j, Prev: job.Processing})
+		out, _ := r.leftovers()
+		if (len(out) > 0) != c.looks || !c.looks && len(r.left) > 0 {
+			t.Errorf("%s: looks %v, keeps %d", name, len(out) > 0, len(r.left))
+		}
 	}
 }

@@ -134,6 +134,10 @@ func (r *reseed) allowed(ctx context.Context) error {
 func (r *reseed) findPrimary(ctx context.Context) error {
 	var primaries []job.Server
 	all := map[job.Server]store.Facts{}
+	var own string // others may know it by another name
+	if err := r.session.conn.QueryRowContext(ctx, "SELECT @@server_id").Scan(&own); err != nil {
+		return fmt.Errorf("ask the server for its id: %w", err)
+	}
 	for _, s := range r.cluster.Servers {
 		if s == r.job.Server {
 			continue
@@ -147,7 +151,7 @@ func (r *reseed) findPrimary(ctx context.Context) error {
 			primaries = append(primaries, s)
 		}
 		for _, source := range f.Sources {
-			if source.From == r.job.Server.Addr() {
+			if source.From == r.job.Server.Addr() || source.ID != "" && source.ID == own {
 				return fmt.Errorf("%s is configured to replicate from this server; move it first", s)
 			}
 		}

@@ -261,7 +261,14 @@ func TestAServerThatNeverReplicatedTakesTheConfiguredAccount(t *testing.T) {
 	r.sql(0, "CREATE USER repl@'%' IDENTIFIED BY '"+strings.ReplaceAll(strings.ReplaceAll(password, `\`, `\\`), "'", "''")+"'", "GRANT REPLICATION SLAVE ON *.* TO repl@'%'")
 	r.add(fresh)
 	r.cluster.ReplicationUser, r.cluster.ReplicationPassword = "repl", password
+	m := r.backups().put(0, "mysqldump", r.value(0, "SELECT @@gtid_binlog_pos"), []byte("no dump"), nil)
 	r.start("scheduler@a")
+	r.args = map[string]string{job.ArgConfirm: r.cluster.Servers[3].String(), job.ArgBackup: m.ID, job.ArgFrom: m.Server.Addr()}
+	if j := r.awaitState(r.queue(3, "reseedlogical", job.Local), job.Halted); !strings.HasSuffix(j.Reason, incomplete) {
+		t.Error(j.Reason)
+	}
+	r.leftOut(3, fresh) // it is no second primary meanwhile
+	r.args = nil
 	r.awaitState(r.queue(3, "reseedlogicalmaster", job.Local), job.Finished)
 	if err := mariadbd.CatchUp(t.Context(), primary, fresh); err != nil {
 		t.Fatal(err)
@@ -422,12 +429,18 @@ func TestADamagedOrUselessBackupIsNoReseed(t *testing.T) {
 	refused(store.Manifest{ID: "00000000000000000000000000", Server: r.cluster.Servers[0]}, "no such backup", untouched)
 	refused(b.put(0, "mariabackup", gtid, text, nil), "is no logical backup", untouched)
 	refused(b.put(0, "mysqldump", "", text, nil), "no GTID position", untouched)
+	refused(b.put(0, "mysqldump", "0-1-4000000", text, nil), "is ahead of the primary", untouched)
 	refused(b.put(0, "mysqldump", gtid, text, func(m *store.Manifest) { m.Receiver = "elsewhere" }), "receiver elsewhere", untouched)
 	refused(b.put(0, "mysqldump", gtid, []byte(strings.Replace(string(text), "Server version\t10.", "Server version\t9.", 1)), nil), "do not fit", untouched)
 	refused(b.put(0, "mydumper", gtid, []byte("no archive"), nil), "unpack the backup", untouched)
 	refused(b.put(0, "mysqldump", gtid, text, func(m *store.Manifest) { m.Hash = strings.Repeat("0", 64) }), "the stream of backup", incomplete)
 	refused(b.put(0, "mysqldump", gtid, text[:len(text)-100], nil), "dump is truncated", incomplete)
 	r.leftOut(1, astray)
+	for _, task := range []string{"mysqldump", "mydumper"} {
+		if j := r.awaitState(r.queue(1, task, job.Local), job.Halted); !strings.Contains(j.Reason, "its data is incomplete") {
+			t.Errorf("%s of what was left: %s", task, j.Reason)
+		}
+	}
 }
 
 func TestAPositionCoversAnother(t *testing.T) {
@@ -445,6 +458,14 @@ func TestAPositionCoversAnother(t *testing.T) {
 	} {
 		if got := covers(c.gtid, c.other); got != c.want {
 			t.Errorf("%q covers %q: %v", c.gtid, c.other, got)
+		}
+	}
+	for _, c := range []struct {
+		gtid, other string
+		want        bool
+	}{{"0-1-10", "0-2-10", false}, {"0-1-11", "0-2-10", true}, {"0-1-10,5-1-3", "0-2-10", false}, {"0-1-10,5-1-3", "0-2-10,5-1-2", true}, {"", "0-1-1", false}} {
+		if got := ahead(c.gtid, c.other); got != c.want {
+			t.Errorf("%q is ahead of %q: %v", c.gtid, c.other, got)
 		}
 	}
 }

@@ -63,14 +63,28 @@ func (r *reseed) detach(ctx context.Context) error {
 			return err
 		}
 	}
-	if !r.channel.known {
-		return nil
+	if r.channel.known {
+		r.state = "the server's replication is stopped; its data is as it was"
 	}
-	r.state = "the server's replication is stopped; its data is as it was"
-	if err := r.session.exec(ctx, "STOP SLAVE"); err != nil {
+	if err := r.session.exec(ctx, "STOP SLAVE"); err != nil { // threads that look for that host, after an earlier reseed
 		return err
 	}
+	// Also where there was no channel: a server that replicates from nobody would be taken for a primary, and backed up.
 	return r.session.exec(ctx, "CHANGE MASTER TO MASTER_HOST="+literal(nowhere))
+}
+
+// unfinished refuses a dump of a server that a reseed left with half of its data.
+func (w *work) unfinished(ctx context.Context) error {
+	rows, err := records(ctx, w.session.conn, "SHOW ALL SLAVES STATUS")
+	if err != nil {
+		return nil //nolint:nilerr // no MariaDB, so that nobody reseeded it; one that is down fails by itself
+	}
+	for _, row := range rows {
+		if row["Master_Host"].String == nowhere {
+			return errors.New("a logical reseed of the server did not come to its end: its data is incomplete")
+		}
+	}
+	return nil
 }
 
 // position empties the server's own binary log, which tells of the old data, and says what the new data is.

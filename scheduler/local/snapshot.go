@@ -35,7 +35,7 @@ func (c *comparison) freeze(ctx context.Context, t table, with []*side, still bo
 	if still {
 		first = c.locker // a writer that waits for the lock goes before any other reader
 	}
-	answers = c.each(append([]*side{first}, with...), func(s *side) answer {
+	answers = c.each(locked, append([]*side{first}, with...), func(locked context.Context, s *side) answer {
 		if s == c.locker {
 			return answer{side: s} // a transaction would unlock
 		}
@@ -121,7 +121,7 @@ func (c *comparison) thaw(ctx context.Context, with []*side) {
 	if ctx.Err() != nil {
 		return
 	}
-	for _, a := range c.each(append([]*side{c.primary}, with...), func(s *side) answer {
+	for _, a := range c.each(ctx, append([]*side{c.primary}, with...), func(ctx context.Context, s *side) answer {
 		return answer{side: s, err: s.session.exec(ctx, "ROLLBACK")}
 	}) {
 		if a.err != nil && !c.ours(a) && slices.Contains(c.replicas, a.side) {
@@ -137,7 +137,7 @@ func (c *comparison) sums(ctx context.Context, t table, answers []answer, limit 
 	for i, a := range answers {
 		sides[i], absent[a.side] = a.side, a.absent
 	}
-	return c.each(sides, func(s *side) answer {
+	return c.each(ctx, sides, func(ctx context.Context, s *side) answer {
 		a := answer{side: s, absent: absent[s]}
 		if !a.absent {
 			a.sum, a.err = s.sum(ctx, t, limit)
@@ -188,10 +188,12 @@ func (c *comparison) giveWay(ctx context.Context, t table, with []*side) (stop f
 			case <-tick.C:
 			}
 			sides := append([]*side{c.primary}, with...)
-			for _, a := range c.each(sides, func(s *side) answer { return answer{side: s, absent: s.crowded(ctx, t, c.cluster.LockTimeout)} }) {
+			for _, a := range c.each(ctx, sides, func(ctx context.Context, s *side) answer {
+				return answer{side: s, absent: s.crowded(ctx, t, c.cluster.LockTimeout)}
+			}) {
 				if a.absent {
 					c.lines.add(levelWarn, fmt.Sprintf("%s: a statement on %s waits for the table: gives way", t, a.side.server))
-					c.each(sides, func(s *side) answer { return answer{side: s, err: s.interrupt(ctx)} })
+					c.each(ctx, sides, func(ctx context.Context, s *side) answer { return answer{side: s, err: s.interrupt(ctx)} })
 					return
 				}
 			}

@@ -52,13 +52,12 @@ func (c *commands) Restart(ctx context.Context, t Target) error {
 	if c.actions.Restart != "" {
 		return c.run(ctx, t, "restart", c.keys.Restart, c.actions.Restart)
 	}
-	if c.actions.Start == "" { // known before anything is stopped
-		return unset(c.keys.Start)
+	for _, a := range []struct{ key, setting string }{{c.keys.Stop, c.actions.Stop}, {c.keys.Start, c.actions.Start}} {
+		if a.setting == "" { // known before anything is stopped
+			return unset(a.key)
+		}
 	}
-	if err := c.Stop(ctx, t); err != nil {
-		return err
-	}
-	return c.Start(ctx, t)
+	return c.stopAndStart(ctx, t, c.Stop, c.Start)
 }
 
 // Reprovision implements [Orchestrator].

@@ -237,3 +237,40 @@ func TestProblemsAreFoundBeforeAnythingIsRun(t *testing.T) {
 		}
 	}
 }
+
+func TestARestartThatIsCutLeavesNoServerDown(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		stop    string
+		timeout time.Duration
+	}{
+		"canceled":       {`echo stopped >>"$1.said"; exec sleep 300`, time.Minute},
+		"without an end": {`echo stopped >>"$1.said"; exec sleep 300`, time.Second},
+		"failed":         {`echo stopped >>"$1.said"; exit 4`, time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			base := filepath.Join(t.TempDir(), "server")
+			cfg := config(Local)
+			cfg.Timeout = c.timeout
+			cfg.Local = Actions{Stop: program(t, "stop", c.stop) + " " + base, Start: program(t, "start", `echo started >>"$1.said"`) + " " + base}
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			ended := make(chan error, 1)
+			go func() { ended <- mustNew(t, cfg).Restart(ctx, Target{Cluster: "prod", Server: server}) }()
+			wait(t, func() bool {
+				text, _ := os.ReadFile(base + ".said")
+				return len(text) > 0
+			})
+			if name == "canceled" {
+				cancel(errors.New("somebody said no"))
+			}
+			if err := <-ended; err == nil {
+				t.Error("a stop that failed counts as a restart")
+			}
+			if got := read(t, base+".said"); got != "stopped\nstarted\n" {
+				t.Errorf("got %q", got)
+			}
+		})
+	}
+}

@@ -34,10 +34,7 @@ func (o *onPremise) Restart(ctx context.Context, t Target) error {
 	if a.Restart != "" || a.Stop == "" && a.Start == "" {
 		return o.run(ctx, t, "restart", keysOfOnPremise.Restart, a.Restart)
 	}
-	if err := o.Stop(ctx, t); err != nil {
-		return err
-	}
-	return o.Start(ctx, t)
+	return o.stopAndStart(ctx, t, o.Stop, o.Start)
 }
 
 // Reprovision has no default: systemctl cannot do it.

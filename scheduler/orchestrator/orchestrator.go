@@ -111,5 +111,25 @@ func (b bounded) Reprovision(ctx context.Context, t Target) error {
 	return b.within(ctx, b.Orchestrator.Reprovision, t)
 }
 
+// stopAndStart is a restart in two actions. Whatever becomes of the first, the second is done: a stop that failed, was
+// canceled or came to no end may have stopped the server all the same, and nobody else would start it.
+func (cfg Config) stopAndStart(ctx context.Context, t Target, stop, start func(context.Context, Target) error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	err := stop(ctx, t)
+	if err == nil && ctx.Err() == nil {
+		if err = start(ctx, t); err == nil || ctx.Err() == nil {
+			return err
+		}
+	}
+	again, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), cfg.Timeout, fmt.Errorf("not done within prov-orchestrator-timeout = %s", cfg.Timeout))
+	defer cancel()
+	if e := start(again, t); e != nil {
+		return errors.Join(err, fmt.Errorf("start the server again: %w", e))
+	}
+	return err
+}
+
 // unset is the error of an action that cannot be done.
 func unset(key string) error { return fmt.Errorf("%s %w", key, ErrUnset) }

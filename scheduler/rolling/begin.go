@@ -172,7 +172,9 @@ func (w *work) rivals(ctx context.Context) (string, error) {
 	}
 	slices.SortFunc(live, func(a, b job.Job) int { return strings.Compare(a.ID, b.ID) })
 	for _, j := range live {
-		if j.ID == w.job.ID || j.Gated() || j.Trigger.Kind == job.Rolling && j.Trigger.By == w.job.ID {
+		t, err := job.TaskByName(j.Task)
+		elsewhere := err == nil && !t.OnServers()
+		if j.ID == w.job.ID || j.Gated() || elsewhere || j.Trigger.Kind == job.Rolling && j.Trigger.By == w.job.ID {
 			continue
 		}
 		return fmt.Sprintf("%s of %s (job %s)", j.Task, j.Server, j.ID), nil

@@ -28,6 +28,9 @@ func missing(s job.Stage, all answers, maxLag time.Duration) string {
 	}
 	for _, name := range s.Before.Channels {
 		i := slices.IndexFunc(f.Sources, func(c store.Source) bool { return c.Name == name })
+		if i < 0 && len(s.Before.Channels) == 1 && len(f.Sources) == 1 {
+			i = 0 // a server that was made anew has one without the name
+		}
 		if i < 0 {
 			return "does not replicate any more" + channel(name)
 		}

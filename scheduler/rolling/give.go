@@ -26,6 +26,7 @@ func (w *work) order(ctx context.Context, at int, args map[string]string) error 
 	s := w.at(at)
 	task := w.ordered(s.Phase)
 	for {
+		w.clearSlot(ctx, at, task)
 		limit, cancel := context.WithTimeout(ctx, busTime)
 		_, err := w.ledger.Run(limit, store.Order{
 			Cluster: w.cluster.Name, Task: task, ID: s.Tick, Due: s.Due, Servers: []job.Server{s.Server}, Args: args,
@@ -42,6 +43,23 @@ func (w *work) order(ctx context.Context, at int, args map[string]string) error 
 		w.pause(ctx)
 	}
 	return w.awaitJob(ctx, s, task)
+}
+
+// clearSlot takes a job out of the way that waits behind this operation in the slot of its step: the slot has room for
+// one, and both would wait for one another. What that job was to do the step does.
+func (w *work) clearSlot(ctx context.Context, at int, task string) {
+	ctx, cancel := context.WithTimeout(ctx, busTime)
+	defer cancel()
+	s := w.at(at)
+	j, _, err := w.jobs.Last(ctx, job.Key{Cluster: w.cluster.Name, Server: s.Server, Task: task})
+	if err != nil || j.ID == s.Job || !j.Gated() {
+		return // what the bus did not tell shows when the step gets no job
+	}
+	if _, err := w.jobs.Apply(ctx, store.RefOf(j), store.Change{
+		Event: job.Skip, From: job.Queued, Reason: fmt.Sprintf("step %d of %s %s does that", at+1, w.job.Task, w.job.ID),
+	}); err != nil && !late(err) {
+		w.warn("take a job out of the way of a step", err)
+	}
 }
 
 // awaitJob waits for the end of the stage's job. An abort cancels it unless it has begun: what has begun is waited for.
@@ -131,7 +149,8 @@ func (w *work) mayLose(ctx context.Context, at int, again bool) error {
 	if again && !all[s].Up {
 		return nil // cut in the middle of it
 	}
-	if f := all[s]; !again && f.Role != store.RoleReplica {
+	// One that is up and was not made anew has its data yet, and may have been made the primary meanwhile.
+	if f := all[s]; f.Role != store.RoleReplica {
 		return fmt.Errorf("it is %s now; only a replica is reprovisioned", roleName(string(f.Role)))
 	}
 	for r, f := range all {

@@ -120,6 +120,14 @@ func moved(servers []job.Server, plan []job.Stage, at int, all answers, primary 
 	if last.Server != primary || last.Role != string(store.RolePrimary) {
 		return nil, fmt.Errorf("the hook said that %s is the primary, but it is not", primary)
 	}
+	for _, s := range plan {
+		if !slices.Contains(servers, s.Server) {
+			return nil, fmt.Errorf("%s is no server of the cluster any more", s.Server)
+		}
+	}
+	if len(servers) > len(plan) {
+		return nil, errors.New("the cluster has got more servers since the operation began")
+	}
 	out := slices.Clone(plan[:at+1])
 	for i := range out {
 		j := slices.IndexFunc(fresh, func(s job.Stage) bool { return s.Server == out[i].Server })

@@ -1,6 +1,7 @@
 package rolling
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -107,6 +108,22 @@ func TestAfterAMoveTheRestComesInTheNewOrder(t *testing.T) {
 	}
 }
 
+func TestAMoveDoesNotGoOnInAClusterOfOtherServers(t *testing.T) {
+	t.Parallel()
+	facts := answers{a: replicaOf(b), b: primary(), c: replicaOf(b)}
+	plan, err := stages([]job.Server{a, b, c}, facts, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := moved([]job.Server{a, b}, plan, 0, facts, b); err == nil || !strings.Contains(err.Error(), "c:3306 is no server") {
+		t.Errorf("with one less: %v", err)
+	}
+	fewer := slices.DeleteFunc(slices.Clone(plan), func(s job.Stage) bool { return s.Server == c })
+	if _, err := moved([]job.Server{a, b, c}, fewer, 0, facts, b); err == nil || !strings.Contains(err.Error(), "more servers") {
+		t.Errorf("with one more: %v", err)
+	}
+}
+
 func TestTheGateWantsTheServerAsWellAsBefore(t *testing.T) {
 	t.Parallel()
 	start := time.Now().UTC()
@@ -146,6 +163,13 @@ func TestTheGateWantsTheServerAsWellAsBefore(t *testing.T) {
 		if !strings.HasPrefix(got, x.want) || x.want == "" && got != "" {
 			t.Errorf("%s: %q, want %q", name, got, x.want)
 		}
+	}
+	stage.Before.Channels = []string{"east"} // and the server was made anew, so that its channel has no name
+	if got := missing(stage, answers{b: at(replicaOf(a), 5), c: replicaOf(b)}, 30*time.Second); got != "" {
+		t.Errorf("its only channel has lost its name: %q", got)
+	}
+	if got := missing(stage, answers{b: at(stopped, 5), c: replicaOf(b)}, 30*time.Second); got == "" {
+		t.Error("its only channel has lost its name and does not run")
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -93,6 +94,11 @@ func (w *work) giveBack(ctx context.Context, at int) error {
 	s := w.at(at)
 	if !s.ReadOnly {
 		return nil
+	}
+	if !slices.Contains(w.cluster.Servers, s.Server) { // nobody could undo it any more, and no operation could follow
+		w.log.Warn("a server that is no longer in the configuration was left read-only", "job", w.job, "step", s.Server.String())
+		return w.note(ctx, "read_only of "+s.Server.String()+" is not undone: it is no server of the cluster any more",
+			func(j *job.Job) { j.Plan.Stages[at].ReadOnly = false })
 	}
 	f, err := w.facts.Fresh(ctx, w.cluster.Name, s.Server, 0)
 	switch {

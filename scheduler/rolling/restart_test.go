@@ -3,11 +3,13 @@ package rolling
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -243,6 +245,127 @@ func TestOtherJobsWaitForTheOperationAndItForThem(t *testing.T) {
 	bustest.Until(t, 30*time.Second, "the later job may begin", func() bool { return r.last(later).Gate == "" })
 }
 
+func TestAnUploadToTheArchiveDelaysNoOperation(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 0)
+	r.host()
+	r.start("scheduler@a")
+	slot, due := job.Key{Cluster: "lab", Server: r.cluster.Servers[0], Task: "archive"}, time.Now().UTC()
+	running, err := r.jobs.Create(bustest.Context(t), job.Job{
+		State: job.Queued, ID: job.NewID(due, "t", slot), Cluster: "lab", Server: slot.Server, Task: slot.Task, Mode: job.ByReceiver, Due: due,
+	}, "due")
+	for _, e := range []job.Event{job.Offer, job.Start} {
+		if err == nil {
+			_, err = r.jobs.Apply(bustest.Context(t), store.RefOf(running), store.Change{Event: e})
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.ask(taskRestart, nil)
+	r.awaitState(taskRestart, job.Success)
+	if j := r.last(slot); j.State != job.Processing {
+		t.Errorf("the upload is %s", j.State)
+	}
+}
+
+func TestARestartThatWaitsBehindTheOperationIsDoneByIt(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 0)
+	gate := filepath.Join(t.TempDir(), "gate")
+	if err := syscall.Mkfifo(gate, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.cluster.PreScript = script(t, "read -r < "+quoted(gate))
+	r.host()
+	r.start("scheduler@a")
+	r.ask(taskRestart, nil)
+	op := r.awaitPhase(taskRestart, 0, "pre-script")
+	order := store.Order{Cluster: "lab", Task: "restart", Servers: r.cluster.Servers, Trigger: job.Trigger{Kind: job.Manual, By: "test"}}
+	tick, err := store.NewLedger(r.conn, "test").Run(bustest.Context(t), order)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slot := job.Key{Cluster: "lab", Server: r.cluster.Servers[0], Task: "restart"}
+	bustest.Until(t, 30*time.Second, "the restart waits", func() bool { return r.last(slot).Gate == job.GateRolling })
+	if err := os.WriteFile(gate, []byte("go\n"), 0); err != nil {
+		t.Fatal(err)
+	}
+	r.awaitState(taskRestart, job.Success)
+	j, err := r.jobs.Find(bustest.Context(t), job.NewID(tick.Due, tick.ID, slot))
+	if err != nil || j.State != job.Skipped || !strings.Contains(j.Reason, op.ID) {
+		t.Errorf("the restart that waited is %s (%s), %v", j.State, j.Reason, err)
+	}
+	if got := r.restarts(); !slices.Equal(got, []int{0}) {
+		t.Errorf("restarted %v", got)
+	}
+}
+
+// facts answers as servers would.
+type facts map[job.Server]store.Facts
+
+func (f facts) Fresh(_ context.Context, _ string, s job.Server, _ time.Duration) (store.Facts, error) {
+	return f[s], nil
+}
+
+func TestAServerThatWasMadeThePrimaryMeanwhileKeepsItsData(t *testing.T) {
+	t.Parallel()
+	s := job.Server{Host: "db1", Port: 3306}
+	for name, c := range map[string]struct {
+		facts store.Facts
+		again bool
+		want  string
+	}{
+		"a replica":                          {store.Facts{Up: true, Role: store.RoleReplica}, false, ""},
+		"a replica, cut":                     {store.Facts{Up: true, Role: store.RoleReplica}, true, ""},
+		"down, cut":                          {store.Facts{}, true, ""},
+		"down":                               {store.Facts{}, false, "of unknown role"},
+		"a primary":                          {store.Facts{Up: true, Role: store.RolePrimary}, false, "a primary"},
+		"promoted while nobody looked after": {store.Facts{Up: true, Role: store.RolePrimary}, true, "a primary"},
+	} {
+		w := &work{
+			Runner:  &Runner{facts: facts{s: c.facts}},
+			cluster: Cluster{Name: "lab", Servers: []job.Server{s}},
+			job:     job.Job{Plan: &job.Plan{Stages: []job.Stage{{Server: s}}}},
+		}
+		err := w.mayLose(t.Context(), 0, c.again)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+func TestNothingIsOwedToAServerThatIsNoLongerConfigured(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 0)
+	due := time.Now().UTC()
+	j, err := r.jobs.Create(bustest.Context(t), job.Job{
+		State: job.Queued, ID: job.NewID(due, "t", whole(taskRestart)), Cluster: "lab", Task: taskRestart, Mode: job.Local, Due: due,
+	}, "due")
+	gone := job.Server{Host: "gone", Port: 3306}
+	for _, ch := range []store.Change{
+		{Event: job.Note, Edit: func(j *job.Job) { j.Plan = &job.Plan{Stages: []job.Stage{{Server: gone, ReadOnly: true}}} }}, {Event: job.Cancel},
+	} {
+		if err == nil {
+			_, err = r.jobs.Apply(bustest.Context(t), store.RefOf(j), ch)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.start("scheduler@a")
+	r.await(taskRestart, "settled", func(j job.Job) bool { return !j.Plan.Owes() })
+}
+
+func TestAReprovisioningWhoseOrchestratorWasTakenAwayEnds(t *testing.T) {
+	t.Parallel()
+	why := errors.New("none is configured")
+	w := &work{Runner: &Runner{}, cluster: Cluster{NoOrchestrator: why}, job: job.Job{Plan: &job.Plan{Stages: []job.Stage{{}}}}}
+	if err := w.reprovision(t.Context(), 0); !errors.Is(err, why) {
+		t.Error(err)
+	}
+}
+
 func TestAnOperationIsSkippedWhenOtherJobsDoNotEnd(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 0)
@@ -368,7 +491,7 @@ func TestAReplicaIsMadeAnewAndSeededAndThePrimaryIsLeftAlone(t *testing.T) {
 	}
 	seed := r.last(job.Key{Cluster: "lab", Server: r.cluster.Servers[1], Task: "optimize"})
 	if seed.Trigger != (job.Trigger{Kind: job.Rolling, By: j.ID}) || seed.State != job.Success ||
-		seed.Args[argConfirm] != r.cluster.Servers[1].String() || seed.Args[argPrimary] != r.cluster.Servers[0].Addr() {
+		seed.Args[job.ArgConfirm] != r.cluster.Servers[1].String() || seed.Args[job.ArgPrimary] != r.cluster.Servers[0].Addr() {
 		t.Errorf("the seed is %+v", seed)
 	}
 }

@@ -63,6 +63,7 @@ func newRig(t *testing.T, replicas int) *rig {
 		r.servers = append(r.servers, s)
 		r.cluster.Servers = append(r.cluster.Servers, job.Server{Host: "127.0.0.1", Port: s.Port()})
 	}
+	mariadbdtest.Settle(t, r.servers...)
 	return r
 }
 

@@ -64,11 +64,17 @@ func (w *work) enter(ctx context.Context, at int, name string) error {
 		s := &j.Plan.Stages[at]
 		s.Phase, s.Since, j.Reason = name, time.Now().UTC(), reason
 		if name == "restart" || name == "seed" {
-			// Recorded before it is given: a second worker finds it.
-			s.Tick, s.Due = fmt.Sprintf("%s-%d-%s", j.ID, at+1, name), s.Since.Truncate(time.Millisecond)
-			s.Job = job.NewID(s.Due, s.Tick, job.Key{Cluster: j.Cluster, Server: s.Server, Task: w.ordered(name)})
+			w.name(j, at, name)
 		}
 	})
+}
+
+// name gives the order of a phase that starts a job its names. They are recorded before it is given: a second worker finds it.
+func (w *work) name(j *job.Job, at int, phase string) {
+	s := &j.Plan.Stages[at]
+	s.Due = s.Since.Truncate(time.Millisecond)
+	s.Tick = fmt.Sprintf("%s-%d-%s-%d", j.ID, at+1, phase, s.Due.UnixMilli())
+	s.Job = job.NewID(s.Due, s.Tick, job.Key{Cluster: j.Cluster, Server: s.Server, Task: w.ordered(phase)})
 }
 
 // ordered is the task of the job that a phase starts.
@@ -88,6 +94,9 @@ func (w *work) lookBefore(ctx context.Context, at int) error {
 		}
 		if w.job.Task == taskReprov && w.at(at).Role == string(store.RolePrimary) {
 			return fmt.Errorf("it is the primary now, and a primary is not reprovisioned")
+		}
+		if n := len(all[w.at(at).Server].Sources); w.job.Task == taskReprov && n > 1 {
+			return fmt.Errorf("it replicates from %d others, and would be filled from one only", n)
 		}
 		found = health(w.cluster.Servers, w.at(at).Server, all)
 		if w.job.Task == taskReprov { // it is to replicate afterwards, whether it did before or not
@@ -123,6 +132,9 @@ func (w *work) restart(ctx context.Context, at int) error {
 // cut: it is done again unless the server is up, was started since, and replicates from nobody. That loses nothing: the
 // server is seeded afterwards in any case.
 func (w *work) reprovision(ctx context.Context, at int) error {
+	if w.cluster.Orchestrator == nil { // there was one when the operation began
+		return w.cluster.NoOrchestrator
+	}
 	s := w.at(at)
 	again := s.Since.Before(w.taken)
 	if again {
@@ -138,22 +150,36 @@ func (w *work) reprovision(ctx context.Context, at int) error {
 	return w.cluster.Orchestrator.Reprovision(ctx, target(w.cluster.Name, s.Server))
 }
 
-// The arguments of the tasks that seed. That the data of the server may go is what its operation was begun for.
-const (
-	argConfirm = "confirm" // HOST:PORT of the server whose data are replaced
-	argPrimary = "primary" // HOST:PORT that it shall replicate from
-)
-
-// seed has the server filled from the cluster, once.
+// seed has the server filled from the cluster, once. That the data of the server may go is what its operation was begun for.
 func (w *work) seed(ctx context.Context, at int) error {
-	args := map[string]string{argConfirm: w.at(at).Server.String()}
+	args := map[string]string{job.ArgConfirm: w.at(at).Server.String()}
 	for _, s := range w.job.Plan.Stages {
 		if s.Role == string(store.RolePrimary) {
-			args[argPrimary] = s.Server.Addr()
+			args[job.ArgPrimary] = s.Server.Addr()
 		}
 	}
-	return w.order(ctx, at, args)
+	for try := 1; ; try++ {
+		err := w.order(ctx, at, args)
+		if !errors.Is(err, errCut) || try == seedTries {
+			return err
+		}
+		if abort := w.aborted(); abort != nil {
+			return abort
+		}
+		// drydock was stopped or killed meanwhile. Filling a server begins from nothing each time.
+		reason := fmt.Sprintf("%s: seed, once more: %s", w.at(at).Server, err)
+		err = w.record(ctx, reason, func(j *job.Job) {
+			j.Plan.Stages[at].Since, j.Reason = time.Now().UTC(), reason
+			w.name(j, at, "seed")
+		})
+		if err != nil {
+			return err
+		}
+	}
 }
+
+// seedTries is how often a server is filled whose filling was cut.
+const seedTries = 3
 
 // gate waits until the server is as well as before, for as long as rolling-gate-timeout permits.
 func (w *work) gate(ctx context.Context, at int) error {
