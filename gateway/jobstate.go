@@ -51,7 +51,7 @@ func (g *Gateway) jobState(c *gin.Context) {
 	switch {
 	case err == nil:
 		text(c, http.StatusOK, "true")
-	case isLate(err):
+	case store.Late(err):
 		g.log.Info("late report changes nothing", "event", event, "job", j, "reported", job.RunName(k.id.Job, k.id.Attempt), "err", err)
 		if k.id.Job != "" {
 			g.fail(c, errConflict.withMessage("that job is no longer the current one, or has ended"))

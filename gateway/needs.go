@@ -100,7 +100,7 @@ func (g *Gateway) claim(c *gin.Context, j job.Job) (bool, error) {
 		Event: job.Claim, Reason: "taken by the script at " + c.Request.RemoteAddr, Edit: func(j *job.Job) { j.Dispatch = to },
 	})
 	switch {
-	case isLate(err):
+	case store.Late(err):
 		return false, nil // another client was first, or the job has ended
 	case err != nil:
 		return false, err
@@ -146,7 +146,7 @@ func (g *Gateway) putBack(ctx context.Context, j, other job.Job) error {
 		return nil
 	}
 	_, err := g.Jobs.Apply(ctx, store.RefOf(j), store.Change{Event: job.Withdraw, From: job.Available, Reason: heldBy(other)})
-	if isLate(err) {
+	if store.Late(err) {
 		return nil
 	}
 	return err
@@ -155,15 +155,10 @@ func (g *Gateway) putBack(ctx context.Context, j, other job.Job) error {
 // giveBack returns a job whose taker does not get it after all: it would wait for the sweeper otherwise.
 func (g *Gateway) giveBack(ctx context.Context, j job.Job, reason string) error {
 	_, err := g.Jobs.Apply(ctx, store.RefOf(j), store.Change{Event: job.Release, From: job.Claimed, Reason: reason})
-	if isLate(err) {
+	if store.Late(err) {
 		return nil
 	}
 	return err
-}
-
-// isLate tells what a report meets whose job has moved on: nothing is wrong, and nothing changes.
-func isLate(err error) bool {
-	return errors.Is(err, job.ErrTransition) || errors.Is(err, store.ErrStale) || errors.Is(err, store.ErrNone)
 }
 
 // reserve asks a receiver for a port.
@@ -197,7 +192,7 @@ func (g *Gateway) noPort(ctx context.Context, j job.Job, cause error) error {
 		}}
 	}
 	g.log.Warn("reserve a port", "job", j, "err", cause)
-	if _, err := g.Jobs.Apply(ctx, store.RefOf(j), change); err != nil && !isLate(err) {
+	if _, err := g.Jobs.Apply(ctx, store.RefOf(j), change); err != nil && !store.Late(err) {
 		return err
 	}
 	return nil

@@ -269,7 +269,7 @@ func (g *Gateway) ordered(c *gin.Context, j job.Job, err error) {
 	switch {
 	case errors.Is(err, store.ErrOrder):
 		err = errConflict.withMessage("%v", err)
-	case isLate(err):
+	case store.Late(err):
 		err = errConflict.withMessage("the job has ended: it is %s", j.State)
 	}
 	if err != nil {

@@ -101,7 +101,7 @@ func (g *Gateway) addEvidence(ctx context.Context, j job.Job, ev joblog.Evidence
 			j.Evidence = withLog(j.Evidence, ev)
 		}
 	}})
-	if isLate(err) {
+	if store.Late(err) {
 		g.log.Info("late evidence changes nothing", "job", j, "err", err)
 		return nil
 	}

@@ -33,6 +33,11 @@ var (
 	ErrBusy = errors.New("slot is busy, try again")
 )
 
+// Late says of the error of a change that the job has moved on meanwhile: nothing is wrong, and nothing was changed.
+func Late(err error) bool {
+	return errors.Is(err, job.ErrTransition) || errors.Is(err, ErrStale) || errors.Is(err, ErrNone)
+}
+
 // Jobs reads and changes jobs. Safe for concurrent use.
 type Jobs struct {
 	c     *bus.Conn

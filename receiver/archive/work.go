@@ -322,7 +322,7 @@ func (w *work) report(ctx context.Context, result string, err error) {
 			return
 		}
 		w.log.Warn("record the end of a job", "job", w.job, "event", ch.Event, "err", err)
-		if isLate(err) || ctx.Err() != nil {
+		if store.Late(err) || ctx.Err() != nil {
 			return
 		}
 		pause(ctx, time.Second)

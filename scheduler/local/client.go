@@ -46,7 +46,7 @@ func statuses(programs ...*program) (out []int) {
 	return out
 }
 
-// newDesk makes the folder for the option files and unpacked backups of a reseed; it goes when the job has ended.
+// newDesk makes the folder for the option files and unpacked files of the job; it goes when the job has ended.
 func (w *work) newDesk() (dir string, err error) {
 	space, err := w.workspace()
 	if err != nil {
@@ -58,11 +58,11 @@ func (w *work) newDesk() (dir string, err error) {
 	}
 	w.after = append(w.after, func() {
 		if err := remove(); err != nil {
-			w.log.Warn("remove the folder of a reseed", "job", w.job, "err", err)
+			w.log.Warn("remove the folder of a job", "job", w.job, "err", err)
 		}
 	})
 	if dir, err = filepath.Abs(dir); err != nil {
-		return "", fmt.Errorf("find the folder of a reseed: %w", err)
+		return "", fmt.Errorf("find the folder of the job: %w", err)
 	}
 	return dir, nil
 }

@@ -101,19 +101,9 @@ func (w *work) prepare(ctx context.Context) (dir string, err error) {
 	if err := errors.Join(w.yield(ctx), w.unfinished(ctx)); err != nil {
 		return "", err
 	}
-	space, err := w.workspace()
-	if err != nil {
+	if dir, err = w.newDesk(); err != nil {
 		return "", err
 	}
-	dir, remove, err := space.folder(w.job.Run())
-	if err != nil {
-		return "", err
-	}
-	w.after = append(w.after, func() {
-		if err := remove(); err != nil {
-			w.log.Warn("remove the folder of a dump", "job", w.job, "err", err)
-		}
-	})
 	s := w.job.Server
 	return dir, writeOptionFile(filepath.Join(dir, optionFile), s.Host, s.Port, w.cluster.User, w.cluster.Password)
 }

@@ -463,15 +463,10 @@ func (r *Runner) apply(ctx context.Context, j job.Job, ch store.Change) (now job
 	switch {
 	case err == nil:
 		return now, true
-	case isLate(err):
+	case store.Late(err):
 		r.log.Info("too late for the job", "job", j, "event", ch.Event, "err", err)
 	default:
 		r.log.Warn("record a change of a job", "job", j, "event", ch.Event, "err", err)
 	}
 	return j, false
-}
-
-// isLate tells what a change meets whose job has moved on.
-func isLate(err error) bool {
-	return errors.Is(err, job.ErrTransition) || errors.Is(err, store.ErrStale)
 }

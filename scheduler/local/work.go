@@ -142,7 +142,7 @@ func (w *work) report(ctx context.Context, out outcome, err error, cut bool) {
 			return
 		}
 		w.log.Warn("record the end of a job", "job", w.job, "event", ch.Event, "err", err)
-		if isLate(err) || ctx.Err() != nil {
+		if store.Late(err) || ctx.Err() != nil {
 			return
 		}
 		pause(ctx, time.Second)

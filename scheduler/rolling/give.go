@@ -57,7 +57,7 @@ func (w *work) clearSlot(ctx context.Context, at int, task string) {
 	}
 	if _, err := w.jobs.Apply(ctx, store.RefOf(j), store.Change{
 		Event: job.Skip, From: job.Queued, Reason: fmt.Sprintf("step %d of %s %s does that", at+1, w.job.Task, w.job.ID),
-	}); err != nil && !late(err) {
+	}); err != nil && !store.Late(err) {
 		w.warn("take a job out of the way of a step", err)
 	}
 }

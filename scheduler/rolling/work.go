@@ -254,7 +254,7 @@ func (w *work) end(ctx context.Context, e job.Event, reason string) {
 			return
 		}
 		w.warn("record the end of a rolling operation", err)
-		if late(err) {
+		if store.Late(err) {
 			return
 		}
 		w.pause(ctx)
@@ -271,7 +271,7 @@ func (w *work) record(ctx context.Context, reason string, edit func(*job.Job)) e
 			}
 		}})
 		switch {
-		case lost, late(err):
+		case lost, store.Late(err):
 			return errLost
 		case err == nil:
 			w.job = now
@@ -295,10 +295,6 @@ func (w *work) apply(ctx context.Context, ch store.Change) bool {
 	}
 	w.job = now
 	return true
-}
-
-func late(err error) bool {
-	return errors.Is(err, job.ErrTransition) || errors.Is(err, store.ErrStale) || errors.Is(err, store.ErrNone)
 }
 
 func (w *work) warn(what string, err error) { w.log.Warn(what, "job", w.job, "err", err) }
