@@ -48,3 +48,21 @@ func TestABackupThatIsNotBelievedIsKeptAside(t *testing.T) {
 		t.Errorf("one that failed otherwise is kept, too: %v", files)
 	}
 }
+
+// The scheduler may find a backup too small while its receiver is away; the next start of it sweeps the folder.
+func TestABackupThatIsNotBelievedIsKeptAsideOverARestart(t *testing.T) {
+	t.Parallel()
+	g := newRig(t, nil)
+	j := g.event(g.streamed(g.processing("mariabackup"), []byte("too small")), job.Done)
+	g.stop()
+	j = g.apply(j, store.Change{Event: job.Refute, Reason: (job.Verdict{Event: job.Pass}).Within(job.Bounds{Min: 1 << 30}, 9).Reason})
+	for range 2 { // a second start finds it aside already
+		g.start(nil)
+		files, _ := filepath.Glob(filepath.Join(g.pool.cfg.folder(job.KindBackup, "prod", local), "rejected", "*"+j.ID+"*"))
+		if len(files) != 1 {
+			t.Fatalf("aside: %v", files)
+		}
+		g.noTemp(job.KindBackup)
+		g.stop()
+	}
+}

@@ -16,6 +16,7 @@ import (
 // folders that was never published is removed.
 func (p *Pool) recover(ctx context.Context) error {
 	keep := map[string]bool{}
+	p.recoverDoubtful()
 	for _, j := range p.view.Select(func(j job.Job) bool { return j.State.Live() }) {
 		p.offerSend(j)
 		// Also the streams of jobs that name another receiver: this one may have had that name before.
@@ -24,6 +25,19 @@ func (p *Pool) recover(ctx context.Context) error {
 		}
 	}
 	return p.sweep(keep)
+}
+
+// recoverDoubtful keeps the backups aside that were not believed while this receiver was not there to do it.
+func (p *Pool) recoverDoubtful() {
+	for _, j := range p.view.Select(func(j job.Job) bool { return j.TooSmall() && j.Dispatch.Receiver == p.cfg.Name && j.Stream != nil }) {
+		spec, task, err := p.cfg.place(j.Key(), j.ID, j.Attempt)
+		if err != nil {
+			continue // its server is no longer looked after
+		}
+		if spec = storedAs(spec, *j.Stream); spec.Waits() {
+			p.setAside(spec, task)
+		}
+	}
 }
 
 // ours says whether a live job counts on a port or a file of this receiver.
@@ -51,6 +65,7 @@ func (p *Pool) takeUp(ctx context.Context, j job.Job) bool {
 			p.giveUp(ctx, j, err)
 			return false
 		}
+		r.need = p.expected(ctx, j.Key(), r.spec, r.task) // or others are promised the same space
 	}
 	r.seen = true
 	p.mu.Lock()

@@ -167,19 +167,23 @@ func (r *reservation) hold() {
 	}
 }
 
-// setAside keeps the file of a backup that is not believed, for a person to look at: one for each server and task, the
-// last. It is no backup: it has no manifest and is in no catalogue.
 func (r *reservation) setAside() {
 	spec := r.spec
 	if j, _, err := r.p.jobs.Last(r.p.recording, r.ref.Key); err == nil && j.ID == r.ref.ID && j.Stream != nil {
 		spec = storedAs(spec, *j.Stream)
 	}
-	path, err := sink.SetAside(spec, r.task.Name+"-")
+	r.p.setAside(spec, r.task)
+}
+
+// setAside keeps the file of a backup that is not believed, for a person to look at: one for each server and task, the
+// last. It is no backup: it has no manifest and is in no catalogue.
+func (p *Pool) setAside(spec sink.Spec, task job.Task) {
+	path, err := sink.SetAside(spec, task.Name+"-")
 	if err != nil {
-		r.log.Error("keep a doubtful backup aside", "err", err)
+		p.cfg.Log.Error("keep a doubtful backup aside", "path", spec.Temp(), "err", err)
 		return
 	}
-	r.log.Warn("doubtful backup kept aside", "path", path)
+	p.cfg.Log.Warn("doubtful backup kept aside", "path", path)
 }
 
 // enter moves on to a phase, false when the pool is closing and no stream may begin.

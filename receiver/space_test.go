@@ -68,11 +68,15 @@ func TestTwoBackupsAreNotPromisedTheSameSpace(t *testing.T) {
 	g.smallDisk("8m")
 	g.succeed(g.streamed(g.processing("mariabackup"), randomBytes(2<<20)))
 	g.succeed(g.streamed(g.processing("xtrabackup"), randomBytes(2<<20)))
-	if _, err := g.open(g.queued("mariabackup")); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := g.open(g.queued("xtrabackup")); !noRoom(err) {
+	g.offered(g.queued("mariabackup"))
+	second := g.queued("xtrabackup")
+	if _, err := g.open(second); !noRoom(err) {
 		t.Errorf("4 MiB are left and 2.2 are promised: %v", err)
+	}
+	g.stop()
+	g.start(nil)
+	if _, err := g.open(second); !noRoom(err) {
+		t.Errorf("a restart of the receiver forgot what it had promised: %v", err)
 	}
 }
 

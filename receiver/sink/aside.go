@@ -38,6 +38,9 @@ func SetAside(spec Spec, prefix string) (path string, err error) {
 	return path, errors.Join(errs...)
 }
 
+// Waits says whether the temporary file of spec is there.
+func (s Spec) Waits() bool { return exists(s.Temp()) }
+
 func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil
