@@ -322,8 +322,12 @@ func (r *rig) backups() *backups {
 	r.t.Helper()
 	b := &backups{r, r.t.TempDir()}
 	view := store.NewView(r.conn)
+	signer, err := store.NewSigner(bustest.Context(r.t), r.conn)
+	if err != nil {
+		r.t.Fatal(err)
+	}
 	pool, err := receiver.New(receiver.Config{
-		Name: "vault", DataDir: b.dir, Bind: "127.0.0.1", Address: "127.0.0.1", Log: bustest.Log(r.t),
+		Name: "vault", DataDir: b.dir, Bind: "127.0.0.1", Address: "127.0.0.1", Log: bustest.Log(r.t), Sign: signer.Sign,
 		Clusters: map[string]receiver.Cluster{"lab": {Servers: r.cluster.Servers}},
 	}, r.conn, store.NewJobs(r.conn, "receiver@vault", view), view, store.NewCatalog(r.conn))
 	if err != nil {
