@@ -41,20 +41,20 @@ func Identities(cfg *config.Config, cluster string) ([]age.Identity, error) {
 	return identitiesOf(c)
 }
 
-// FindBackup is the backup of this id in the backup folder. Its manifest is signed by one of the keys.
+// FindBackup is the backup of this id in the backup folder. Its manifest is signed by one of the keys, and of that file.
 func FindBackup(folder, id string, keys []store.PublicKey) (found Found, err error) {
-	err = eachManifest(folder, func(f Found, raw []byte) error {
+	err = eachManifest(folder, keys, func(f Found) error {
 		if f.Manifest.ID != id {
 			return nil
 		}
-		if err := trusted(raw, keys); err != nil {
-			return fmt.Errorf("%s: %w", f.File, err)
+		if f.Problem != "" {
+			return fmt.Errorf("find backup %s: %s: %s", id, f.File, f.Problem)
 		}
 		found = f
 		return fs.SkipAll
 	})
 	if err == nil && found.File == "" {
-		err = fmt.Errorf("no backup %s in %s", id, folder)
+		err = noBackup(folder, id)
 	}
 	return found, err
 }

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,150 +23,240 @@ import (
 // has lost stays: the backups it vouches for are still there.
 func keysFile(cfg *config.Config) string { return filepath.Join(cfg.Global.Datadir, "manifest.pub") }
 
-// keepPublicKey adds a key to the file, if it is not there yet.
+// keepPublicKey adds a key to the file, if it is not there yet. Lines that are no keys stay as they are: they must not keep
+// the receiver from starting, and are not ours to remove.
 func keepPublicKey(cfg *config.Config, key store.PublicKey) error {
 	path := keysFile(cfg)
-	known, err := readKeys(path)
+	text, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return fmt.Errorf("read the public keys: %w", err)
 	}
+	known, _ := parseKeys(string(text))
 	if slices.ContainsFunc(known, func(k store.PublicKey) bool { return k.String() == key.String() }) {
 		return nil
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("create data folder: %w", err)
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
-	if err != nil {
-		return fmt.Errorf("keep the public key: %w", err)
+	if len(text) > 0 && text[len(text)-1] != '\n' {
+		text = append(text, '\n')
 	}
-	_, err = f.WriteString(key.String() + "\n")
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if err := replaceFile(path, string(text)+key.String()+"\n"); err != nil {
 		return fmt.Errorf("keep the public key in %s: %w", path, err)
 	}
 	return nil
 }
 
-func readKeys(path string) (keys []store.PublicKey, err error) {
+// replaceFile writes a small file that everybody may read in one step: a crash leaves the old one or the new one.
+func replaceFile(path, text string) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(f.Name())
+		}
+	}()
+	_, err = f.WriteString(text)
+	if err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err = os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// parseKeys reads public keys, one a line, and counts from one the lines that are something else.
+func parseKeys(text string) (keys []store.PublicKey, bad []int) {
+	n := 0
+	for line := range strings.Lines(text) {
+		n++
+		if strings.TrimSpace(line) == "" {
+			continue
+		}
+		if key, err := store.ParsePublicKey(line); err == nil {
+			keys = append(keys, key)
+		} else {
+			bad = append(bad, n)
+		}
+	}
+	return keys, bad
+}
+
+// Keys are the public keys that manifests of this installation are trusted with: those of the data folder, or of path. A
+// line that is no key is an error in path, which somebody named; in the data folder warn gets it, and the others count.
+func Keys(cfg *config.Config, path string, warn func(problem string)) ([]store.PublicKey, error) {
+	named := path != ""
+	if !named {
+		path = keysFile(cfg)
+	}
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the public keys: %w", err)
 	}
-	for line := range strings.Lines(string(text)) {
-		if strings.TrimSpace(line) == "" {
-			continue
+	keys, bad := parseKeys(string(text))
+	for _, n := range bad {
+		problem := fmt.Sprintf("line %d is not a public key: want 44 characters as `drydock backups key` prints them", n)
+		if named {
+			return nil, fmt.Errorf("read the public keys in %s: %s", path, problem)
 		}
-		key, err := store.ParsePublicKey(line)
-		if err != nil {
-			return nil, fmt.Errorf("read the public keys in %s: %w", path, err)
-		}
-		keys = append(keys, key)
+		warn(path + ": " + problem)
+	}
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("read the public keys: %s has none", path)
 	}
 	return keys, nil
 }
 
 // Found is one backup in the backup folder, as [VerifyBackups] found it.
 type Found struct {
-	Manifest store.Manifest `json:"manifest"`
+	Manifest store.Manifest `json:"manifest"`          // as signed; of one that nobody vouches for, what it claims
 	File     string         `json:"file"`              // of the backup, beside its manifest
 	Problem  string         `json:"problem,omitempty"` // why it is not what its manifest says; empty when it is
 }
 
-// Keys are the public keys that manifests of this installation are trusted with: those of the data folder, or of path.
-func Keys(cfg *config.Config, path string) ([]store.PublicKey, error) {
-	if path == "" {
-		path = keysFile(cfg)
-	}
-	return readKeys(path)
-}
-
 // VerifyBackups looks at every backup in the backup folder that id names (all when it is empty), and needs neither bus nor
 // server for it: the signature of the manifest, size and hash of the file. each gets them in the order of their paths. A
-// manifest is believed where it stands: the folder may have been copied elsewhere. A file without a manifest is no backup.
+// manifest is believed where it stands: the folder may have been copied elsewhere. A file without a manifest is no backup,
+// and to find none at all is an error: nothing was shown to be well.
 func VerifyBackups(ctx context.Context, folder, id string, keys []store.PublicKey, each func(Found)) error {
-	return eachManifest(folder, func(found Found, raw []byte) error {
+	any := false
+	err := eachManifest(folder, keys, func(found Found) error {
 		if id != "" && found.Manifest.ID != id {
 			return nil
 		}
 		if found.Problem == "" {
-			found.Problem = problemOf(ctx, found, raw, keys)
+			found.Problem = damage(ctx, found)
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+		any = true
 		each(found)
 		return nil
 	})
+	if err == nil && !any {
+		err = noBackup(folder, id)
+	}
+	return err
+}
+
+// noBackup says that a folder does not have the backup of an id, or none when that is empty.
+func noBackup(folder, id string) error {
+	if id == "" {
+		return fmt.Errorf("find no backup in %s", folder)
+	}
+	return fmt.Errorf("find no backup %s in %s", id, folder)
 }
 
 // eachManifest reads the manifests below a folder in the order of their paths. Hidden ones are not finished.
-func eachManifest(folder string, each func(found Found, raw []byte) error) error {
-	return filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+func eachManifest(folder string, keys []store.PublicKey, each func(Found) error) error {
+	// With a separator at its end, a link to a folder is entered. The paths keep its name: the receiver knows its folder,
+	// and the archive a backup, by the name that is configured.
+	root := filepath.Clean(folder) + string(filepath.Separator)
+	return filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
-			return fmt.Errorf("look through the backups: %w", err)
+			found, err := unreadable(root, path, err)
+			if err == nil {
+				err = each(found)
+			}
+			return cmp.Or(err, fs.SkipDir)
 		}
 		if entry.IsDir() || strings.HasPrefix(entry.Name(), ".") || !strings.HasSuffix(entry.Name(), receiver.ManifestSuffix) {
 			return nil
 		}
-		return each(readManifest(path))
+		return each(readManifest(path, keys))
 	})
 }
 
-func readManifest(path string) (found Found, raw []byte) {
-	found.File = strings.TrimSuffix(path, receiver.ManifestSuffix)
-	raw, err := os.ReadFile(path)
-	if err == nil {
-		err = json.Unmarshal(raw, &found.Manifest)
+// unreadable makes of an error of the walk a row for a folder that may not be read, as lost+found: the others must be looked
+// at all the same. Any other error ends the walk, and so does one about the root.
+func unreadable(root, path string, err error) (Found, error) {
+	if path == root || !errors.Is(err, fs.ErrPermission) {
+		return Found{}, fmt.Errorf("look through the backups: %w", err)
 	}
-	if err != nil {
-		found.Problem = "the manifest cannot be read: " + err.Error()
-	}
-	return found, raw
+	return Found{File: path, Problem: "the folder cannot be read: " + err.Error()}, nil
 }
 
-// problemOf says what is wrong with a backup, empty when nothing is.
-func problemOf(ctx context.Context, found Found, raw []byte, keys []store.PublicKey) string {
+// readManifest is the backup of a manifest file. Without a problem, one of the keys vouches for its manifest, and it stands
+// beside the file that it was made for: only what was signed is believed.
+func readManifest(path string, keys []store.PublicKey) Found {
+	found := Found{File: strings.TrimSuffix(path, receiver.ManifestSuffix)}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		found.Problem = "the manifest cannot be read: " + err.Error()
+		return found
+	}
+	if found.Manifest, err = trusted(raw, keys); err != nil {
+		found.Manifest, found.Problem = claimed(raw, err)
+		return found
+	}
+	if name := filepath.Base(found.Manifest.Path); name != filepath.Base(found.File) {
+		found.Problem = "the manifest is that of " + name
+	}
+	return found
+}
+
+// claimed is what a manifest that is not trusted says, to name it in a list, and why it is not.
+func claimed(raw []byte, why error) (m store.Manifest, problem string) {
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return store.Manifest{}, "the manifest cannot be read: " + err.Error()
+	}
+	m.Archives, m.Drills = nil, nil
+	return m, why.Error()
+}
+
+// trusted is the manifest when one of the keys vouches for it, and otherwise the most telling of their errors.
+func trusted(raw []byte, keys []store.PublicKey) (store.Manifest, error) {
+	err := store.ErrOtherKey
+	for _, key := range keys {
+		m, e := store.VerifyManifest(raw, key)
+		if e == nil {
+			return m, nil
+		}
+		if !errors.Is(e, store.ErrOtherKey) {
+			err = e
+		}
+	}
+	return store.Manifest{}, err
+}
+
+// damage says how the file of a backup differs from its manifest, empty when it does not.
+func damage(ctx context.Context, found Found) string {
 	m := found.Manifest
-	if err := trusted(raw, keys); err != nil {
-		return err.Error()
-	}
-	if filepath.Base(m.Path) != filepath.Base(found.File) {
-		return "the manifest is that of " + filepath.Base(m.Path)
-	}
 	sum, size, err := sink.HashFile(ctx, found.File, m.Algo)
 	switch {
 	case err != nil:
 		return err.Error()
 	case size != m.Stored:
-		return fmt.Sprintf("the file has %d bytes, the manifest says %d", size, m.Stored)
+		return otherSize(size, m)
 	case sum != m.StoredHash:
 		return "the file is not what was received: its " + m.Algo + " hash differs from the manifest's"
 	}
 	return ""
 }
 
-// trusted is nil when one of the keys vouches for the manifest, and otherwise the most telling of their errors.
-func trusted(raw []byte, keys []store.PublicKey) error {
-	err := store.ErrOtherKey
-	for _, key := range keys {
-		e := store.VerifyManifest(raw, key)
-		if e == nil {
-			return nil
-		}
-		if !errors.Is(e, store.ErrOtherKey) {
-			err = e
-		}
-	}
-	return err
+func otherSize(size int64, m store.Manifest) string {
+	return fmt.Sprintf("the file has %d bytes, the manifest says %d", size, m.Stored)
 }
 
 // RebuildCatalog fills the catalogue from the manifests in the backup folder: of those that are signed by one of the keys
-// and have a file of the right size beside them. It reads no backup and removes nothing. each gets all of them.
+// and have their file, of the right size, beside them. It reads no backup and removes nothing. each gets all of them.
 func RebuildCatalog(ctx context.Context, conn *bus.Conn, folder string, keys []store.PublicKey, each func(Found)) error {
+	folder, err := filepath.Abs(folder) // who reads the catalogue works elsewhere
+	if err != nil {
+		return fmt.Errorf("find the backups: %w", err)
+	}
 	catalog := store.NewCatalog(conn)
-	return eachManifest(folder, func(found Found, raw []byte) error {
+	return eachManifest(folder, keys, func(found Found) error {
 		if found.Problem == "" {
-			found.Problem = listable(found, raw, keys)
+			found.Problem = unlisted(found)
 		}
 		if found.Problem == "" {
 			found.Manifest.Path = found.File // the folder may have moved
@@ -178,17 +269,16 @@ func RebuildCatalog(ctx context.Context, conn *bus.Conn, folder string, keys []s
 	})
 }
 
-// listable says why a backup cannot be put into the catalogue, empty when it can.
-func listable(found Found, raw []byte, keys []store.PublicKey) string {
-	if err := trusted(raw, keys); err != nil {
-		return err.Error()
-	}
+// unlisted says why the file of a backup cannot be put into the catalogue, empty when it can.
+func unlisted(found Found) string {
 	info, err := os.Lstat(found.File)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err.Error()
-	}
-	if info.Size() != found.Manifest.Stored {
-		return fmt.Sprintf("the file has %d bytes, the manifest says %d", info.Size(), found.Manifest.Stored)
+	case !info.Mode().IsRegular():
+		return "the backup is not a file"
+	case info.Size() != found.Manifest.Stored:
+		return otherSize(info.Size(), found.Manifest)
 	}
 	return ""
 }

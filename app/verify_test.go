@@ -4,12 +4,17 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
+	"drydock/config"
 	"drydock/internal/bustest"
 	"drydock/job"
 	"drydock/receiver"
@@ -165,5 +170,191 @@ func TestCatalogueIsRebuiltFromTheManifestsAlone(t *testing.T) {
 	list, err := store.NewCatalog(conn).List(context.WithoutCancel(ctx), "prod", job.Server{})
 	if err != nil || len(list) != 1 || list[0].ID != "A" || list[0].StoredHash == "" {
 		t.Errorf("the catalogue: %+v, %v", list, err)
+	}
+}
+
+// rebuild fills the catalogue of a fresh bus, and returns it and what was found.
+func (s *shelf) rebuild(folder string) (list []store.Manifest, found []Found) {
+	s.t.Helper()
+	conn, ctx := bustest.Start(s.t), bustest.Context(s.t)
+	err := RebuildCatalog(ctx, conn, folder, []store.PublicKey{s.signer.Public()}, func(f Found) { found = append(found, f) })
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if list, err = store.NewCatalog(conn).List(ctx, "", job.Server{}); err != nil {
+		s.t.Fatal(err)
+	}
+	return list, found
+}
+
+// Whoever can write to the folder must not make a backup look restored, or as somebody else's.
+func TestWhatNobodySignedIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	s := newShelf(t)
+	path := s.put("A", []byte("data"))
+	manifest := path + receiver.ManifestSuffix
+	raw, err := os.ReadFile(manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := `{"cluster":"test","trigger":{"by":"evil"},"drills":[{"problem":""}],"archives":[{"snapshot":"evil"}],`
+	s.write(manifest, append([]byte(forged), raw[1:]...))
+	check := func(who string, m store.Manifest) {
+		t.Helper()
+		if m.Cluster != "prod" || m.Trigger.By != "" || m.Drills != nil || m.Archives != nil || m.Signature == nil {
+			t.Errorf("%s believes %+v", who, m)
+		}
+	}
+	if found := s.verify(); len(found) != 1 || found[0].Problem != "" {
+		t.Fatalf("%+v", found)
+	} else {
+		check("verify", found[0].Manifest)
+	}
+	list, found := s.rebuild(s.folder)
+	if len(list) != 1 {
+		t.Fatalf("the catalogue: %+v, found %+v", list, found)
+	}
+	check("the catalogue", list[0])
+	drilled, err := FindBackup(s.folder, "A", []store.PublicKey{s.signer.Public()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	check("the drill", drilled.Manifest)
+	s.write(manifest, bytes.Replace(append([]byte(forged), raw[1:]...), []byte(`"prod"`), []byte(`"prod2"`), 1))
+	if found := s.verify(); len(found) != 1 || found[0].Problem != store.ErrSignature.Error() || found[0].Manifest.Drills != nil {
+		t.Errorf("forged: %+v", found)
+	}
+}
+
+// A manifest moved beside another file of the same size must not put that file into the catalogue, or into a drill.
+func TestManifestCountsOnlyBesideItsOwnFile(t *testing.T) {
+	t.Parallel()
+	s := newShelf(t)
+	a, b := s.put("A", []byte("data")), s.put("B", []byte("atad"))
+	if err := os.Rename(b+receiver.ManifestSuffix, a+receiver.ManifestSuffix); err != nil {
+		t.Fatal(err)
+	}
+	list, found := s.rebuild(s.folder)
+	if len(list) != 0 || len(found) != 1 || !strings.Contains(found[0].Problem, "the manifest is that of mariabackup-B") {
+		t.Errorf("the catalogue: %+v, found %+v", list, found)
+	}
+	if f, err := FindBackup(s.folder, "B", []store.PublicKey{s.signer.Public()}); err == nil {
+		t.Errorf("the drill takes %s for B", f.File)
+	}
+}
+
+// The receiver reads the catalogue in another working folder than the operator who fills it.
+func TestCatalogueHasWholePaths(t *testing.T) {
+	t.Parallel()
+	s := newShelf(t)
+	path := s.put("A", []byte("data"))
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder, err := filepath.Rel(here, s.folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list, found := s.rebuild(folder); len(list) != 1 || list[0].Path != path {
+		t.Errorf("the catalogue: %+v, found %+v", list, found)
+	}
+}
+
+// "All is well" after looking at nothing is the worst answer: a link must be entered, an empty folder be an error.
+func TestVerifyLooksAtSomething(t *testing.T) {
+	t.Parallel()
+	s := newShelf(t)
+	keys := []store.PublicKey{s.signer.Public()}
+	for _, id := range []string{"", "A"} {
+		if err := VerifyBackups(t.Context(), s.folder, id, keys, func(Found) {}); err == nil {
+			t.Errorf("backup %q in an empty folder is well", id)
+		}
+	}
+	s.put("A", []byte("data"))
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(s.folder, link); err != nil {
+		t.Fatal(err)
+	}
+	s.folder = link
+	found := s.verify()
+	if len(found) != 1 || found[0].Problem != "" || !strings.HasPrefix(found[0].File, link+"/") {
+		t.Errorf("through a link: %+v", found)
+	}
+	if list, _ := s.rebuild(link); len(list) != 1 || list[0].Path != found[0].File {
+		t.Errorf("the receiver does not find its folder in %+v", list)
+	}
+}
+
+// One folder that is not ours to read, as lost+found, must not hide the damage in the others.
+func TestFolderThatCannotBeReadIsARow(t *testing.T) {
+	t.Parallel()
+	denied := &fs.PathError{Op: "open", Path: "/b/lost+found", Err: syscall.EACCES}
+	if f, err := unreadable("/b/", "/b/lost+found", denied); err != nil || f.File != "/b/lost+found" || f.Problem == "" {
+		t.Errorf("below the root: %+v, %v", f, err)
+	}
+	if _, err := unreadable("/b/", "/b/", denied); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("the root: %v", err)
+	}
+	if _, err := unreadable("/b/", "/b/prod", syscall.EIO); !errors.Is(err, syscall.EIO) {
+		t.Errorf("a broken disk: %v", err)
+	}
+}
+
+// A torn or hand-written manifest.pub must neither keep the receiver from starting nor swallow the key that is added.
+func TestPublicKeysSurviveABadFile(t *testing.T) {
+	t.Parallel()
+	old, present := newShelf(t).signer.Public(), newShelf(t).signer.Public()
+	both := old.String() + "\n" + present.String() + "\n"
+	for _, c := range []struct {
+		name, before, after string
+		warnings            int
+	}{
+		{"no file", "", present.String() + "\n", 0},
+		{"no newline at the end", old.String(), both, 0},
+		{"torn", old.String() + "\n" + present.String()[:20], old.String() + "\n" + present.String()[:20] + "\n" + present.String() + "\n", 1},
+		{"a remark", "# ours\n" + both, "# ours\n" + both, 1},
+		{"already there, without newline", strings.TrimSpace(both), strings.TrimSpace(both), 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			cfg := &config.Config{}
+			cfg.Global.Datadir = t.TempDir()
+			if c.before != "" {
+				if err := os.WriteFile(keysFile(cfg), []byte(c.before), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 2 { // the second start changes nothing
+				if err := keepPublicKey(cfg, present); err != nil {
+					t.Fatal(err)
+				}
+				if text, err := os.ReadFile(keysFile(cfg)); err != nil || string(text) != c.after {
+					t.Errorf("the file says %q, %v; want %q", text, err, c.after)
+				}
+			}
+			if left, err := os.ReadDir(cfg.Global.Datadir); err != nil || len(left) != 1 {
+				t.Errorf("it leaves %v, %v", left, err)
+			}
+			warnings := 0
+			keys, err := Keys(cfg, "", func(string) { warnings++ })
+			if err != nil || warnings != c.warnings || !slices.ContainsFunc(keys, func(k store.PublicKey) bool { return k.String() == present.String() }) {
+				t.Errorf("keys %v, %d warnings, %v", keys, warnings, err)
+			}
+			if _, err := Keys(cfg, keysFile(cfg), nil); (err != nil) != (c.warnings > 0) {
+				t.Errorf("named with --key: %v", err)
+			}
+		})
+	}
+}
+
+func TestFileWithoutAKeyVouchesForNothing(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "empty.pub")
+	if err := os.WriteFile(path, []byte("\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if keys, err := Keys(&config.Config{}, path, nil); err == nil {
+		t.Errorf("%v", keys)
 	}
 }

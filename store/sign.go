@@ -87,42 +87,59 @@ func ParsePublicKey(text string) (PublicKey, error) {
 	return PublicKey(raw), nil
 }
 
-// VerifyManifest checks the JSON of a manifest against the key of the installation that is trusted. The version of drydock
+// VerifyManifest is the manifest that the signature of raw vouches for, if the key of the installation that is trusted made
+// it. It is read from the signed text: what raw says twice, or without a signature, is not in it. The version of drydock
 // that wrote it may have known other fields. Errors: [ErrUnsigned], [ErrOtherKey], [ErrSignature].
-func VerifyManifest(raw []byte, trusted PublicKey) error {
+func VerifyManifest(raw []byte, trusted PublicKey) (Manifest, error) {
 	text, sig, err := canonical(raw)
 	if err != nil {
-		return err
+		return Manifest{}, err
 	}
 	if sig == nil {
-		return ErrUnsigned
+		return Manifest{}, ErrUnsigned
 	}
 	if subtle.ConstantTimeCompare([]byte(sig.Key), []byte(trusted.String())) != 1 {
-		return ErrOtherKey
+		return Manifest{}, ErrOtherKey
 	}
 	value, err := base64.StdEncoding.DecodeString(sig.Value)
 	if err != nil || !ed25519.Verify(ed25519.PublicKey(trusted), text, value) {
-		return ErrSignature
+		return Manifest{}, ErrSignature
 	}
-	return nil
+	var m Manifest
+	if err := json.Unmarshal(text, &m); err != nil {
+		return Manifest{}, fmt.Errorf("decode manifest: %w", err)
+	}
+	m.Signature = &Signature{Key: trusted.String(), Value: base64.StdEncoding.EncodeToString(value)}
+	return m, nil
 }
 
-// canonical is what a signature covers, and the signature that came with it. Numbers keep their spelling: a reader that
-// does not know a field must not round it.
+// canonical is what a signature covers, and the signature that came with it. Of a key that stands there twice the last one
+// counts. Numbers keep their spelling: a reader that does not know a field must not round it.
 func canonical(raw []byte) (text []byte, sig *Signature, err error) {
+	if !json.Valid(raw) { // the decoder below does not look at what follows the document
+		return nil, nil, errors.New("decode manifest: not one JSON document")
+	}
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.UseNumber()
 	var fields map[string]any
 	if err := dec.Decode(&fields); err != nil {
 		return nil, nil, fmt.Errorf("decode manifest: %w", err)
 	}
-	var signed struct{ Signature *Signature }
-	if err := json.Unmarshal(raw, &signed); err != nil {
-		return nil, nil, fmt.Errorf("decode manifest: %w", err)
-	}
+	sig = signatureOf(fields)
 	for _, name := range unsigned {
 		delete(fields, name)
 	}
 	text, err = json.Marshal(fields) // sorts the keys
-	return text, signed.Signature, err
+	return text, sig, err
+}
+
+// signatureOf is nil when there is none.
+func signatureOf(fields map[string]any) *Signature {
+	sig, ok := fields["signature"].(map[string]any)
+	if !ok {
+		return nil
+	}
+	key, _ := sig["key"].(string)
+	value, _ := sig["value"].(string)
+	return &Signature{Key: key, Value: value}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -56,8 +57,9 @@ func TestManifestIsVouchedForHoweverItIsSpelled(t *testing.T) {
 		t.Errorf("signed again it has another signature: %v", err)
 	}
 	for name, text := range map[string][]byte{"indented": raw, "compact": compact.Bytes()} {
-		if err := store.VerifyManifest(text, s.Public()); err != nil {
-			t.Errorf("%s: %v", name, err)
+		got, err := store.VerifyManifest(text, s.Public())
+		if err != nil || !reflect.DeepEqual(got, m) {
+			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 	}
 }
@@ -78,16 +80,48 @@ func TestEveryChangeOfAManifestShows(t *testing.T) {
 			t.Fatalf("the manifest does not say %s:\n%s", c.from, raw)
 		}
 		changed := strings.Replace(string(raw), c.from, c.to, 1)
-		if err := store.VerifyManifest([]byte(changed), s.Public()); !errors.Is(err, store.ErrSignature) {
+		if _, err := store.VerifyManifest([]byte(changed), s.Public()); !errors.Is(err, store.ErrSignature) {
 			t.Errorf("%s: %v", c.to, err)
 		}
+	}
+}
+
+// Readers must not get what the signature does not cover: a key that stands there twice, or the drills of a file.
+func TestNothingUnsignedIsReadFromAManifest(t *testing.T) {
+	t.Parallel()
+	s := signer(t)
+	raw := string(signedManifest(t, s))
+	want, err := store.VerifyManifest([]byte(raw), s.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, added := range []string{
+		`"trigger": {"kind": "manual", "by": "evil"},`,
+		`"cluster": "test",`,
+		`"drills": [{"problem": ""}],`,
+		`"archives": [{"snapshot": "evil"}],`,
+		`"signature": {"key": "evil", "other": 1},`,
+		`"drills": [], "drills": [{"by": "evil"}],`,
+	} {
+		got, err := store.VerifyManifest([]byte("{"+added+raw[1:]), s.Public())
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v, %v", added, got, err)
+		}
+	}
+	for _, added := range []string{`"Trigger": {"by": "evil"},`, `"Drills": [{"problem": ""}],`} { // read as trigger and drills
+		if _, err := store.VerifyManifest([]byte("{"+added+raw[1:]), s.Public()); !errors.Is(err, store.ErrSignature) {
+			t.Errorf("%s: %v", added, err)
+		}
+	}
+	if _, err := store.VerifyManifest([]byte(raw+`{"cluster": "test"}`), s.Public()); err == nil {
+		t.Error("a second document after the manifest is passed over")
 	}
 }
 
 func TestWhoSignedMatters(t *testing.T) {
 	t.Parallel()
 	ours, theirs := signer(t), signer(t)
-	if err := store.VerifyManifest(signedManifest(t, theirs), ours.Public()); !errors.Is(err, store.ErrOtherKey) {
+	if _, err := store.VerifyManifest(signedManifest(t, theirs), ours.Public()); !errors.Is(err, store.ErrOtherKey) {
 		t.Errorf("signed by another installation: %v", err)
 	}
 	var m store.Manifest
@@ -96,7 +130,7 @@ func TestWhoSignedMatters(t *testing.T) {
 	}
 	m.Signature = nil
 	raw, _ := json.Marshal(m)
-	if err := store.VerifyManifest(raw, ours.Public()); !errors.Is(err, store.ErrUnsigned) {
+	if _, err := store.VerifyManifest(raw, ours.Public()); !errors.Is(err, store.ErrUnsigned) {
 		t.Errorf("without a signature: %v", err)
 	}
 	if key, err := store.ParsePublicKey(ours.Public().String() + "\n"); err != nil || key.String() != ours.Public().String() {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -31,7 +32,7 @@ func (f *folderFlags) read(c *cli) (folder string, keys []store.PublicKey, err e
 	if folder = f.folder; folder == "" {
 		folder = app.BackupFolder(cfg)
 	}
-	keys, err = app.Keys(cfg, f.key)
+	keys, err = app.Keys(cfg, f.key, func(problem string) { fmt.Fprintln(os.Stderr, "drydock:", problem) })
 	return folder, keys, err
 }
 
@@ -71,7 +72,7 @@ func (c *cli) backupsVerifyCmd() *cobra.Command {
 	var f folderFlags
 	cmd := &cobra.Command{
 		Use:   "verify [BACKUP]",
-		Short: "Check signature, size and hash of the backups on this machine; exit status 1 if one is bad",
+		Short: "Check signature, size and hash of the backups on this machine; exit status 1 if one is bad or there is none",
 		Long: "Reads every backup in the backup folder, or the one named, and compares it with its manifest: who signed it, how\n" +
 			"large it is, what it hashes to. It needs neither a running drydock nor a database, and works on a copy of the folder.",
 		Args: cobra.MaximumNArgs(1),
@@ -85,15 +86,7 @@ func (c *cli) backupsVerifyCmd() *cobra.Command {
 				id = args[0]
 			}
 			return c.printFound(cmd, func(each func(app.Found)) error {
-				any := id == ""
-				err := app.VerifyBackups(cmd.Context(), folder, id, keys, func(found app.Found) {
-					any = true
-					each(found)
-				})
-				if err == nil && !any {
-					err = fmt.Errorf("no backup %s in %s", id, folder)
-				}
-				return err
+				return app.VerifyBackups(cmd.Context(), folder, id, keys, each)
 			})
 		},
 	}
