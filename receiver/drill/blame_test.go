@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"drydock/internal/bustest"
 	"drydock/internal/mariadbd"
 	"drydock/internal/mariadbdtest"
@@ -115,23 +117,23 @@ func TestTheOriginsLogSizeIsNotTaken(t *testing.T) {
 	t.Parallel()
 	m := mariadbdtest.Start(t, mariadbd.Options{Password: "secret", Extra: []string{"innodb_log_file_size=32M"}})
 	b := newBench(t)
-	var size string
+	var options string
 	line := b.cfg.Step
 	b.cfg.Step = func(what string) {
 		line(what)
 		if what == "check every table" {
-			options, err := os.ReadFile(filepath.Join(b.cfg.Folder, "scratch.cnf"))
+			text, err := os.ReadFile(filepath.Join(b.cfg.Folder, "scratch.cnf"))
 			if err != nil {
 				t.Error(err)
 			}
-			size = string(options)
+			options = string(text)
 		}
 	}
 	if _, err := Run(bustest.Context(t), b.cfg, physical(t, m)); err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(size, "log_file_size") || !strings.Contains(size, "innodb-log-file-size=100663296") {
-		t.Errorf("%s", size)
+	if strings.Contains(options, "log_file_size") || !strings.Contains(options, "innodb-log-file-size=100663296") {
+		t.Errorf("%s", options)
 	}
 }
 
@@ -210,5 +212,30 @@ func TestADrillInADeepFolderLeavesNoSocket(t *testing.T) {
 	}
 	if exists(socket) {
 		t.Errorf("%s is left", socket)
+	}
+}
+
+// The tables of a dump outgrow the disk: the server tells the client so, and the dump is as good as it was.
+func TestADiskFilledByALoadBlamesNoDump(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	dump := text(t, "CREATE DATABASE shop; CREATE TABLE shop.a ENGINE=InnoDB AS SELECT REPEAT(SHA1(seq), 100) FROM mysql.seq_1_to_100000;")
+	d := &drill{cfg: b.cfg, backup: dump}
+	mkdir(t, b.cfg.Folder)
+	if err := unix.Mount("tmpfs", b.cfg.Folder, "tmpfs", 0, "size=220m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(d.stop(), unix.Unmount(b.cfg.Folder, 0), os.Remove(b.cfg.Folder)); err != nil {
+			t.Error(err)
+		}
+	})
+	mkdir(t, filepath.Join(b.cfg.Folder, "tmp"))
+	ctx := bustest.Context(t)
+	if err := errors.Join(d.install(ctx), d.start(ctx)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.loadText(ctx); !errors.Is(err, ErrSpace) || errors.Is(err, ErrBackup) {
+		t.Errorf("%v", err)
 	}
 }

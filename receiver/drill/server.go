@@ -171,7 +171,7 @@ func (d *drill) outcome(ctx context.Context, err error) error {
 	defer patience.Stop()
 	select {
 	case <-s.done:
-		return errors.Join(blame(s.failed("the scratch server")), fmt.Errorf("then: %s", err.Error())) // without its blame
+		return fmt.Errorf("%w; then: %s", blame(s.failed("the scratch server")), err.Error()) // without its blame
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-patience.C:
