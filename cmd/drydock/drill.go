@@ -75,7 +75,7 @@ func (c *cli) drillRunCmd() *cobra.Command {
 	}
 	c.outputFlag(cmd)
 	f.add(cmd)
-	cmd.Flags().StringVar(&scratch, "scratch", "", "folder to work in (default: drills in monitoring-datadir); it needs the size of the unpacked backup and 512 MiB")
+	cmd.Flags().StringVar(&scratch, "scratch", "", "folder to work in (default: drills in monitoring-datadir); it needs the size of the unpacked backup, or several times that of a dump, and 512 MiB")
 	cmd.Flags().Int64Var(&memory, "memory", 256, "MiB for preparing and for the scratch server")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "do not show what the tools say")
 	return cmd
