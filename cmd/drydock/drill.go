@@ -26,7 +26,7 @@ func (c *cli) drillRunCmd() *cobra.Command {
 	var quiet bool
 	cmd := &cobra.Command{
 		Use:   "run BACKUP",
-		Short: "Drill a backup on this machine; exit status 1 if it does not restore",
+		Short: "Drill a backup on this machine; exit status 1 if it does not restore, 2 if the drill could not be done",
 		Long: "Unpacks and prepares the backup, or loads the dump, in a private folder, starts a scratch server on a socket in it, checks\n" +
 			"every table and counts its rows, then removes all of it. Nothing but that folder is written, and nothing in the data\n" +
 			"comes to life: no event, no replication, no network. The tools come last at processor and disk. Run it on the machine\n" +
@@ -59,8 +59,9 @@ func (c *cli) drillRunCmd() *cobra.Command {
 				}
 			}
 			d, err := app.RunDrill(cmd.Context(), found, o)
-			if err != nil {
-				return err
+			if err != nil { // says nothing about the backup
+				fmt.Fprintln(os.Stderr, "drydock:", err)
+				return exitCode(2)
 			}
 			c.recordDrill(cmd.Context(), found.Manifest, d)
 			if err := c.print(cmd.OutOrStdout(), d, drillHeading, drillRows(found.Manifest, d)); err != nil {
@@ -74,7 +75,7 @@ func (c *cli) drillRunCmd() *cobra.Command {
 	}
 	c.outputFlag(cmd)
 	f.add(cmd)
-	cmd.Flags().StringVar(&scratch, "scratch", "", "folder to work in (default: drills in monitoring-datadir); it needs the size of the unpacked backup and 512 MiB")
+	cmd.Flags().StringVar(&scratch, "scratch", "", "folder to work in (default: drills in monitoring-datadir); it needs the size of the unpacked backup, or several times that of a dump, and 512 MiB")
 	cmd.Flags().Int64Var(&memory, "memory", 256, "MiB for preparing and for the scratch server")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "do not show what the tools say")
 	return cmd
@@ -85,7 +86,10 @@ func (c *cli) recordDrill(ctx context.Context, m store.Manifest, d store.Drill) 
 	_, conn, err := c.dial()
 	if err == nil {
 		defer conn.NC.Close()
-		err = store.NewCatalog(conn).AddDrill(ctx, m, d)
+		catalog := store.NewCatalog(conn)
+		if _, err = catalog.Get(ctx, m.Cluster, m.Server, m.ID); err == nil { // AddDrill makes no entry, and does not say so
+			err = catalog.AddDrill(ctx, m, d)
+		}
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "drydock: the drill is not in the catalogue:", err)

@@ -2,44 +2,27 @@ package drill
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"regexp"
 	"strings"
+
+	"github.com/go-sql-driver/mysql"
 )
 
 // check asks the scratch server about every table: is it well, and how many rows does it have.
 func (d *drill) check(ctx context.Context, res *Result) error {
-	db := d.server.db
-	if err := db.QueryRowContext(ctx, "SELECT VERSION()").Scan(&res.Version); err != nil {
-		return err
+	if err := d.server.db.QueryRowContext(ctx, "SELECT VERSION()").Scan(&res.Version); err != nil {
+		return d.broken(ctx, err)
 	}
 	tables, err := d.tables(ctx)
 	if err != nil {
-		return fmt.Errorf("list the tables: %w", err)
+		return d.broken(ctx, fmt.Errorf("list the tables: %w", err))
 	}
 	for _, t := range tables {
-		problem, err := d.checkTable(ctx, t)
-		if err == nil && problem == "" {
-			var rows int64
-			if err = db.QueryRowContext(ctx, "SELECT COUNT(*) FROM "+t).Scan(&rows); err == nil {
-				res.Rows += rows
-			}
+		if err := d.inspect(ctx, t, res); err != nil {
+			return d.broken(ctx, fmt.Errorf("%s: %w", t, err))
 		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err != nil {
-			problem = err.Error()
-			select {
-			case <-d.server.done:
-				return blame(fmt.Errorf("%s: %w", t, d.server.failed("the scratch server")))
-			default:
-			}
-		}
-		if problem != "" {
-			res.Problems = append(res.Problems, t+": "+problem)
-			d.cfg.Line(t + ": " + problem)
-		}
-		res.Tables++
 	}
 	switch {
 	case res.Tables == 0:
@@ -49,6 +32,51 @@ func (d *drill) check(ctx context.Context, res *Result) error {
 	}
 	return nil
 }
+
+// broken is the outcome when the server did not answer a question, which is no finding about a table.
+func (d *drill) broken(ctx context.Context, err error) error {
+	if answered(err) {
+		return spaceIn(err.Error(), err)
+	}
+	return d.outcome(ctx, err)
+}
+
+// answered tells an error that the server gave from one of the connection to it.
+func answered(err error) bool {
+	var answer *mysql.MySQLError
+	return errors.As(err, &answer)
+}
+
+// inspect looks at one table. What it finds goes into res; an error is one of the looking.
+func (d *drill) inspect(ctx context.Context, t string, res *Result) error {
+	problem, err := d.checkTable(ctx, t)
+	if err == nil && problem == "" {
+		var rows int64
+		if err = d.server.db.QueryRowContext(ctx, "SELECT COUNT(*) FROM "+t).Scan(&rows); err == nil {
+			res.Rows += rows
+		}
+	}
+	if err != nil && (!answered(err) || noSpace.MatchString(err.Error())) {
+		return err
+	}
+	if err != nil {
+		problem = err.Error()
+	}
+	switch {
+	case noEngine.MatchString(problem):
+		res.Skipped = append(res.Skipped, t)
+		d.cfg.Line(t + ": not looked at: " + problem)
+		return nil
+	case problem != "":
+		res.Problems = append(res.Problems, t+": "+problem)
+		d.cfg.Line(t + ": " + problem)
+	}
+	res.Tables++
+	return nil
+}
+
+// noEngine is what a server says of a table whose engine is a plugin that it did not load: scratch servers load none.
+var noEngine = regexp.MustCompile(`(?i)unknown storage engine|(plugin|engine) '[^']*' is not loaded`)
 
 // tables lists all that hold rows, the server's own included: without mysql.* nobody could log in to what was restored.
 func (d *drill) tables(ctx context.Context) (out []string, err error) {
@@ -84,7 +112,9 @@ func (d *drill) checkTable(ctx context.Context, t string) (problem string, err e
 		}
 		switch kind = strings.ToLower(kind); {
 		case kind == "error", kind == "status" && text != "OK" && text != "Table is already up to date" && !strings.Contains(text, "doesn't support"):
-			problem = text
+			if !noEngine.MatchString(problem) { // the first cause; "Corrupt" comes after it
+				problem = text
+			}
 		}
 	}
 	return problem, rows.Err()

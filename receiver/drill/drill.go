@@ -45,6 +45,8 @@ type Result struct {
 	Version string        // of the scratch server
 	Tables  int
 	Rows    int64
+	// Skipped are the tables whose engine the scratch server does not have: they were not looked at.
+	Skipped []string
 	// Problems are the tables that are not well, with what the server says; none makes the backup restored.
 	Problems []string
 }
@@ -55,7 +57,7 @@ var ErrBackup = errors.New("the backup does not restore")
 
 // Run drills one backup. Errors: [ErrBackup], [ErrSpace], [sink.ErrIdentity]; the context's cause when it was ended.
 func Run(ctx context.Context, cfg Config, b Backup) (res Result, err error) {
-	if err := room(cfg.Folder, b.Size); err != nil {
+	if err := room(cfg.Folder, needs(b.Format, b.Size)); err != nil {
 		return res, err
 	}
 	if err := os.MkdirAll(filepath.Join(cfg.Folder, "tmp"), 0o700); err != nil {

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 )
 
 // install makes the data folder of an empty server, for a dump to be loaded into.
@@ -71,11 +72,42 @@ func extract(root *os.Root, name string, from io.Reader) error {
 // loadText gives a dump of mysqldump to the scratch server while it is read.
 func (d *drill) loadText(ctx context.Context) error {
 	return d.read(func(stream io.Reader) error {
-		return blame(d.tool(ctx, stream, "", "mariadb", "--no-defaults", "--socket="+d.server.socket(), "--user=root", "--binary-mode", "--max-allowed-packet=1G"))
+		return d.outcome(ctx, blame(d.tool(ctx, stream, "", "mariadb", append([]string{"--no-defaults", "--protocol=socket"}, d.login("--binary-mode", "--max-allowed-packet=1G")...)...)))
 	})
 }
 
 // loadFolder gives a dump of mydumper to the scratch server.
 func (d *drill) loadFolder(ctx context.Context) error {
-	return blame(d.tool(ctx, nil, "", "myloader", "--socket="+d.server.socket(), "--user=root", "--directory="+d.dump(), "--overwrite-tables", "--threads=2"))
+	conf, err := d.clientOptions()
+	if err != nil {
+		return err
+	}
+	args := append([]string{"--defaults-file=" + conf}, d.login("--directory="+d.dump(), "--overwrite-tables", "--threads=2")...)
+	return d.outcome(ctx, blame(d.tool(ctx, nil, "", "myloader", args...)))
+}
+
+// login leads a client to the scratch server.
+func (d *drill) login(further ...string) []string {
+	return append([]string{"--host=localhost", "--socket=" + d.server.socket(), "--user=root"}, further...)
+}
+
+// clientOptions writes an option file for a tool that would else read the machine's own, which may name a server in use: the
+// tool drops tables.
+func (d *drill) clientOptions() (path string, err error) {
+	path = filepath.Join(d.cfg.Folder, "client.cnf")
+	text := "[client]\nuser=root\npassword=\nhost=localhost\nprotocol=socket\nsocket=" + plainOrQuoted(d.server.socket()) + "\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		return "", fmt.Errorf("write the options of the tools: %w", err)
+	}
+	return path, nil
+}
+
+var plainPath = regexp.MustCompile(`^[A-Za-z0-9/._+-]+$`)
+
+// plainOrQuoted leaves a plain path as it is: newer myloaders read their option file with a parser that keeps the quotes.
+func plainOrQuoted(path string) string {
+	if plainPath.MatchString(path) {
+		return path
+	}
+	return quoted(path)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"runtime"
 	"strings"
@@ -28,12 +29,24 @@ func look(name string) (string, error) {
 }
 
 // gentle runs a program behind everybody else who wants the processor or the disk.
-func gentle(path string, args ...string) *exec.Cmd {
+func (d *drill) gentle(path string, args ...string) *exec.Cmd {
 	args = append([]string{"-n", "10", path}, args...)
+	cmd := exec.Command("nice", args...)
 	if ionice, err := exec.LookPath("ionice"); err == nil {
-		return exec.Command(ionice, append([]string{"-c", "3", "nice"}, args...)...)
+		cmd = exec.Command(ionice, append([]string{"-c", "3", "nice"}, args...)...)
 	}
-	return exec.Command("nice", args...)
+	cmd.Env = d.environment(os.Environ())
+	return cmd
+}
+
+// environment is that of drydock without what would lead a tool to another server: variables and option files of the clients.
+func (d *drill) environment(ours []string) (env []string) {
+	for _, v := range ours {
+		if !strings.HasPrefix(v, "MYSQL_") && !strings.HasPrefix(v, "MARIADB_") && !strings.HasPrefix(v, "HOME=") {
+			env = append(env, v)
+		}
+	}
+	return append(env, "HOME="+d.cfg.Folder)
 }
 
 // child is a running program and whoever waits for it.
@@ -120,7 +133,7 @@ func (d *drill) tool(ctx context.Context, stdin io.Reader, lastLine, name string
 	if err != nil {
 		return err
 	}
-	cmd := gentle(path, args...)
+	cmd := d.gentle(path, args...)
 	feed := func() error { return nil }
 	if stdin != nil {
 		pipe, err := cmd.StdinPipe()
@@ -147,9 +160,9 @@ func (d *drill) tool(ctx context.Context, stdin io.Reader, lastLine, name string
 	case fed != nil:
 		return fmt.Errorf("%s: %w", name, fed)
 	case lastLine != "" && !strings.HasSuffix(c.said(), lastLine):
-		return fmt.Errorf("%s did not say %q, but: %s", name, lastLine, c.said())
+		return spaceIn(c.said(), fmt.Errorf("%s did not say %q, but: %s", name, lastLine, c.said()))
 	case name == "mbstream" && strings.Contains(c.said(), "mbstream: "):
-		return errors.New(c.said()) // it ends with status 0 also when it gave up
+		return spaceIn(c.said(), errors.New(c.said())) // it ends with status 0 also when it gave up
 	}
 	return nil
 }
@@ -166,15 +179,22 @@ func (c *child) failed(name string) error {
 		status, ok = exit.Sys().(syscall.WaitStatus)
 	}
 	switch {
-	case ok && status.Signaled():
+	case ok && status.Signaled() && fromOutside(status.Signal()):
 		return fmt.Errorf("%s %w (%s)", name, errKilled, status.Signal())
-	case strings.Contains(said, "No space left on device"), strings.Contains(said, "Errcode: 28"):
-		return fmt.Errorf("%s: %w: %s", name, ErrSpace, said)
+	case c.err == nil: // a server that ends in good order was told to
+		return fmt.Errorf("%s %w: %s", name, errKilled, said)
 	}
-	if c.err == nil {
-		return fmt.Errorf("%s ended of itself: %s", name, said)
+	return spaceIn(said, fmt.Errorf("%s: %w: %s", name, c.err, said))
+}
+
+// fromOutside tells the signals that somebody sends from those that a program brings upon itself: InnoDB aborts when it
+// finds its pages corrupt.
+func fromOutside(s syscall.Signal) bool {
+	switch s {
+	case syscall.SIGKILL, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT:
+		return true
 	}
-	return fmt.Errorf("%s: %w: %s", name, c.err, said)
+	return false
 }
 
 // until reads from r while ctx lives.

@@ -21,12 +21,14 @@ import (
 type server struct {
 	*child
 	db        *sql.DB
-	socketDir string // short: a socket's path may have 107 bytes
+	socketDir string
 }
 
 const (
 	startTimeout = 10 * time.Minute // recovery of a large backup is done by then; its log tells
 	startPoll    = 50 * time.Millisecond
+	endTimeout   = 5 * time.Second // within which a server has ended that broke its connections
+	logSize      = 96 << 20        // bytes of the redo log, the server's own default
 )
 
 // start runs a server on the restored files.
@@ -38,9 +40,9 @@ func (d *drill) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "drydock-drill-")
+	dir, err := socketFolder(d.cfg.Folder)
 	if err != nil {
-		return fmt.Errorf("make the socket's folder: %w", err)
+		return err
 	}
 	s := &server{socketDir: dir}
 	d.server = s
@@ -52,7 +54,7 @@ func (d *drill) start(ctx context.Context) error {
 	if os.Geteuid() == 0 {
 		args = append(args, "--user=root") // its folder is ours alone
 	}
-	if s.child, err = spawn(gentle(path, args...), d.cfg.Line); err != nil {
+	if s.child, err = spawn(d.gentle(path, args...), d.cfg.Line); err != nil {
 		return err
 	}
 	if s.db, err = s.open(); err != nil {
@@ -61,7 +63,7 @@ func (d *drill) start(ctx context.Context) error {
 	return s.await(ctx)
 }
 
-func (s *server) socket() string { return filepath.Join(s.socketDir, "s") }
+func (s *server) socket() string { return filepath.Join(s.socketDir, socketName) }
 
 func (s *server) open() (*sql.DB, error) {
 	cfg := mysql.NewConfig()
@@ -80,17 +82,20 @@ func (s *server) open() (*sql.DB, error) {
 
 // await returns when the server answers. That it ends instead is the backup's fault: its options are ours and the backup's own.
 func (s *server) await(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("the scratch server did not answer within %s: %s", startTimeout, s.said()))
+	patience, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	tick := time.NewTicker(startPoll)
 	defer tick.Stop()
 	for {
-		if s.db.PingContext(ctx) == nil {
+		if s.db.PingContext(patience) == nil {
 			return nil
 		}
 		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		case <-patience.Done():
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			return spaceIn(s.said(), fmt.Errorf("the scratch server did not answer within %s: %s", startTimeout, s.said()))
 		case <-s.done:
 			return blame(s.failed("the scratch server"))
 		case <-tick.C:
@@ -104,9 +109,11 @@ func (d *drill) settings(socket string) string {
 		"[mysqld]", // both servers read it
 		"datadir=" + quoted(d.data()), "tmpdir=" + quoted(filepath.Join(d.cfg.Folder, "tmp")),
 		"socket=" + quoted(socket), "pid-file=" + quoted(filepath.Join(d.cfg.Folder, "pid")),
-		"skip-networking", "skip-log-bin", "skip-slave-start", "event-scheduler=OFF",
+		"skip-networking", "loose-mysqlx=OFF", "skip-log-bin", "skip-slave-start", "event-scheduler=OFF",
 		"general-log=0", "slow-query-log=0", "performance-schema=0", "init-file=",
 		fmt.Sprintf("innodb-buffer-pool-size=%d", max(d.cfg.Memory, 16<<20)),
+		// Its own size: that of a large server would fill the scratch folder. A prepared backup needs none of its old log.
+		fmt.Sprintf("innodb-log-file-size=%d", logSize),
 		"innodb-buffer-pool-load-at-startup=0", "innodb-buffer-pool-dump-at-shutdown=0", "innodb-use-native-aio=0",
 	}
 	if d.backup.Format == job.XBStream {
@@ -116,7 +123,7 @@ func (d *drill) settings(socket string) string {
 }
 
 // layoutOptions decide how the files are read; backup tools write them into backup-my.cnf.
-var layoutOptions = regexp.MustCompile(`^(innodb_(checksum_algorithm|data_file_path|page_size|undo_tablespaces|undo_directory|log_file_size|log_files_in_group|log_block_size|fast_checksum)|aria_log_dir_path|lower_case_table_names)$`)
+var layoutOptions = regexp.MustCompile(`^(innodb_(checksum_algorithm|data_file_path|page_size|undo_tablespaces|undo_directory|log_block_size|fast_checksum)|aria_log_dir_path|lower_case_table_names)$`)
 
 // layout takes from the backup's own options what says how its files are to be read.
 func (d *drill) layout() (lines []string) {
@@ -151,5 +158,23 @@ func (d *drill) stop() error {
 	if s.child != nil {
 		s.kill()
 	}
-	return errors.Join(err, os.RemoveAll(s.socketDir))
+	return errors.Join(err, removeSocket(d.cfg.Folder))
+}
+
+// outcome is what became of work that failed with the scratch server: when that ended, or had no room, the rest only follows.
+func (d *drill) outcome(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	s := d.server
+	patience := time.NewTimer(endTimeout)
+	defer patience.Stop()
+	select {
+	case <-s.done:
+		return fmt.Errorf("%w; then: %s", blame(s.failed("the scratch server")), err.Error()) // without its blame
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-patience.C:
+		return spaceIn(s.said(), err)
+	}
 }

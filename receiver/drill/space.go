@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"regexp"
 
 	"golang.org/x/sys/unix"
+
+	"drydock/job"
 )
 
 // ErrSpace says that the backup would not fit on the disk of the scratch folder.
@@ -25,13 +28,37 @@ func spaceOr(err error) error {
 	return err
 }
 
-// room is nil when a backup of size bytes can be unpacked below the parent of folder.
-func room(folder string, size int64) error {
+// noSpace is how tools and servers say that the disk is full.
+var noSpace = regexp.MustCompile(`(?i)no space left|errcode: 28\b|error:? (number |code )?28\b|table .{1,200} is full|disk is full|disk full`)
+
+// spaceIn makes err one of space when what was said tells so.
+func spaceIn(said string, err error) error {
+	if !noSpace.MatchString(said) {
+		return err
+	}
+	// Only its text: that it was blamed on the backup is no longer true.
+	return fmt.Errorf("%w: %s: %s", ErrSpace, err.Error(), said)
+}
+
+// needs is how many bytes a backup takes whose stream has size bytes: a dump becomes tables with indexes, and one of mydumper
+// lies beside them.
+func needs(format job.Format, size int64) int64 {
+	switch format {
+	case job.SQLText:
+		return 2*size + headroom
+	case job.Tar:
+		return 3*size + headroom
+	}
+	return size + size/headroomPart + headroom
+}
+
+// room is nil when the parent of folder has need bytes free.
+func room(folder string, need int64) error {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(filepath.Dir(folder), &fs); err != nil {
 		return fmt.Errorf("look for space in %s: %w", filepath.Dir(folder), err)
 	}
-	free, need := int64(fs.Bavail)*fs.Bsize, size+size/headroomPart+headroom
+	free := int64(fs.Bavail) * fs.Bsize
 	if free < need {
 		return fmt.Errorf("%w: %s has %d MiB free and %d MiB are needed", ErrSpace, filepath.Dir(folder), free>>20, need>>20)
 	}
