@@ -239,7 +239,7 @@ PATH=${PATH#*:} exec "${0##*/}" "$@"
 func TestFullDiskFailsTheJobAndKeepsTheOldBackup(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, options{mode: "api"})
-	mountSmall(t, filepath.Join(s.dir, "data", "Backups"), "24m")
+	mountSmall(t, filepath.Join(s.dir, "data", "Backups"), "40m") // more than the second is expected to take, less than it will
 	s.start()
 	h := s.host(0)
 	path, content := s.goodBackup(h)
