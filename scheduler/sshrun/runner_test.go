@@ -253,7 +253,11 @@ func TestSessionsOfTheFleetAreBounded(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, `me=$DIR/busy.$REPLICATION_MANAGER_HOST_NAME
 touch "$me"
-set -- "$DIR"/busy.*
+for ((i = 0; i < 100; i++)); do
+  set -- "$DIR"/busy.*
+  (($# >= 2)) && break
+  sleep 0.05
+done
 echo $# >>"$DIR/counts"
 sleep 0.3
 rm "$me"`, "127.0.0.1:3306", "127.0.0.2:3306", "127.0.0.3:3306", "127.0.0.4:3306", "127.0.0.5:3306")
@@ -276,7 +280,7 @@ func TestSessionThatHangsIsAskedToStop(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, `trap 'echo asked; touch "$DIR/asked"; exit 0' TERM
 while :; do sleep 0.1; done`)
-	r.cfg.Clusters[0].Timeout = time.Second
+	r.cfg.Clusters[0].Timeout = 5 * time.Second // the script must have begun by then, on a busy machine, too
 	res, err := r.session()
 	if !errors.Is(err, errTimeout) || res.output != "asked" {
 		t.Errorf("%+v: %v", res, err)
