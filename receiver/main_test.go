@@ -106,8 +106,9 @@ func (g *rig) run(pool *Pool) {
 		cancel()
 		wg.Wait()
 	}
+	// What it serves is announced one by one, this one last.
 	bustest.Until(g.t, soon, "the receiver answers", func() bool {
-		_, err := bus.Request[struct{}](bustest.Context(g.t), g.conn, bus.ReceiverSubject("rcv", bus.VerbClose), bus.CloseRequest{JobID: "none"})
+		_, err := bus.Request[struct{}](bustest.Context(g.t), g.conn, bus.ReceiverSubject("rcv", bus.VerbSend), bus.SendRequest{})
 		return !errors.Is(err, bus.ErrNobody)
 	})
 }
