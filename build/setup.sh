@@ -48,6 +48,7 @@ needs_of_test() {
 	need mydumper mydumper
 	need restic restic
 	need age age
+	need curl curl
 	need gcc gcc # the race detector is linked with cgo
 	need /usr/include/stdlib.h libc6-dev
 }
