@@ -206,15 +206,11 @@ func TestAStopOfAPrimaryWantsToBeConfirmed(t *testing.T) {
 
 func (s *site) awaitFacts(docs *store.Docs, server job.Server, fits func(store.Facts) bool) {
 	s.t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+	bustest.Until(s.t, time.Minute, "facts of "+server.String()+" that fit", func() bool {
 		var f store.Facts
-		if ok, err := docs.Get(bustest.Context(s.t), "lab", server, store.DocFacts, &f); err == nil && ok && fits(f) {
-			return
-		}
-		if time.Now().After(deadline) {
-			s.t.Fatalf("facts of %s are %+v", server, f)
-		}
-	}
+		ok, err := docs.Get(bustest.Context(s.t), "lab", server, store.DocFacts, &f)
+		return err == nil && ok && fits(f)
+	})
 }
 
 func TestAStartDoesNotWaitForWhatWaitsForTheServer(t *testing.T) {

@@ -23,7 +23,10 @@ const (
 	askStatus = `SHOW GLOBAL STATUS WHERE Variable_name IN ('Threads_running', 'Threads_connected', 'Uptime', 'Slaves_connected')`
 )
 
-const erSyntax = 1064
+const (
+	erSyntax     = 1064
+	erNotGranted = 1227 // the account lacks a privilege
+)
 
 // ask reads the facts. It gives no error: what could not be read says so itself.
 func ask(ctx context.Context, db *sql.DB) store.Facts {

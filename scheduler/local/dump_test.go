@@ -1,6 +1,8 @@
 package local
 
 import (
+	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"io"
@@ -357,5 +359,38 @@ func TestOptionFileRefusesWhatItCannotHold(t *testing.T) {
 	text, err := os.ReadFile(path)
 	if want := "[client]\nuser=\"u\"\npassword=\"a\\\"b\\\\c\"\nhost=\"127.0.0.1\"\nport=3306\nprotocol=tcp\n"; err != nil || string(text) != want {
 		t.Errorf("%q, %v", text, err)
+	}
+}
+
+// A question that was not answered must not count as "no reseed left it half filled": the dump would be called a good backup.
+func TestADumpAsksWhetherTheServerIsHalfFilledAndTakesNoSilenceForNo(t *testing.T) {
+	t.Parallel()
+	r, _ := dumping(t, server(t))
+	s := &session{conn: r.sql(0)}
+	w := &work{session: s}
+	if err := w.unfinished(bustest.Context(t)); err != nil {
+		t.Errorf("a server that is whole: %v", err)
+	}
+	r.sql(0, "CREATE USER reader IDENTIFIED BY 'r'")
+	db := sql.OpenDB(connector(sqlConfig(r.cluster.Servers[0], "reader", "r")))
+	defer func() { _ = db.Close() }()
+	poor, err := db.Conn(bustest.Context(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = poor.Close() }()
+	if err := (&work{session: &session{conn: poor}}).unfinished(bustest.Context(t)); err != nil {
+		t.Errorf("an account that could not have reseeded it: %v", err)
+	}
+	gone, cancel := context.WithCancel(bustest.Context(t))
+	cancel()
+	if err := w.unfinished(gone); err == nil {
+		t.Error("no answer counts as no")
+	}
+	if _, err := s.conn.ExecContext(bustest.Context(t), "CHANGE MASTER TO MASTER_HOST="+literal(nowhere)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.unfinished(bustest.Context(t)); err == nil {
+		t.Error("a half filled server is dumped")
 	}
 }

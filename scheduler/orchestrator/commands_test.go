@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"drydock/internal/bustest"
 	"drydock/job"
 	"drydock/scheduler/sshrun"
 )
@@ -170,7 +171,7 @@ func TestACommandEndsWithItsContextAndAllItStarted(t *testing.T) {
 			}
 			ended := make(chan error, 1)
 			go func() { ended <- mustNew(t, cfg).Stop(ctx, Target{Cluster: "prod", Server: server}) }()
-			wait(t, func() bool { _, err := os.Stat(file); return err == nil })
+			bustest.Until(t, time.Minute, "it comes to that", func() bool { _, err := os.Stat(file); return err == nil })
 			if by == "cancel" {
 				cancel(errors.New("somebody said no"))
 			}
@@ -180,7 +181,7 @@ func TestACommandEndsWithItsContextAndAllItStarted(t *testing.T) {
 			}
 			for _, word := range strings.Fields(read(t, file)) {
 				pid, _ := strconv.Atoi(word)
-				wait(t, func() bool { return gone(pid) })
+				bustest.Until(t, time.Minute, "it comes to that", func() bool { return gone(pid) })
 			}
 		})
 	}
@@ -190,15 +191,6 @@ func TestACommandEndsWithItsContextAndAllItStarted(t *testing.T) {
 func gone(pid int) bool {
 	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	return err != nil || strings.Contains(string(stat), ") Z ")
-}
-
-func wait(t *testing.T, done func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("it does not come to that")
-		}
-	}
 }
 
 func TestProblemsAreFoundBeforeAnythingIsRun(t *testing.T) {
@@ -258,7 +250,7 @@ func TestARestartThatIsCutLeavesNoServerDown(t *testing.T) {
 			defer cancel(nil)
 			ended := make(chan error, 1)
 			go func() { ended <- mustNew(t, cfg).Restart(ctx, Target{Cluster: "prod", Server: server}) }()
-			wait(t, func() bool {
+			bustest.Until(t, time.Minute, "it comes to that", func() bool {
 				text, _ := os.ReadFile(base + ".said")
 				return len(text) > 0
 			})

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"drydock/internal/bustest"
 	"drydock/internal/sshdtest"
 	"drydock/scheduler/sshrun"
 )
@@ -106,7 +107,7 @@ func TestOnPremiseEndsWhatRunsThere(t *testing.T) {
 	defer cancel(nil)
 	ended := make(chan error, 1)
 	go func() { ended <- mustNew(t, cfg).Stop(ctx, Target{Cluster: "prod", Server: server}) }()
-	wait(t, func() bool { _, err := os.Stat(file); return err == nil })
+	bustest.Until(t, time.Minute, "it comes to that", func() bool { _, err := os.Stat(file); return err == nil })
 	cancel(errors.New("somebody said no"))
 	began := time.Now()
 	if err := <-ended; err == nil || !strings.Contains(err.Error(), "somebody said no") {
@@ -114,7 +115,7 @@ func TestOnPremiseEndsWhatRunsThere(t *testing.T) {
 	}
 	for _, word := range strings.Fields(read(t, file)) {
 		pid, _ := strconv.Atoi(word)
-		wait(t, func() bool { return gone(pid) })
+		bustest.Until(t, time.Minute, "it comes to that", func() bool { return gone(pid) })
 	}
 	if late := time.Since(began); late > 8*time.Second { // else the connection was cut, and nobody asked for the end
 		t.Errorf("the end took %s", late)
