@@ -17,20 +17,21 @@ type Bound struct {
 
 // Limits are the bounds of the streams and how many replicas they have (configuration keys nats-*).
 type Limits struct {
-	Replicas                               int // 1 for the embedded server
-	Tasks, Jobs, Logs, Alerts, Deadletters Bound
+	Replicas                                              int // 1 for the embedded server
+	Tasks, Jobs, Logs, Alerts, Notifications, Deadletters Bound
 }
 
 // DefaultLimits suit years of running one site on one disk.
 func DefaultLimits() Limits {
 	const day = 24 * time.Hour
 	return Limits{
-		Replicas:    1,
-		Tasks:       Bound{400 * day, 1 << 30},
-		Jobs:        Bound{400 * day, 4 << 30},
-		Logs:        Bound{30 * day, 4 << 30},
-		Alerts:      Bound{400 * day, 256 << 20},
-		Deadletters: Bound{90 * day, 64 << 20},
+		Replicas:      1,
+		Tasks:         Bound{400 * day, 1 << 30},
+		Jobs:          Bound{400 * day, 4 << 30},
+		Logs:          Bound{30 * day, 4 << 30},
+		Alerts:        Bound{400 * day, 256 << 20},
+		Notifications: Bound{400 * day, 128 << 20},
+		Deadletters:   Bound{90 * day, 64 << 20},
 	}
 }
 
@@ -56,12 +57,14 @@ func streams(l Limits) []jetstream.StreamConfig {
 	logs.AllowAtomicPublish, logs.Metadata = true, schema(TypeLog)
 	alerts := base(StreamAlerts, AllAlerts, "conditions opened and closed", l.Alerts)
 	alerts.Metadata = schema(TypeAlert)
+	told := base(StreamNotifications, AllNotifications, "every try to notify, before and after it was sent", l.Notifications)
+	told.DenyDelete, told.Metadata = true, schema(TypeNotification)
 	dead := base(StreamDeadletters, "", "messages that could not be processed (JetStream advisories)", l.Deadletters)
 	dead.Subjects = []string{
 		"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES." + StreamTasks + ".>",
 		"$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED." + StreamTasks + ".>",
 	}
-	control := bucket(BucketControl, "holds, blackouts, and the places of running backups", l)
+	control := bucket(BucketControl, "holds, blackouts, acknowledged conditions, and the places of running backups", l)
 	control.MaxBytes = controlBytes
 	state := bucket(BucketState, "last and recent jobs per server and task (projection of DRYDOCK_JOBS)", l)
 	if l.Replicas <= 1 {
@@ -69,7 +72,7 @@ func streams(l Limits) []jetstream.StreamConfig {
 		state.PersistMode = jetstream.AsyncPersistMode
 	}
 	return []jetstream.StreamConfig{
-		tasks, jobs, logs, alerts, dead, state,
+		tasks, jobs, logs, alerts, told, dead, state,
 		bucket(BucketCatalog, "one manifest per backup", l),
 		bucket(BucketKeys, "what gateways share: token signing key", l),
 		control,

@@ -61,6 +61,8 @@ type Global struct {
 
 	SSHSessions int // scheduler-jobs-ssh-max-sessions
 
+	Notify Notify // alert-* and mail-*
+
 	NATS     NATS     // nats-*
 	Receiver Receiver // receiver-* and scheduler-db-servers-sender-ports
 }
@@ -106,11 +108,12 @@ type NATS struct {
 	TLSCA    string // nats-tls-ca, PEM file
 	MaxStore int64  // nats-max-store, bytes
 
-	Tasks       Limit // nats-tasks-*
-	Jobs        Limit // nats-jobs-*
-	Logs        Limit // nats-logs-*
-	Alerts      Limit // nats-alerts-*
-	DeadLetters Limit // nats-deadletters-*
+	Tasks         Limit // nats-tasks-*
+	Jobs          Limit // nats-jobs-*
+	Logs          Limit // nats-logs-*
+	Alerts        Limit // nats-alerts-*
+	Notifications Limit // nats-notifications-*
+	DeadLetters   Limit // nats-deadletters-*
 }
 
 // Limit bounds one stream.
@@ -214,6 +217,10 @@ type Cluster struct {
 	MaxClockSkew time.Duration // monitoring-max-clock-skew, 0 = clocks may differ
 
 	Archive Archive // backup-restic*, backup-keep-* and scheduler-backup-restic-*
+
+	AlertDisable     Schedule      // scheduler-alert-disable and -cron: when quiet times begin
+	AlertDisableTime time.Duration // scheduler-alert-disable-time, how long each lasts
+	PingURL          Secret        // alert-ping-url, "" = none
 }
 
 // Archive is the archive of a cluster's backups. When it is enabled there is a password.
