@@ -71,6 +71,9 @@ func (g *Gateway) routes() http.Handler {
 	user.GET("/ticks", g.listTicks)
 	user.GET("/backups", g.listBackups)
 	user.GET("/alerts", g.listAlerts)
+	user.POST("/alerts/:id/ack", g.readBody, g.acknowledge)
+	user.DELETE("/alerts/:id/ack", g.unacknowledge)
+	user.GET("/notifications", g.listNotifications)
 	user.GET("/closures", g.listClosures)
 	user.DELETE("/blackouts/:id", g.removeBlackout)
 	for _, scope := range []string{"", "/clusters/:cluster"} { // the fleet, one cluster

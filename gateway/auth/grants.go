@@ -13,7 +13,7 @@ const (
 	Start       = "db-start"       // start servers
 	Restart     = "db-restart"     // restart servers, also one after the other
 	Tarball     = "db-config"      // fetch the archive for a database container, with the database password in it
-	Hold        = "cluster-hold"   // set and lift holds and blackouts, and run a task in spite of one
+	Hold        = "cluster-hold"   // set and lift holds and blackouts, run a task in spite of one, and acknowledge conditions
 )
 
 // SystemUser is the user that secret-login provisions (maintenance.txt section 6.1.7.1).
