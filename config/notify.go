@@ -164,7 +164,7 @@ func parseRoutes(text string) (out []Route, err error) {
 			case strings.HasPrefix(word, "@") && i > 0:
 				r.Clusters = append(r.Clusters, word[1:])
 			case i == 0:
-				if word == "warning" {
+				if strings.EqualFold(word, "warning") {
 					word = "warn"
 				}
 				if r.Severity, err = oneOf(word, []string{"info", "warn", "error"}); err != nil {

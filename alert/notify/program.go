@@ -38,7 +38,7 @@ func (n *Notifier) deliver(ctx context.Context, d Destination, m Message) error 
 	case ctx.Err() != nil:
 		return fmt.Errorf("no answer within %s", d.Timeout)
 	case exitStatus(err) == partlyStatus && d.Program == "":
-		return fmt.Errorf("%w: %s", errPartly, said)
+		return fmt.Errorf("%w: %s", errPartly, strings.TrimPrefix(said, errPartly.Error()+": "))
 	case err != nil && said == "":
 		return fmt.Errorf("%s", n.secrets.clean(err.Error()))
 	case err != nil && d.Program == "":

@@ -19,6 +19,9 @@ const (
 
 var urlForm = regexp.MustCompile(`[a-zA-Z][a-zA-Z0-9+.-]*:/+[^\s"'<>]+`)
 
+// addressKeys of a mail's URL are no secrets, and who was refused is worth knowing.
+var addressKeys = []string{"to", "toaddresses", "from", "fromaddress"}
+
 func newRedactor(urls ...string) *redactor {
 	found := map[string]bool{}
 	add := func(s string) {
@@ -53,9 +56,9 @@ func newRedactor(urls ...string) *redactor {
 				add(plain)
 			}
 		}
-		for _, values := range u.Query() {
+		for key, values := range u.Query() {
 			for _, v := range values {
-				if len(v) >= 2*shortest {
+				if len(v) >= 2*shortest && !(u.Scheme == "smtp" && slices.Contains(addressKeys, key)) {
 					add(v)
 				}
 			}
