@@ -1,4 +1,4 @@
-// Command subscriber prints every condition of drydock that opens or closes, and every job that failed. See
+// Command subscriber prints every condition of drydock that opens or closes. See
 // docs/subscribe.md.
 package main
 
@@ -13,7 +13,7 @@ import (
 )
 
 func main() {
-	nc, err := nats.Connect(os.Getenv("NATS_URL"), nats.UserInfo("drydock", os.Getenv("NATS_PASSWORD")))
+	nc, err := nats.Connect(os.Getenv("NATS_URL"), nats.UserInfo("drydock", os.Getenv("NATS_PASSWORD")), nats.MaxReconnects(-1))
 	check(err)
 	js, err := jetstream.New(nc)
 	check(err)
@@ -25,7 +25,7 @@ func main() {
 		check(m.Ack())                               // not acknowledged: it comes again
 	})
 	check(err)
-	<-nc.StatusChanged(nats.CLOSED) // until then the library reconnects by itself
+	select {} // for ever; the library reconnects by itself
 }
 
 func check(err error) {
