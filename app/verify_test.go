@@ -2,6 +2,7 @@ package app
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -39,9 +40,12 @@ func newShelf(t *testing.T) *shelf {
 }
 
 // put lays a backup down as a receiver does, and returns its file.
-func (s *shelf) put(id string, data []byte) string {
+func (s *shelf) put(id string, data []byte) string { return s.putAs(id, data, sink.Spec{}) }
+
+// putAs is put with the compression and encryption of spec.
+func (s *shelf) putAs(id string, data []byte, spec sink.Spec) string {
 	s.t.Helper()
-	spec := sink.Spec{Dir: filepath.Join(s.folder, "prod", "db1_3306"), Name: "mariabackup-" + id + ".xbstream", Tag: id, Hash: sink.BLAKE3}
+	spec.Dir, spec.Name, spec.Tag, spec.Hash = filepath.Join(s.folder, "prod", "db1_3306"), "mariabackup-"+id+".xbstream", id, sink.BLAKE3
 	f, err := sink.Create(spec)
 	if err != nil {
 		s.t.Fatal(err)
@@ -59,7 +63,7 @@ func (s *shelf) put(id string, data []byte) string {
 	}
 	m, err := s.signer.Sign(store.Manifest{
 		Type: store.ManifestType, ID: id, Cluster: "prod", Server: job.Server{Host: "db1", Port: 3306}, Task: "mariabackup",
-		Path: path, Size: res.Received, Stored: res.Stored, Algo: res.Algo, Hash: res.Hash, StoredHash: res.StoredHash,
+		Path: path, Compress: cmp.Or(spec.Compress, sink.None), Encrypted: spec.Encrypted, Size: res.Received, Stored: res.Stored, Algo: res.Algo, Hash: res.Hash, StoredHash: res.StoredHash,
 	})
 	if err != nil {
 		s.t.Fatal(err)
