@@ -38,6 +38,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -435,11 +436,12 @@ func (c *Checker) openFiles() string {
 	const few = 3
 	var names []string
 	for path, f := range c.files {
-		if !f.ended && len(names) < few {
+		if !f.ended {
 			names = append(names, path)
 		}
 	}
-	return fmt.Sprintf("%d of %d, such as %q", c.open, len(c.files), names)
+	slices.Sort(names)
+	return fmt.Sprintf("%d of %d, such as %q", c.open, len(c.files), names[:min(few, len(names))])
 }
 
 // Files is how many files the stream holds.
