@@ -41,7 +41,7 @@ func TestWithoutOneIngredientNothingIsASuccess(t *testing.T) {
 	for _, c := range []struct{ what, tool, body, reason string }{
 		{"the tool's exit status", "mariadb-backup", backup + `"$real" "$@"; exit 3`, "exit status 3"},
 		{"socat's exit status", "socat", stream + `"$real" "$@"; exit 4`, "exit status"},
-		{"the end line", "mariadb-backup", backup + `"$real" "$@" 2> >(sed "s/completed OK!/completed/" >&2)`, "end line: "},
+		{"the end line", "mariadb-backup", backup + `"$real" "$@" 2> >(sed "s/completed OK!/completed/" >&2)`, "did not say that it completed"},
 		{"bytes on their way", "socat", stream + `"$real" "$@" 2> >(sed "s/I transferred /&1/" >&2)`, "bytes: sent "},
 		{"the end of the stream", "mariadb-backup", backup + `"$real" "$@" | head -c -3000; exit "${PIPESTATUS[0]}"`, "format: "},
 		{"a bit on its way", "socat", stream + `perl -e 'binmode STDIN; binmode STDOUT; while (sysread STDIN, $b, 65536) {
