@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gin-gonic/gin"
+
 	"drydock/bus"
 	"drydock/gateway/auth"
 	"drydock/restore"
@@ -31,6 +33,7 @@ type Gateway struct {
 	people   *store.Users
 	users    *store.UserView // run by Run
 	audits   *store.Audits
+	engine   *gin.Engine
 	verbs    map[string]string // in the audit, by method and route
 	tries    *limiter
 	omitted  omitted

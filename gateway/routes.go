@@ -15,6 +15,7 @@ var releaseMode = sync.OnceFunc(func() { gin.SetMode(gin.ReleaseMode) })
 func (g *Gateway) routes() http.Handler {
 	releaseMode()
 	r := gin.New()
+	g.engine = r
 	r.RedirectTrailingSlash, r.HandleMethodNotAllowed = false, true
 	if err := r.SetTrustedProxies(nil); err != nil {
 		panic(err) // only for addresses that do not parse, and there are none

@@ -410,11 +410,11 @@ func (g *Gateway) addToken(c *gin.Context) {
 		return
 	}
 	t, text := auth.NewToken(in.Name, in.Grants, expires)
-	k.act.Detail = tokenText(t)
 	if _, err := g.people.AddToken(c.Request.Context(), k.who.Name, t, k.who.Name); err != nil {
 		g.fail(c, err)
 		return
 	}
+	k.act.Detail = tokenText(t)
 	c.Header("Cache-Control", "no-store")
 	reply(c, http.StatusCreated, newToken{t.Info(), text})
 }

@@ -137,7 +137,8 @@ const systemUser = "system"
 func CheckUserName(name string) error {
 	switch {
 	case !userName.MatchString(name):
-		return fmt.Errorf("%w: user name %q: write 1 to 64 letters, digits and . _ @ + -, a letter or digit first", ErrUser, name)
+		// The name is not repeated: what was put there by mistake may be the password, and errors go into the audit.
+		return fmt.Errorf("%w: a user's name has 1 to 64 letters, digits and . _ @ + -, a letter or digit first", ErrUser)
 	case name == systemUser:
 		return fmt.Errorf("%w: %s is what the database hosts log in as; choose another name", ErrUser, name)
 	}
@@ -313,7 +314,7 @@ func (s *Users) EndSession(ctx context.Context, name, id string, until time.Time
 // AddToken gives a user, of the configuration or not, an API token. Errors: [ErrUser].
 func (s *Users) AddToken(ctx context.Context, name string, t Token, by string) (User, error) {
 	if !tokenName.MatchString(t.Name) {
-		return User{}, fmt.Errorf("%w: token name %q: write 1 to 64 letters, digits, spaces and . _ @ / + -", ErrUser, t.Name)
+		return User{}, fmt.Errorf("%w: a token's name has 1 to 64 letters, digits, spaces and . _ @ / + -, a letter or digit first", ErrUser)
 	}
 	if err := CheckGrants(t.Grants); err != nil {
 		return User{}, err
