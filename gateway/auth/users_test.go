@@ -13,9 +13,8 @@ import (
 
 // directory is a picture of the bus that the test changes.
 type directory struct {
-	mu     sync.Mutex
-	users  map[string]store.User
-	tokens map[string]string // user by hash
+	mu    sync.Mutex
+	users map[string]store.User
 }
 
 func (d *directory) User(name string) (store.User, bool) {
