@@ -21,9 +21,13 @@ var snapshotName = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z_.:-]{0,199}$`)
 func CheckArgs(t Task, args map[string]string) error {
 	for name, value := range args {
 		switch {
-		case t.Whole && t.Kind == KindMaintenance && name == ArgServer:
+		case t.Narrow && name == ArgServer:
 			if _, err := ParseServer(value); err != nil {
 				return err
+			}
+		case t.Name == "backupdrill" && name == ArgBackup:
+			if _, err := TimeOfID(value); err != nil {
+				return fmt.Errorf("%q is no id of a backup: %w", value, err)
 			}
 		case t.Kind == KindRolling && name == ArgSkip:
 			if _, err := ServersOf(value); err != nil {

@@ -180,6 +180,8 @@ type Evidence struct {
 	Sent       *int64   `json:"sent,omitempty"`   // bytes the worker says it sent, or received where drydock sends
 	SentSHA256 string   `json:"sent_sha256,omitempty"`
 	Result     string   `json:"result,omitempty"` // last lines of the tool's output
+	// Finding is what is wrong with what the work looked at: it was done to its end, and what it found refutes it.
+	Finding string `json:"finding,omitempty"`
 	// Restore is the object a client attached to job-state (wire.md section 3), kept as it came.
 	Restore json.RawMessage `json:"restore,omitempty"`
 }
@@ -240,7 +242,7 @@ type Job struct {
 	Seen uint64 `json:"seen,omitempty"`
 }
 
-// The arguments of restores ([Job.Args]).
+// The arguments of restores, and the first one of a drill ([Job.Args]).
 const (
 	ArgBackup   = "backup"   // id in the catalogue
 	ArgFrom     = "from"     // HOST:PORT of the server that the backup is of
