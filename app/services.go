@@ -18,6 +18,7 @@ import (
 	"drydock/alert"
 	"drydock/config"
 	"drydock/gateway"
+	"drydock/gateway/web"
 	"drydock/job"
 	"drydock/receiver"
 	"drydock/receiver/archive"
@@ -298,7 +299,8 @@ func gatewayConfig(cfg *config.Config, name, version string, log *slog.Logger) (
 		Address: address, OpenConfig: !g.SecureConfig,
 		CertFile: g.APICert, KeyFile: g.APIKey, TLSDir: filepath.Join(g.Datadir, "tls"),
 		Users: map[string]string{}, Grants: map[string][]string{}, TokenLifetime: g.TokenLifetime, Version: version,
-		Log: log.With("component", "gateway"),
+		Check: checkItems(cfg),
+		Log:   log.With("component", "gateway"),
 	}
 	if !g.HTTPServer {
 		out.HTTPPort = -1
@@ -311,10 +313,20 @@ func gatewayConfig(cfg *config.Config, name, version string, log *slog.Logger) (
 			Name: c.Name, Servers: Servers(c.Servers), BackupServers: backupServers(c), User: c.User, Password: c.Password.Reveal(),
 			Preferred: Servers(c.BackupHosts), MaxLag: c.MaxLag,
 			Mode: job.Mode(c.JobsMode), AcceptSecret: c.AcceptSecret, LogLevel: c.JobsLogLevel, BatchSize: c.LogBatchSize,
-			ReceiverPorts: c.ReceiverPorts, Refuse: Refusals(cfg, c),
+			ReceiverPorts: c.ReceiverPorts, Refuse: Refusals(cfg, c), BackupMaxAge: c.BackupMaxAge,
 		})
 	}
 	return out, nil
+}
+
+// checkItems has the page look at what `drydock check` looks at.
+func checkItems(cfg *config.Config) func(context.Context) []web.CheckItem {
+	return func(ctx context.Context) (out []web.CheckItem) {
+		for _, it := range Check(ctx, cfg) {
+			out = append(out, web.CheckItem{Status: string(it.Status), Name: it.Name, Detail: it.Detail, Hint: it.Hint})
+		}
+		return out
+	}
 }
 
 func dispatchConfig(cfg *config.Config, log *slog.Logger) (gateway.DispatchConfig, error) {

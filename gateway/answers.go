@@ -72,6 +72,7 @@ var (
 	errBackup       = &problem{http.StatusNotFound, "unknown_backup", "unknown backup"}
 	errUnauthorized = &problem{http.StatusUnauthorized, "unauthorized", "wrong credentials"}
 	errForbidden    = &problem{http.StatusForbidden, "forbidden", "not granted"}
+	errTooMany      = &problem{http.StatusTooManyRequests, "too_many", "too many failed logins; wait five minutes"}
 	errTooLarge     = &problem{http.StatusRequestEntityTooLarge, "too_large", "body is larger than 1 MiB"}
 	errBadRequest   = &problem{http.StatusBadRequest, "bad_request", "request cannot be read"}
 	errConflict     = &problem{http.StatusConflict, "conflict", "not possible in this state"}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 
 	"drydock/bus"
 	"drydock/gateway/envelope"
+	"drydock/gateway/web"
 	"drydock/job"
 	"drydock/scripts"
 	"drydock/store"
@@ -36,9 +38,11 @@ type Config struct {
 	TokenLifetime time.Duration       // optional: 0 means auth.DefaultLifetime
 
 	Clusters []Cluster
-	Version  string       // optional: shown by /healthz
-	Script   []byte       // optional: what an upgrade delivers; nil means scripts.Script()
-	Log      *slog.Logger // component and so on are the caller's
+	// Check is what the page shows of `drydock check`; optional.
+	Check   func(context.Context) []web.CheckItem
+	Version string       // optional: shown by /healthz
+	Script  []byte       // optional: what an upgrade delivers; nil means scripts.Script()
+	Log     *slog.Logger // component and so on are the caller's
 }
 
 // Cluster is what the gateway must know of one cluster.
@@ -55,6 +59,7 @@ type Cluster struct {
 	LogLevel      string              // optional: least level of lines wanted; empty means INFO
 	BatchSize     int                 // optional: lines a call of drydock's own script; 0 means 5
 	ReceiverPorts []int               // optional: where the scripts listen, spread over the servers; empty means 4444
+	BackupMaxAge  time.Duration       // optional: backup-max-age; the page shows it beside the newest backup
 	Refuse        map[string]string   // optional: by task, why the configuration makes it impossible
 	Grants        map[string][]string // optional: replaces Config.Grants on this cluster for the users it names
 }

@@ -2,10 +2,14 @@ package gateway
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
+	"strconv"
+	"time"
 
 	"github.com/gin-gonic/gin"
 
+	"drydock/gateway/auth"
 	"drydock/gateway/envelope"
 )
 
@@ -42,7 +46,18 @@ func (g *Gateway) login(c *gin.Context) {
 		g.fail(c, errBadRequest.withMessage(`body is not {"username":"...","password":"..."}`))
 		return
 	}
+	if wait := g.logins.open(in.Username, c.Request.RemoteAddr, time.Now()); wait > 0 {
+		c.Header("Retry-After", strconv.Itoa(int(wait.Seconds())+1))
+		g.fail(c, errTooMany)
+		return
+	}
 	token, err := g.auth.Login(in.Username, in.Password)
+	switch {
+	case err == nil:
+		g.logins.passed(in.Username)
+	case errors.Is(err, auth.ErrCredentials):
+		g.logins.failed(in.Username, c.Request.RemoteAddr, time.Now())
+	}
 	if err != nil {
 		g.fail(c, err)
 		return

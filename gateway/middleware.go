@@ -225,7 +225,7 @@ func (g *Gateway) channelCaller(c *gin.Context) {
 
 // user lets through who has a token; what it may do is the handler's question.
 func (g *Gateway) user(c *gin.Context) {
-	who, err := g.auth.Verify(bearer(c.Request))
+	who, err := g.auth.Verify(tokenOf(c))
 	if err != nil {
 		g.fail(c, err)
 		return
