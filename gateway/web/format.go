@@ -65,11 +65,19 @@ func durText(d time.Duration) string {
 	case d < time.Minute:
 		return fmt.Sprintf("%.0f s", math.Floor(d.Seconds()))
 	case d < time.Hour:
-		return fmt.Sprintf("%d m %02d s", int(d.Minutes()), int(d.Seconds())%60)
+		return twoUnits(int(d.Seconds()), 60, "m", "s")
 	case d < 48*time.Hour:
-		return fmt.Sprintf("%d h %02d m", int(d.Hours()), int(d.Minutes())%60)
+		return twoUnits(int(d.Minutes()), 60, "h", "m")
 	}
-	return fmt.Sprintf("%d d %d h", int(d.Hours())/24, int(d.Hours())%24)
+	return twoUnits(int(d.Hours()), 24, "d", "h")
+}
+
+// twoUnits writes n small units, of which each make a large one.
+func twoUnits(n, each int, large, small string) string {
+	if n%each == 0 {
+		return fmt.Sprintf("%d %s", n/each, large)
+	}
+	return fmt.Sprintf("%d %s %d %s", n/each, large, n%each, small)
 }
 
 func numText(n int64) string {

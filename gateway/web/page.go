@@ -49,9 +49,7 @@ type navItem struct {
 }
 
 var nav = []navItem{
-	{Name: "Fleet", Path: "/"}, {Name: "Timeline", Path: "/timeline"}, {Name: "Maintenance", Path: "/maintenance"},
-	{Name: "History", Path: "/history"}, {Name: "Backups", Path: "/backups"}, {Name: "Schedules", Path: "/schedules"},
-	{Name: "Conditions", Path: "/conditions"}, {Name: "Health", Path: "/health"},
+	{Name: "Fleet", Path: "/"},
 }
 
 func (w *Web) loadLayout() (*template.Template, error) {
