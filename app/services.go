@@ -311,8 +311,7 @@ func gatewayConfig(cfg *config.Config, name, version string, log *slog.Logger) (
 		Address: address, OpenConfig: !g.SecureConfig,
 		CertFile: g.APICert, KeyFile: g.APIKey, TLSDir: filepath.Join(g.Datadir, "tls"),
 		Users: map[string]string{}, Grants: map[string][]string{}, TokenLifetime: g.TokenLifetime, Version: version,
-		Check: checkItems(cfg),
-		Log:   log.With("component", "gateway"),
+		Log: log.With("component", "gateway"),
 	}
 	if !g.HTTPServer {
 		out.HTTPPort = -1
@@ -325,20 +324,24 @@ func gatewayConfig(cfg *config.Config, name, version string, log *slog.Logger) (
 			Name: c.Name, Servers: Servers(c.Servers), BackupServers: backupServers(c), User: c.User, Password: c.Password.Reveal(),
 			Preferred: Servers(c.BackupHosts), MaxLag: c.MaxLag,
 			Mode: job.Mode(c.JobsMode), AcceptSecret: c.AcceptSecret, LogLevel: c.JobsLogLevel, BatchSize: c.LogBatchSize,
-			ReceiverPorts: c.ReceiverPorts, Refuse: Refusals(cfg, c), BackupMaxAge: c.BackupMaxAge,
+			ReceiverPorts: c.ReceiverPorts, Refuse: Refusals(cfg, c),
 		})
 	}
 	return out, nil
 }
 
 // checkItems has the page look at what `drydock check` looks at.
-func checkItems(cfg *config.Config) func(context.Context) []web.CheckItem {
-	return func(ctx context.Context) (out []web.CheckItem) {
-		for _, it := range Check(ctx, cfg) {
-			out = append(out, web.CheckItem{Status: string(it.Status), Name: it.Name, Detail: it.Detail, Hint: it.Hint})
-		}
-		return out
+func (p *process) checkItems(ctx context.Context) (out []web.CheckItem) {
+	for _, it := range Check(ctx, p.current.Load()) {
+		out = append(out, web.CheckItem{Status: string(it.Status), Name: it.Name, Detail: it.Detail, Hint: it.Hint})
 	}
+	return out
+}
+
+// maxAge is backup-max-age of a cluster.
+func (p *process) maxAge(cluster string) time.Duration {
+	c, _ := p.current.Load().Cluster(cluster)
+	return c.BackupMaxAge
 }
 
 func dispatchConfig(cfg *config.Config, log *slog.Logger) (gateway.DispatchConfig, error) {
@@ -363,6 +366,7 @@ func (p *process) newGateway(ctx context.Context) (func(context.Context) error, 
 	}
 	jobs := store.NewJobs(p.conn, cfg.Name, p.view)
 	docs := store.NewDocs(p.conn)
+	cfg.Check, cfg.MaxAge = p.checkItems, p.maxAge
 	api, err := gateway.New(cfg, gateway.Deps{
 		Conn: p.conn, Jobs: jobs, Ledger: store.NewLedger(p.conn, cfg.Name), View: p.view, Catalog: p.catalog, Docs: docs,
 	})

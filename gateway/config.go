@@ -39,7 +39,9 @@ type Config struct {
 
 	Clusters []Cluster
 	// Check is what the page shows of `drydock check`; optional.
-	Check   func(context.Context) []web.CheckItem
+	Check func(context.Context) []web.CheckItem
+	// MaxAge is backup-max-age of a cluster as it is now, which the page shows beside the newest backup; optional.
+	MaxAge  func(cluster string) time.Duration
 	Version string       // optional: shown by /healthz
 	Script  []byte       // optional: what an upgrade delivers; nil means scripts.Script()
 	Log     *slog.Logger // component and so on are the caller's
@@ -59,7 +61,6 @@ type Cluster struct {
 	LogLevel      string              // optional: least level of lines wanted; empty means INFO
 	BatchSize     int                 // optional: lines a call of drydock's own script; 0 means 5
 	ReceiverPorts []int               // optional: where the scripts listen, spread over the servers; empty means 4444
-	BackupMaxAge  time.Duration       // optional: backup-max-age; the page shows it beside the newest backup
 	Refuse        map[string]string   // optional: by task, why the configuration makes it impossible
 	Grants        map[string][]string // optional: replaces Config.Grants on this cluster for the users it names
 }

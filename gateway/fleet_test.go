@@ -41,13 +41,14 @@ func newFleet(t *testing.T) *fleet {
 		c.Grants["reader"] = []string{"proxy"}
 		c.Clusters = nil
 		for i, name := range f.clusters {
-			cl := gateway.Cluster{Name: name, User: "drydock", Password: password, Mode: []job.Mode{job.SQL, job.API}[i%2], BackupMaxAge: 26 * time.Hour}
+			cl := gateway.Cluster{Name: name, User: "drydock", Password: password, Mode: []job.Mode{job.SQL, job.API}[i%2]}
 			for n := range 2 + i%4 {
 				cl.Servers = append(cl.Servers, job.Server{Host: fmt.Sprintf("%s-db%d.example.com", name, n+1), Port: 3306})
 			}
 			c.Clusters = append(c.Clusters, cl)
 		}
 		c.Clusters[6].Servers = append(c.Clusters[6].Servers, job.Server{Host: hostile, Port: 3306})
+		c.MaxAge = func(string) time.Duration { return 26 * time.Hour }
 		c.Check = func(context.Context) []web.CheckItem {
 			return []web.CheckItem{
 				{Status: "OK", Name: "configuration", Detail: "/etc/drydock.toml: 10 clusters"},

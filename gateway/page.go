@@ -10,9 +10,9 @@ import (
 
 // newPage makes the page for people. Its actions are calls of api, the REST routes.
 func (g *Gateway) newPage(api http.Handler) (*web.Web, error) {
-	cfg := web.Config{Version: g.cfg.Version, Log: g.log.With("component", "page"), Check: g.cfg.Check}
+	cfg := web.Config{Version: g.cfg.Version, Log: g.log.With("component", "page"), Check: g.cfg.Check, MaxAge: g.cfg.MaxAge}
 	for _, c := range g.cfg.Clusters {
-		cfg.Clusters = append(cfg.Clusters, web.Cluster{Name: c.Name, Mode: c.Mode, Servers: c.Servers, MaxAge: c.BackupMaxAge, Refuse: c.Refuse})
+		cfg.Clusters = append(cfg.Clusters, web.Cluster{Name: c.Name, Mode: c.Mode, Servers: c.Servers, Refuse: c.Refuse})
 	}
 	return web.New(cfg, web.Deps{
 		Conn: g.Conn, Jobs: g.Jobs, Ledger: g.Ledger, View: g.View, Catalog: g.Catalog, Docs: g.Docs, Control: g.control,

@@ -32,24 +32,22 @@ func (p fleetPage) Fine() bool { return p.Failed == 0 && p.Overdue == 0 && p.Fau
 
 // clusterRow is one cluster, in one line.
 type clusterRow struct {
-	Name                  string
-	Servers               int
-	Worst                 bus.Severity // of the open conditions
-	Errors, Warnings      int
-	Running, Failed       int
-	Good                  time.Time // end of the newest backup
-	Proven, ProvenAt      time.Time // end of the newest backup that a drill restored, and when it did
-	MaxAge                time.Duration
-	Overdue, Unproven     bool
-	Next                  time.Time
-	NextTask              string
-	Closed                string
-	Opens                 time.Time
-	Windows               string
-	Scheduled             bool
-	Strip                 strip
-	newest                map[job.Server]store.Manifest
-	alertNoBackup, asleep bool
+	Name              string
+	Servers           int
+	Worst             bus.Severity // of the open conditions
+	Errors, Warnings  int
+	Running, Failed   int
+	Good              time.Time // end of the newest backup
+	Proven, ProvenAt  time.Time // end of the newest backup that a drill restored, and when it did
+	MaxAge            time.Duration
+	Overdue, Unproven bool
+	Next              time.Time
+	NextTask          string
+	Closed            string
+	Opens             time.Time
+	Windows           string
+	Scheduled         bool
+	Strip             strip
 }
 
 // State is the row's state in a word.
@@ -91,18 +89,18 @@ const (
 	failureRows  = 10
 )
 
-// The conditions that the page counts by themselves.
-const (
-	codeNoBackup = "WARN0101"
-	codeOverdue  = "DOCK0201"
-)
+// codeOverdue is the condition that the page counts by itself.
+const codeOverdue = "DOCK0201"
 
 func (w *Web) fleet(v *visit) (any, error) {
 	now := time.Now()
 	p := fleetPage{Now: now, Filter: strings.TrimSpace(v.query.Get("q"))}
 	rows := map[string]*clusterRow{}
 	for _, c := range w.readable(v) {
-		rows[c.Name] = &clusterRow{Name: c.Name, Servers: len(c.Servers), MaxAge: c.MaxAge, newest: map[job.Server]store.Manifest{}}
+		rows[c.Name] = &clusterRow{Name: c.Name, Servers: len(c.Servers)}
+		if w.cfg.MaxAge != nil {
+			rows[c.Name].MaxAge = w.cfg.MaxAge(c.Name)
+		}
 	}
 	w.fleetJobs(&p, rows)
 	w.fleetAlerts(&p, rows)

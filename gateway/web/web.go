@@ -24,6 +24,8 @@ type Config struct {
 	Log      *slog.Logger
 	// Check looks at everything that `drydock check` looks at; nil when this process cannot.
 	Check func(context.Context) []CheckItem
+	// MaxAge is backup-max-age of a cluster as it is now, 0 when there is no limit; nil when nobody knows.
+	MaxAge func(cluster string) time.Duration
 }
 
 // Cluster is a cluster and its servers.
@@ -31,7 +33,6 @@ type Cluster struct {
 	Name    string
 	Mode    job.Mode
 	Servers []job.Server
-	MaxAge  time.Duration     // backup-max-age, 0 when there is no limit
 	Refuse  map[string]string // by task, why the configuration makes it impossible
 }
 
