@@ -149,6 +149,7 @@ func (w *Web) stream(v *visit, p *page) error {
 	defer ping.Stop()
 	known := strings.Split(v.query.Get("shown"), ".")
 	s.kick() // whatever happened before the stream was joined
+	changed := w.Changed()
 	for {
 		pinged := false
 		select {
@@ -158,6 +159,8 @@ func (w *Web) stream(v *visit, p *page) error {
 			return nil
 		case <-ping.C:
 			pinged = true
+		case <-changed:
+			changed = w.Changed()
 		case <-s.wake:
 		}
 		if v.who, err = w.Verify(v.token); err != nil {

@@ -169,7 +169,12 @@ func (w *Web) login(out http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// logout ends the session everywhere: the token is no good after it.
 func (w *Web) logout(v *visit) error {
+	err := w.call(v.Request, v.token, http.MethodPost, "/api/logout", nil, nil)
+	if err != nil {
+		return err // the session is still good: better that its owner knows
+	}
 	setCookie(v.out, v.Request, "")
 	http.Redirect(v.out, v.Request, "/login", http.StatusSeeOther)
 	return nil

@@ -52,6 +52,8 @@ type Deps struct {
 	Control *store.Control
 	// Verify says who a token stands for.
 	Verify func(token string) (auth.Principal, error)
+	// Changed is closed when what users may do has changed: streams look again then.
+	Changed func() <-chan struct{}
 	// API serves the REST routes. Actions of a page go through it.
 	API http.Handler
 	// Grant is the grant that a task asks for, so that a page offers no button that would be refused.
