@@ -11,7 +11,6 @@ import (
 	"filippo.io/age"
 
 	"drydock/config"
-	"drydock/job"
 	"drydock/receiver/drill"
 	"drydock/store"
 )
@@ -58,10 +57,9 @@ func FindBackup(folder, id string, keys []store.PublicKey) (found Found, err err
 // RunDrill restores a backup of this machine into a scratch server and looks through it. What it found is no error, unless
 // the drill itself could not be done. It needs neither bus nor database.
 func RunDrill(ctx context.Context, found Found, o DrillOptions) (store.Drill, error) {
-	m := found.Manifest
-	task, err := job.TaskByName(m.Task)
+	b, err := found.backup()
 	if err != nil {
-		return store.Drill{}, fmt.Errorf("drill %s: %w %q", m.ID, err, m.Task)
+		return store.Drill{}, err
 	}
 	scratch, err := drill.OpenScratch(o.Scratch)
 	if err != nil {
@@ -70,10 +68,7 @@ func RunDrill(ctx context.Context, found Found, o DrillOptions) (store.Drill, er
 	res, err := drill.Run(ctx, drill.Config{
 		Folder: scratch.Folder(), Memory: o.Memory,
 		Identities: o.Identities, Step: o.Step, Line: o.Line,
-	}, drill.Backup{
-		Path: found.File, Compress: m.Compress, Encrypted: m.Encrypted, Algo: m.Algo, Hash: m.Hash, Size: m.Size,
-		Format: task.Format, XtraTool: m.Task == "xtrabackup",
-	})
+	}, b)
 	err = errors.Join(err, scratch.Close())
 	if n := len(res.Skipped); n > 0 {
 		o.Step(fmt.Sprintf("not looked at, for want of their engines: %d tables, %s first", n, res.Skipped[0]))

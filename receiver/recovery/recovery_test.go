@@ -34,7 +34,7 @@ func onSmallDisk(t *testing.T, size string, b recovery.Backup) *recovery.Copy {
 			t.Error(err)
 		}
 	})
-	if err := c.Open(); err != nil {
+	if err := c.Open(0); err != nil {
 		t.Fatal(err)
 	}
 	return c
@@ -74,7 +74,7 @@ func TestAnArchiveThatClimbsOrHidesIsNotUnpacked(t *testing.T) {
 		b.Format = job.Tar
 		dir, said := t.TempDir(), func(string) {}
 		c := recovery.New(recovery.Config{Folder: filepath.Join(dir, "copy"), Step: said, Line: said}, b)
-		if err := errors.Join(c.Open(), c.Run(bustest.Context(t), c.Restoring()[0])); !errors.Is(err, recovery.ErrBackup) {
+		if err := errors.Join(c.Open(0), c.Run(bustest.Context(t), c.Restoring()[0])); !errors.Is(err, recovery.ErrBackup) {
 			t.Errorf("%s: %v", entry.Name, err)
 		}
 		left, err := filepath.Glob(filepath.Join(dir, "*"))

@@ -123,6 +123,15 @@ func (c *Copy) settings(socket string) string {
 	return strings.Join(append(lines, c.layout()...), "\n") + "\n"
 }
 
+// Layout are the options that a server needs to read the data, one a line as in an option file: those of the server that the
+// backup was taken of, as far as the backup tells.
+func (c *Copy) Layout() (lines []string) {
+	for _, line := range c.layout() {
+		lines = append(lines, strings.TrimPrefix(line, "loose-"))
+	}
+	return lines
+}
+
 // layoutOptions decide how the files are read; backup tools write them into backup-my.cnf.
 var layoutOptions = regexp.MustCompile(`^(innodb_(checksum_algorithm|data_file_path|page_size|undo_tablespaces|undo_directory|log_block_size|fast_checksum)|aria_log_dir_path|lower_case_table_names)$`)
 
