@@ -12,6 +12,7 @@ import (
 	"filippo.io/age"
 
 	"drydock/job"
+	"drydock/receiver/binlog"
 	"drydock/receiver/recovery"
 	"drydock/store"
 )
@@ -20,9 +21,13 @@ import (
 type RestoreOptions struct {
 	Found      Found
 	Place      *recovery.Place
-	Away       []string        // folders that the place must not be in: the data folder, that of the backups
-	Reserve    int64           // bytes to leave free on the disk of Away's first
-	Load       bool            // make data of a server of a dump, and not its files
+	Away       []string // folders that the place must not be in: the data folder, that of the backups
+	Reserve    int64    // bytes to leave free on the disk of Away's first
+	Load       bool     // make data of a server of a dump, and not its files
+	To         Point    // until when the binary logs are replayed
+	Folder     string   // of the backups, which holds the binary logs too
+	Keys       []store.PublicKey
+	Replay     *binlog.Plan    // the way to To, as [PlanRestore] found it
 	Owner      *recovery.Owner // nil: drydock's user
 	Clean      bool            // remove what a restore left there that was cut off
 	Memory     int64           // bytes for preparing and for the private server
@@ -44,6 +49,8 @@ type RestoreNote struct {
 	BinlogPos  int64      `json:"binlog_pos,omitempty"`
 	GTID       string     `json:"gtid,omitempty"`
 	BinlogOf   string     `json:"binlog_of,omitempty"`
+	// To is the point in time that was asked for, and GTID the last transaction before it; BinlogFile says nothing then.
+	To string `json:"to,omitempty"`
 	// Options are those that a server needs to read the data, as lines of an option file.
 	Options  []string  `json:"options,omitempty"`
 	Restored time.Time `json:"restored"`
@@ -73,6 +80,9 @@ func Restore(ctx context.Context, o RestoreOptions) (note RestoreNote, err error
 	if err != nil {
 		return note, err
 	}
+	if o.To.Given() && o.Replay == nil {
+		return note, errors.New("restore to a point in time: no way to it was planned")
+	}
 	if err := o.Place.Take(o.Clean, o.Away...); err != nil {
 		return note, fmt.Errorf("restore to %s: %w", o.Place.Path(), err)
 	}
@@ -88,7 +98,7 @@ func Restore(ctx context.Context, o RestoreOptions) (note RestoreNote, err error
 	if err := c.Run(ctx, o.phases(c, b)...); err != nil {
 		return note, err
 	}
-	note = noteOf(o.Found.Manifest)
+	note = o.note()
 	note.Options, note.Restored, note.By, note.Seconds = c.Layout(), time.Now().UTC(), o.By, time.Since(began).Seconds()
 	return note, c.Run(ctx, recovery.Phase{What: "give the data their name", Do: func(context.Context) error {
 		if err := note.write(c.Data()); err != nil {
@@ -101,29 +111,43 @@ func Restore(ctx context.Context, o RestoreOptions) (note RestoreNote, err error
 // phases are what is done between an empty private folder and whole data.
 func (o RestoreOptions) phases(c *recovery.Copy, b recovery.Backup) []recovery.Phase {
 	shutdown := recovery.Phase{What: "stop the private server", Do: c.Shutdown}
+	list := []recovery.Phase{c.Unpacking()}
 	switch {
 	case b.Format == job.XBStream:
 		preparing := c.Preparing()
-		return []recovery.Phase{preparing[0], c.Comparing(), preparing[1]}
+		list = []recovery.Phase{preparing[0], c.Comparing(), preparing[1]}
 	case o.Load:
-		return append(c.Restoring(), shutdown)
+		list = append(c.Restoring(), shutdown)
 	}
-	return []recovery.Phase{c.Unpacking()}
+	if o.To.Given() {
+		list = append(list, o.replaying(c)...)
+	}
+	return list
 }
 
 // needs is how many bytes the work takes at the place.
 func (o RestoreOptions) needs(b recovery.Backup) int64 {
+	var replay int64
+	if o.Replay != nil {
+		replay = o.Replay.Bytes
+	}
 	if b.Format != job.XBStream && !o.Load {
 		return recovery.NeedsUnpacked(b.Size)
 	}
-	return recovery.Needs(b.Format, b.Size)
+	return recovery.Needs(b.Format, b.Size) + replay
 }
 
-func noteOf(m store.Manifest) RestoreNote {
-	return RestoreNote{
+func (o RestoreOptions) note() RestoreNote {
+	m := o.Found.Manifest
+	n := RestoreNote{
 		Backup: m.ID, Cluster: m.Cluster, Server: m.Server, Task: m.Task, Tool: m.Tool, Ended: m.Ended,
 		BinlogFile: m.BinlogFile, BinlogPos: m.BinlogPos, GTID: m.GTID, BinlogOf: m.BinlogOf,
 	}
+	if o.Replay != nil {
+		n.To, n.GTID = o.To.String(), o.Replay.GTID
+		n.BinlogFile, n.BinlogPos, n.BinlogOf = "", 0, ""
+	}
+	return n
 }
 
 func (n RestoreNote) write(dir string) error {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"drydock/job"
+	"drydock/receiver/binlog"
 	"drydock/receiver/recovery"
 	"drydock/receiver/sink"
 	"drydock/store"
@@ -49,9 +50,13 @@ type RestorePlan struct {
 	// Free is what the target's disk has free; absent for a server, whose script looks itself.
 	Free *int64 `json:"free_bytes,omitempty"`
 	// Estimate is how long it takes, in seconds; absent when nothing was measured. Measured says what.
-	Estimate *float64  `json:"estimate_s,omitempty"`
-	Measured string    `json:"measured"`
-	Findings []Finding `json:"findings"`
+	Estimate *float64 `json:"estimate_s,omitempty"`
+	Measured string   `json:"measured"`
+	// Point is the way to the point in time that is asked for.
+	Point    *PointPlan `json:"point,omitempty"`
+	Findings []Finding  `json:"findings"`
+	// Replay is that way, for [RestoreOptions].
+	Replay *binlog.Plan `json:"-"`
 }
 
 // Refused reports whether something keeps the restore from being done.
@@ -155,7 +160,10 @@ func PlanRestore(ctx context.Context, o RestoreOptions, known Known) (RestorePla
 	if m.Encrypted {
 		p.found("key", opens(o), "a key here opens it")
 	}
-	p.tools(ctx, b, o.Load, m.Tool)
+	p.tools(ctx, b, o, m.Tool)
+	if o.To.Given() {
+		p.Replay = p.replay(ctx, o, b)
+	}
 	p.place(o)
 	p.space(o)
 	if o.Owner != nil && os.Geteuid() != 0 {
@@ -194,8 +202,13 @@ func opens(o RestoreOptions) error {
 }
 
 // tools looks for the programs and compares their version with that of the tool that took a physical backup.
-func (p *RestorePlan) tools(ctx context.Context, b recovery.Backup, load bool, took string) {
-	names := b.Tools(load)
+func (p *RestorePlan) tools(ctx context.Context, b recovery.Backup, o RestoreOptions, took string) {
+	names := b.Tools(o.Load)
+	if o.To.Given() {
+		names = append(names, "mariadbd", "mariadb", "mariadb-binlog")
+		slices.Sort(names)
+		names = slices.Compact(names)
+	}
 	for _, name := range names {
 		if _, err := recovery.Look(name); err != nil {
 			p.add("tools", Refused, "%v", err)
@@ -271,15 +284,15 @@ func (p *RestorePlan) space(o RestoreOptions) {
 	p.add("space", Fine, "%s", said)
 }
 
-// LatestBackup is the newest good backup of a server in the backup folder that ended before a time; the zero time is now.
-func LatestBackup(folder, cluster string, server job.Server, before time.Time, keys []store.PublicKey) (best Found, err error) {
+// LatestBackup is the newest good backup of a server in the backup folder from which a point can be reached.
+func LatestBackup(folder, cluster string, server job.Server, to Point, keys []store.PublicKey) (best Found, err error) {
 	err = eachManifest(folder, keys, func(f Found) error {
 		m := f.Manifest
 		task, known := job.TaskByName(m.Task)
 		if f.Problem != "" || known != nil || task.Kind != job.KindBackup || m.Cluster != cluster || m.Server != server {
 			return nil
 		}
-		if !before.IsZero() && m.Ended.After(before) || unlisted(f) != "" {
+		if !to.Onward(m) || unlisted(f) != "" {
 			return nil
 		}
 		if best.File == "" || m.Ended.After(best.Manifest.Ended) {
@@ -289,8 +302,8 @@ func LatestBackup(folder, cluster string, server job.Server, before time.Time, k
 	})
 	if err == nil && best.File == "" {
 		when := ""
-		if !before.IsZero() {
-			when = " that ended before " + before.Format(time.RFC3339)
+		if to.Given() {
+			when = " that is not beyond " + to.String()
 		}
 		err = fmt.Errorf("find no good backup of %s in cluster %s%s in %s", server, cluster, when, folder)
 	}

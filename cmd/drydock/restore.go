@@ -162,6 +162,9 @@ func (c *cli) plannedDirectory(ctx context.Context, o *recoveryOrder) (p planned
 	if l.Found, err = o.find(folder, keys); err != nil {
 		return p, err
 	}
+	if l.To, err = parsePoint(o.to); err != nil {
+		return p, err
+	}
 	if l.Owner, err = ownerOf(o.chown); err != nil {
 		return p, err
 	}
@@ -177,8 +180,10 @@ func (c *cli) plannedDirectory(ctx context.Context, o *recoveryOrder) (p planned
 		l.Away = append(l.Away, cfg.Global.Datadir)
 	}
 	l.Away = append(l.Away, folder)
+	l.Folder, l.Keys = folder, keys
 	l.Reserve, l.Load, l.Clean, l.Memory, l.By = cfg.Global.Receiver.Reserve, o.load, o.clean, o.memory<<20, operator()
 	p.plan, err = app.PlanRestore(ctx, *l, c.known(ctx))
+	l.Replay = p.plan.Replay
 	return p, err
 }
 
@@ -191,11 +196,11 @@ func (o *recoveryOrder) find(folder string, keys []store.PublicKey) (app.Found, 
 	if err != nil {
 		return app.Found{}, err
 	}
-	before, err := o.before()
+	to, err := parsePoint(o.to)
 	if err != nil {
 		return app.Found{}, err
 	}
-	return app.LatestBackup(folder, o.cluster, of, before, keys)
+	return app.LatestBackup(folder, o.cluster, of, to, keys)
 }
 
 func serverNamed(text string) (job.Server, error) {
@@ -259,7 +264,7 @@ func (c *cli) recordRestore(ctx context.Context, m store.Manifest, note app.Rest
 		defer conn.NC.Close()
 		host, _ := os.Hostname() // only to tell
 		err = store.NewCatalog(conn).AddRestore(ctx, m, store.Restore{
-			Time: note.Restored, By: note.By, Host: host, Directory: to, Seconds: note.Seconds,
+			Time: note.Restored, By: note.By, Host: host, Directory: to, Seconds: note.Seconds, To: note.To,
 		})
 	}
 	if err != nil {
@@ -300,7 +305,7 @@ func planRows(p app.RestorePlan) [][]string {
 	if p.Estimate != nil {
 		takes = "about " + (time.Duration(*p.Estimate * float64(time.Second))).Round(time.Second).String() + ": " + p.Measured
 	}
-	return [][]string{
+	rows := [][]string{
 		{"of", fmt.Sprintf("%s in %s, %s", p.Server, p.Cluster, cmp.Or(p.Tool, p.Task))},
 		{"ended", p.Ended.UTC().Format("2006-01-02 15:04:05 UTC") + ", GTID " + cmp.Or(p.GTID, "unknown")},
 		{"proof", p.Proof},
@@ -310,4 +315,23 @@ func planRows(p app.RestorePlan) [][]string {
 		{"needs", needs},
 		{"takes", takes},
 	}
+	if p.Point != nil {
+		rows = append(rows, pointRows(*p.Point)...)
+	}
+	return rows
+}
+
+func pointRows(p app.PointPlan) [][]string {
+	reach := "not from here"
+	if p.Segments > 0 {
+		reach = fmt.Sprintf("%s to %s (%s), %d segments of %s", p.Base, p.Reaches.UTC().Format("2006-01-02 15:04:05 UTC"), p.Covered, p.Segments, bytes(p.Read))
+	}
+	if p.Gap != "" {
+		reach += "; then a gap: " + p.Gap
+	}
+	rows := [][]string{{"until", p.To}, {"archived", reach}}
+	if p.GTID != "" {
+		rows = append(rows, []string{"replays", fmt.Sprintf("%d transactions, the last of %s, to %s", p.Transactions, clock(p.Last), p.GTID)})
+	}
+	return rows
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,15 +67,15 @@ func (o *recoveryOrder) listed(list []store.Manifest) (store.Manifest, error) {
 	if err != nil {
 		return store.Manifest{}, err
 	}
-	before, err := o.before()
+	to, err := parsePoint(o.to)
 	if err != nil {
 		return store.Manifest{}, err
 	}
 	i := slices.IndexFunc(list, func(m store.Manifest) bool { // newest first
-		return m.Cluster == o.cluster && m.Server == of && (before.IsZero() || !m.Ended.After(before))
+		return m.Cluster == o.cluster && m.Server == of && to.Onward(m)
 	})
 	if i < 0 {
-		return store.Manifest{}, fmt.Errorf("%w: none of %s in cluster %s that ended in time", store.ErrNoBackup, of, o.cluster)
+		return store.Manifest{}, fmt.Errorf("%w: none of %s in cluster %s that is not beyond %s", store.ErrNoBackup, of, o.cluster, cmp.Or(o.to, "now"))
 	}
 	return list[i], nil
 }
