@@ -23,6 +23,7 @@ import (
 	"drydock/receiver"
 	"drydock/receiver/archive"
 	"drydock/receiver/duty"
+	"drydock/receiver/proving"
 	"drydock/scheduler"
 	"drydock/scheduler/local"
 	"drydock/scheduler/rolling"
@@ -52,6 +53,7 @@ func schedules(c config.Cluster) []scheduler.Schedule {
 		entry("schemamonitor", "scheduler-db-servers-schema-monitor", c.SchemaMonitor),
 		entry("rollingrestart", "scheduler-rolling-restart", c.Rolling.Restart),
 		entry("rollingreprov", "scheduler-rolling-reprov", c.Rolling.Reprov),
+		entry("backupdrill", "scheduler-backup-drill", c.Drill.Schedule),
 	}
 	for _, e := range []scheduler.Schedule{
 		entry("archiveprune", "scheduler-backup-restic-prune", c.Archive.Prune),
@@ -261,8 +263,12 @@ func (p *process) newReceiver(ctx context.Context) (func(context.Context) error,
 		return nil, err
 	}
 	ledger := store.NewLedger(p.conn, actor(RoleReceiver, p.name))
+	drills, err := provingConfig(p.Config, p.name, p.Log)
+	if err != nil {
+		return nil, err
+	}
 	duties, err := duty.New(dutyConfig(p.Config, p.name, p.Log), p.conn, jobs, p.view,
-		archive.New(archiveConfig(p.Config, p.name, p.Log), ledger, p.view, p.catalog))
+		archive.New(archiveConfig(p.Config, p.name, p.Log), ledger, p.view, p.catalog), proving.New(drills, p.catalog))
 	if err != nil {
 		return nil, err
 	}
@@ -275,6 +281,25 @@ func dutyConfig(cfg *config.Config, name string, log *slog.Logger) duty.Config {
 		out.Leases[c.Name] = c.Lease
 	}
 	return out
+}
+
+func provingConfig(cfg *config.Config, name string, log *slog.Logger) (proving.Config, error) {
+	out := proving.Config{Name: name, Log: log.With("component", "drill")}
+	var err error
+	// The key of now is in the file already.
+	if out.Trusted, err = Keys(cfg, "", func(problem string) { out.Log.Warn("pass over a public key", "problem", problem) }); err != nil {
+		return out, err
+	}
+	for _, c := range cfg.Clusters {
+		identities, err := identitiesOf(c)
+		if err != nil {
+			return out, err
+		}
+		out.Clusters = append(out.Clusters, proving.Cluster{
+			Name: c.Name, Scratch: ScratchFolder(cfg, c.Name), Memory: c.Drill.Memory, Identities: identities,
+		})
+	}
+	return out, nil
 }
 
 func archiveConfig(cfg *config.Config, name string, log *slog.Logger) archive.Config {
@@ -386,7 +411,7 @@ func alertConfig(cfg *config.Config, name string, log *slog.Logger) alert.Config
 	for _, c := range cfg.Clusters {
 		out.Clusters = append(out.Clusters, alert.Cluster{
 			Name: c.Name, Servers: Servers(c.Servers), Lease: c.Lease, PickupTimeout: c.PickupTimeout, BackupMaxAge: c.BackupMaxAge,
-			Archive: c.Archive.Enabled, MaxClockSkew: c.MaxClockSkew,
+			Archive: c.Archive.Enabled, Drills: c.Drill.Enabled && c.Scheduler, DrillMaxAge: c.Drill.MaxAge, MaxClockSkew: c.MaxClockSkew,
 		})
 	}
 	return out
@@ -417,6 +442,9 @@ func together(ctx context.Context, runs ...func(context.Context) error) error {
 	wg.Wait()
 	return errors.Join(errs...)
 }
+
+// drillSettings are those that a restart puts in force.
+func drillSettings(c config.Cluster) []any { return []any{c.Drill.Scratch, c.Drill.Memory} }
 
 // archiveSettings are those that a restart puts in force; the schedules need none.
 func archiveSettings(c config.Cluster) config.Archive {
