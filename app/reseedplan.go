@@ -15,7 +15,7 @@ import (
 // jobs now, if it does not. Errors are those of looking; what stands against it is in the findings.
 func PlanReseed(ctx context.Context, conn *bus.Conn, r restore.Request, m store.Manifest, known Known, closed error) (RestorePlan, error) {
 	p := newPlan(m, r.Server.String(), known)
-	b, err := Found{Manifest: m}.backup()
+	b, err := recovery.BackupOf(m, "")
 	if err != nil {
 		return p, err
 	}

@@ -60,23 +60,10 @@ type RestoreNote struct {
 
 const restoreNote = "drydock-restore.json"
 
-// backup is what the manifest says of the file. Errors: [job.ErrUnknownTask].
-func (f Found) backup() (recovery.Backup, error) {
-	m := f.Manifest
-	task, err := job.TaskByName(m.Task)
-	if err != nil {
-		return recovery.Backup{}, fmt.Errorf("restore %s: %w %q", m.ID, err, m.Task)
-	}
-	return recovery.Backup{
-		Path: f.File, Compress: m.Compress, Encrypted: m.Encrypted, Algo: m.Algo, Hash: m.Hash, Size: m.Size,
-		Format: task.Format, XtraTool: m.Task == "xtrabackup",
-	}, nil
-}
-
 // Restore makes the data of a backup anew in a folder of this machine, which gets its name when they are whole. It needs neither bus
 // nor database. Errors: those of [recovery.Place.Take] and [recovery.Copy.Run]; the place is as it was then.
 func Restore(ctx context.Context, o RestoreOptions) (note RestoreNote, err error) {
-	b, err := o.Found.backup()
+	b, err := recovery.BackupOf(o.Found.Manifest, o.Found.File)
 	if err != nil {
 		return note, err
 	}

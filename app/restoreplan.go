@@ -146,7 +146,7 @@ func (p *RestorePlan) measure(m store.Manifest, known Known) {
 // PlanRestore says what [Restore] would do. Errors are those of looking; what stands against the restore is in the findings.
 func PlanRestore(ctx context.Context, o RestoreOptions, known Known) (RestorePlan, error) {
 	m := o.Found.Manifest
-	b, err := o.Found.backup()
+	b, err := recovery.BackupOf(m, o.Found.File)
 	if err != nil {
 		return RestorePlan{}, err
 	}

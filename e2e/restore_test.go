@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -90,7 +91,7 @@ func (s *site) planWithoutBus(backup, dir string) {
 	latest := []string{"restore", "plan", "--cluster", "lab", "--server", s.servers[0].Addr(), "--to-directory", dir, "-o", "json"}
 	var p app.RestorePlan
 	out, err := exec.CommandContext(s.t.Context(), binary, append(latest, "--config", s.toml)...).Output()
-	if err = json.Unmarshal(out, &p); err != nil || p.Refused() || p.Need == 0 || p.Free == nil || !strings.Contains(backup, p.Backup) {
+	if err = errors.Join(err, json.Unmarshal(out, &p)); err != nil || p.Refused() || p.Need == 0 || p.Free == nil || !strings.Contains(backup, p.Backup) {
 		s.t.Errorf("%+v, %v\n%s", p, err, out)
 	}
 	copied := filepath.Join(s.t.TempDir(), "copy")

@@ -12,6 +12,7 @@ import (
 
 	"drydock/job"
 	"drydock/receiver/sink"
+	"drydock/store"
 )
 
 // Config is where and how a backup is made data again.
@@ -38,6 +39,18 @@ type Backup struct {
 	Size      int64  // bytes of the stream
 	Format    job.Format
 	XtraTool  bool // made by xtrabackup and not by mariabackup
+}
+
+// BackupOf is the backup that a manifest describes, whose file is at path. Errors: [job.ErrUnknownTask].
+func BackupOf(m store.Manifest, path string) (Backup, error) {
+	task, err := job.TaskByName(m.Task)
+	if err != nil {
+		return Backup{}, fmt.Errorf("restore %s: %w %q", m.ID, err, m.Task)
+	}
+	return Backup{
+		Path: path, Compress: m.Compress, Encrypted: m.Encrypted, Algo: m.Algo, Hash: m.Hash, Size: m.Size,
+		Format: task.Format, XtraTool: m.Task == "xtrabackup",
+	}, nil
 }
 
 // Preparer is the tool that makes an unpacked physical backup consistent.
