@@ -2,7 +2,6 @@ package app
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -45,7 +44,17 @@ func (s *shelf) put(id string, data []byte) string { return s.putAs(id, data, si
 // putAs is put with the compression and encryption of spec.
 func (s *shelf) putAs(id string, data []byte, spec sink.Spec) string {
 	s.t.Helper()
-	spec.Dir, spec.Name, spec.Tag, spec.Hash = filepath.Join(s.folder, "prod", "db1_3306"), "mariabackup-"+id+".xbstream", id, sink.BLAKE3
+	return s.lay(store.Manifest{ID: id, Task: "mariabackup"}, spec, data).File
+}
+
+// lay is put with what else shall stand in the manifest, and another form of the file.
+func (s *shelf) lay(m store.Manifest, spec sink.Spec, data []byte) Found {
+	s.t.Helper()
+	task, err := job.TaskByName(m.Task)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	spec.Dir, spec.Name, spec.Tag, spec.Hash = filepath.Join(s.folder, "prod", "db1_3306"), m.Task+"-"+m.ID+"."+string(task.Format), m.ID, sink.BLAKE3
 	f, err := sink.Create(spec)
 	if err != nil {
 		s.t.Fatal(err)
@@ -57,23 +66,21 @@ func (s *shelf) putAs(id string, data []byte, spec sink.Spec) string {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	path, err := sink.Publish(spec)
-	if err != nil {
+	if m.Path, err = sink.Publish(spec); err != nil {
 		s.t.Fatal(err)
 	}
-	m, err := s.signer.Sign(store.Manifest{
-		Type: store.ManifestType, ID: id, Cluster: "prod", Server: job.Server{Host: "db1", Port: 3306}, Task: "mariabackup",
-		Path: path, Compress: cmp.Or(spec.Compress, sink.None), Encrypted: spec.Encrypted, Size: res.Received, Stored: res.Stored, Algo: res.Algo, Hash: res.Hash, StoredHash: res.StoredHash,
-	})
-	if err != nil {
+	m.Type, m.Cluster, m.Server = store.ManifestType, "prod", job.Server{Host: "db1", Port: 3306}
+	m.Size, m.Stored, m.Algo, m.Hash, m.StoredHash = res.Received, res.Stored, res.Algo, res.Hash, res.StoredHash
+	m.Compress, m.Encrypted = spec.Compress, spec.Encrypted
+	if m, err = s.signer.Sign(m); err != nil {
 		s.t.Fatal(err)
 	}
 	raw, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.write(path+receiver.ManifestSuffix, raw)
-	return path
+	s.write(m.Path+receiver.ManifestSuffix, raw)
+	return Found{Manifest: m, File: m.Path}
 }
 
 func (s *shelf) write(path string, data []byte) {
