@@ -29,6 +29,9 @@ const (
 	// notifier that holds the lease, compare-and-swap on the literal subject of the destination: the intent before anything
 	// is sent, the outcome after it.
 	StreamNotifications = "DRYDOCK_NOTIFICATIONS"
+	// StreamAudit holds what people and programs changed or tried to. Payload [Audit]. Written by gateways and by the
+	// commands, through package store. Append-only.
+	StreamAudit = "DRYDOCK_AUDIT"
 	// StreamDeadletters captures JetStream's max-deliveries and terminated advisories.
 	StreamDeadletters = "DRYDOCK_DEADLETTERS"
 )
@@ -40,6 +43,9 @@ const (
 	BucketState = "drydock_serverstate"
 	// BucketCatalog holds one backup manifest per `<cluster>.<server>.<backup id>`.
 	BucketCatalog = "drydock_catalog"
+	// BucketUsers holds one document per user of the API: those that were added at run time whole, of those of the
+	// configuration what changes at run time (tokens, ended sessions). No projection.
+	BucketUsers = "drydock_users"
 	// BucketKeys holds what gateways share: the key that signs tokens.
 	BucketKeys = "drydock_keys"
 	// BucketControl holds what operators ordered and schedulers agreed on: holds and blackouts, acknowledged conditions, and
@@ -82,12 +88,13 @@ const (
 	AllJobs          = "drydock.job.>"
 	AllLogs          = "drydock.log.>"
 	AllAlerts        = "drydock.alert.>"
+	AllAudit         = "drydock.audit.>"
 	AllNotifications = "drydock.notification.>"
 	AllProgress      = "drydock.progress.>"
 )
 
-// Fleet stands where a cluster's token would, for what concerns drydock as a whole; no cluster can be called so.
-const Fleet = "_"
+// NoCluster stands where a cluster's token would, for what concerns the whole fleet.
+const NoCluster = "_"
 
 // NoServer stands where a server's tokens would, for what concerns a whole cluster.
 const NoServer = "_"
@@ -281,3 +288,39 @@ func NotificationSubject(destination string) string {
 // Condition is the name of a condition: its subject without what all of them begin with, as in
 // `prod.10_0_1_5.3306.DOCK0101-mariabackup`.
 func Condition(subject string) string { return strings.TrimPrefix(subject, "drydock.alert.") }
+
+// AuditSubject is `drydock.audit.<cluster>.<verb>`, with [NoCluster] for what concerns the fleet (empty cluster).
+func AuditSubject(cluster, verb string) string {
+	return "drydock.audit." + auditCluster(cluster) + "." + token(verb, clusterSafe)
+}
+
+// AuditFilter is the subject filter for the acts on a cluster and of a verb; empty stands for all.
+func AuditFilter(cluster, verb string) string {
+	c, v := "*", "*"
+	if cluster != "" {
+		c = auditCluster(cluster)
+	}
+	if verb != "" {
+		v = token(verb, clusterSafe)
+	}
+	return "drydock.audit." + c + "." + v
+}
+
+// auditCluster keeps a cluster called `_` apart from the fleet.
+func auditCluster(cluster string) string {
+	switch cluster {
+	case "":
+		return NoCluster
+	case NoCluster:
+		return "=5F"
+	}
+	return token(cluster, clusterSafe)
+}
+
+// UserKey is the key of a user in BucketUsers.
+func UserKey(name string) string { return token(name, clusterSafe) }
+
+// BucketStream is the stream that a bucket is, and the subject of all its keys.
+func BucketStream(bucket string) (stream, subject string) {
+	return "KV_" + bucket, "$KV." + bucket + ".>"
+}

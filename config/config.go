@@ -113,6 +113,7 @@ type NATS struct {
 	Logs          Limit // nats-logs-*
 	Alerts        Limit // nats-alerts-*
 	Notifications Limit // nats-notifications-*
+	Audit         Limit // nats-audit-*
 	DeadLetters   Limit // nats-deadletters-*
 }
 

@@ -128,6 +128,7 @@ func natsKeys(t *table, n *NATS) {
 	t.stream("logs", &n.Logs, Limit{30 * day, 4 * gib}, "the log lines of the scripts")
 	t.stream("alerts", &n.Alerts, Limit{400 * day, 256 * mib}, "the alerts")
 	t.stream("notifications", &n.Notifications, Limit{400 * day, 128 * mib}, "the record of what was notified")
+	t.stream("audit", &n.Audit, Limit{400 * day, 256 * mib}, "the audit: who changed what")
 	t.stream("deadletters", &n.DeadLetters, Limit{90 * day, 64 * mib}, "the messages that could not be processed")
 }
 

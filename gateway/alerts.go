@@ -21,7 +21,7 @@ func (g *Gateway) listOpen(c *gin.Context, q query, f store.AlertFilter) {
 	}, newer)
 	if err == nil && q.cluster == "" && len(g.readable(callOf(c))) > 0 {
 		var own []store.OpenCondition
-		f.Cluster = bus.Fleet
+		f.Cluster = bus.NoCluster
 		own, err = alerts.OpenConditions(c.Request.Context(), f)
 		out = append(own, out...)
 	}
@@ -39,6 +39,7 @@ func (g *Gateway) findOpen(c *gin.Context) (o store.OpenCondition, ok bool) {
 		g.fail(c, err)
 		return o, false
 	}
+	callOf(c).act.Cluster = o.Cluster
 	if o.Cluster != "" && !g.mayRead(c, o.Cluster) {
 		return o, false
 	}
@@ -53,6 +54,7 @@ func (g *Gateway) acknowledge(c *gin.Context) {
 	if !g.bodyInto(c, &in) {
 		return
 	}
+	callOf(c).act.Reason = in.Reason
 	o, ok := g.findOpen(c)
 	if !ok {
 		return

@@ -54,7 +54,7 @@ type OpenCondition struct {
 	Ack       *Ack   `json:"ack,omitempty"`
 }
 
-// OpenConditions reads every open condition of a cluster, of [bus.Fleet], or of all (empty), newest first.
+// OpenConditions reads every open condition of a cluster, of [bus.NoCluster], or of all (empty), newest first.
 func (a *Alerts) OpenConditions(ctx context.Context, f AlertFilter) ([]OpenCondition, error) {
 	last := map[string]bus.Alert{} // by condition: an edge may come while we read
 	err := bus.Read(ctx, a.c, bus.StreamAlerts, bus.AlertFilter(f.Cluster), bus.From{LastPerSubject: true}, func(m bus.Meta, edge bus.Alert) error {

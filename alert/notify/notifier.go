@@ -218,7 +218,7 @@ func (n *Notifier) keep(ctx context.Context, lease *store.Lease) error {
 
 // failureOf is the condition that a destination cannot be notified.
 func failureOf(destination string) string {
-	return bus.Condition(bus.AlertSubject(bus.Fleet, "", 0, alert.NotificationsFail.Name+"-"+destination))
+	return bus.Condition(bus.AlertSubject(bus.NoCluster, "", 0, alert.NotificationsFail.Name+"-"+destination))
 }
 
 // setFailing opens or closes the condition that a destination cannot be notified.
@@ -241,7 +241,7 @@ func (n *Notifier) setFailing(ctx context.Context, destination string, failing b
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), busTime)
 	defer cancel()
-	subject := bus.AlertSubject(bus.Fleet, "", 0, alert.NotificationsFail.Name+"-"+destination)
+	subject := bus.AlertSubject(bus.NoCluster, "", 0, alert.NotificationsFail.Name+"-"+destination)
 	edge, seq, err := n.alerts.Append(ctx, subject, last.seq, edge)
 	if errors.Is(err, bus.ErrConflict) {
 		return nil // the follower brings what stands there; the next try looks again

@@ -245,8 +245,7 @@ func TestNoSecretOfADestinationGetsOut(t *testing.T) {
 	refusing.answer(http.StatusUnauthorized)
 	u, _ := url.Parse(refusing.URL)
 	mail := newMailServer(t, false)
-	var urls []string
-	for _, s := range []string{
+	urls := []string{
 		"generic+" + refusing.URL + "/" + canary + "?template=json",
 		"generic+http://127.0.0.1:1/" + canary,
 		"generic+http://127.0.0.1:1/x?token=" + canary,
@@ -260,8 +259,6 @@ func TestNoSecretOfADestinationGetsOut(t *testing.T) {
 		"nosuch://" + canary,
 		"generic+http://%zz" + canary,
 		"bark://:" + canary + "@" + u.Host + "/?scheme=http",
-	} {
-		urls = append(urls, s)
 	}
 	var to []Destination
 	for i, s := range urls {
