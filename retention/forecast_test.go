@@ -37,7 +37,7 @@ func TestForecast(t *testing.T) {
 		{"pruned as fast as it comes", Disk{Free: 2 * gib}, daily(now, 7, same), week, "not full within a year"},
 		{"the new one comes before the old one goes", Disk{Free: gib / 2}, daily(now, 7, same), week, "full in 1 day"},
 		{"the rules are not full yet", Disk{Free: 3 * gib}, daily(now, 2, same), week, "full in 4 days"},
-		{"it grows under rules that keep the number", Disk{Free: 8 * gib}, daily(now, 7, func(d int) int64 { return int64(d+1) * gib / 10 }), week, "full in 10 days"},
+		{"it grows under rules that keep the number", Disk{Free: 8 * gib}, daily(now, 7, func(d int) int64 { return int64(d+1) * gib / 10 }), week, "full in 11 days"},
 		{"it shrinks", Disk{Free: 400 * gib}, daily(now, 30, func(d int) int64 { return int64(40-d) * gib / 10 }), none, "full in 364 days"},
 		{"it has stopped", Disk{Free: 1}, daily(now.Add(-6*step), 30, same), none, "not full within a year"},
 		{"one backup is taken for daily", Disk{Free: 3 * gib}, daily(now, 1, same), none, "full in 4 days"},
