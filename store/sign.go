@@ -22,7 +22,7 @@ type Signature struct {
 }
 
 // unsigned are the fields that the signature does not cover: itself, and what changes after the backup was made.
-var unsigned = []string{"signature", "archives", "drills"}
+var unsigned = []string{"signature", "archives", "drills", "pin", "removal"}
 
 // The ways in which a manifest is not vouched for.
 var (
@@ -62,7 +62,7 @@ func (s Signer) Sign(m Manifest) (Manifest, error) {
 	if err != nil {
 		return m, fmt.Errorf("encode manifest %s: %w", m.ID, err)
 	}
-	text, _, err := canonical(raw)
+	text, _, err := canonical(raw, unsigned)
 	if err != nil {
 		return m, fmt.Errorf("sign manifest %s: %w", m.ID, err)
 	}
@@ -91,7 +91,7 @@ func ParsePublicKey(text string) (PublicKey, error) {
 // it. It is read from the signed text: what raw says twice, or without a signature, is not in it. The version of drydock
 // that wrote it may have known other fields. Errors: [ErrUnsigned], [ErrOtherKey], [ErrSignature].
 func VerifyManifest(raw []byte, trusted PublicKey) (Manifest, error) {
-	text, sig, err := canonical(raw)
+	text, sig, err := canonical(raw, unsigned)
 	if err != nil {
 		return Manifest{}, err
 	}
@@ -113,9 +113,9 @@ func VerifyManifest(raw []byte, trusted PublicKey) (Manifest, error) {
 	return m, nil
 }
 
-// canonical is what a signature covers, and the signature that came with it. Of a key that stands there twice the last one
+// canonical is what a signature covers, which is all of raw but the fields named, and the signature that came with it. Of a key that stands there twice the last one
 // counts. Numbers keep their spelling: a reader that does not know a field must not round it.
-func canonical(raw []byte) (text []byte, sig *Signature, err error) {
+func canonical(raw []byte, without []string) (text []byte, sig *Signature, err error) {
 	if !json.Valid(raw) { // the decoder below does not look at what follows the document
 		return nil, nil, errors.New("decode manifest: not one JSON document")
 	}
@@ -126,7 +126,7 @@ func canonical(raw []byte) (text []byte, sig *Signature, err error) {
 		return nil, nil, fmt.Errorf("decode manifest: %w", err)
 	}
 	sig = signatureOf(fields)
-	for _, name := range unsigned {
+	for _, name := range without {
 		delete(fields, name)
 	}
 	text, err = json.Marshal(fields) // sorts the keys
