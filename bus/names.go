@@ -43,11 +43,17 @@ const (
 	BucketControl = "drydock_control"
 )
 
+// StreamCatalog is the stream behind BucketCatalog, for those who follow it.
+const StreamCatalog = "KV_" + BucketCatalog
+
 // DurableFanout is the durable consumer on StreamTasks that all schedulers share.
 const DurableFanout = "scheduler-fanout"
 
 // ReceiverService is the name of the receivers' micro service, as `nats micro ls` shows it.
 const ReceiverService = "drydock-receiver"
+
+// KeeperService is the name of the micro service that keeps the backup folder of a receiver in order.
+const KeeperService = "drydock-keeper"
 
 // SubjectNext asks a scheduler for the schedules and their next ticks; answers [NextReply]. Served by the micro service
 // SchedulerService.
@@ -66,6 +72,7 @@ const (
 	AllLogs     = "drydock.log.>"
 	AllAlerts   = "drydock.alert.>"
 	AllProgress = "drydock.progress.>"
+	AllCatalog  = "$KV." + BucketCatalog + ".>" // in StreamCatalog
 )
 
 // NoServer stands where a server's tokens would, for what concerns a whole cluster.

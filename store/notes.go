@@ -274,3 +274,9 @@ func (c *Catalog) ByID(ctx context.Context, id string) (Manifest, error) {
 	}
 	return Manifest{}, fmt.Errorf("%w: %q", ErrNoBackup, id)
 }
+
+// ByKey reads an entry, also one whose files are deleted or about to be. Errors: [ErrNoBackup].
+func (c *Catalog) ByKey(ctx context.Context, cluster string, s job.Server, id string) (Manifest, error) {
+	m, _, err := c.entry(ctx, cluster, s, id)
+	return m, err
+}

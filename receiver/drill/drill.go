@@ -132,7 +132,7 @@ func (d *drill) unpack(ctx context.Context) error {
 // read gives the stream of the backup to take. It is hashed on its way: a file that rots on disk is told from a backup that
 // was never one.
 func (d *drill) read(take func(io.Reader) error) error {
-	file, err := os.Open(d.backup.Path)
+	file, err := sink.OpenHeld(d.backup.Path)
 	if err != nil {
 		return err
 	}
