@@ -53,7 +53,7 @@ func TestWhatIsNeverDeleted(t *testing.T) {
 			g.must(g.catalog.Put(bustest.Context(g.t), *m))
 		}, "not in the folder"},
 		"of a server that is no longer configured": {func(g *rig, _ *store.Manifest) { g.cluster.Servers = nil }, "not in the configuration"},
-		"of another task": {func(g *rig, m *store.Manifest) { *m = g.publish("a", "mysqldump", 3*day) }, "newest"},
+		"of another task":                          {func(g *rig, m *store.Manifest) { *m = g.publish("a", "mysqldump", 3*day) }, "newest"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
