@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"filippo.io/age"
 
@@ -21,6 +22,7 @@ import (
 	"drydock/job"
 	"drydock/receiver"
 	"drydock/receiver/archive"
+	"drydock/receiver/duty"
 	"drydock/scheduler"
 	"drydock/scheduler/local"
 	"drydock/scheduler/rolling"
@@ -250,17 +252,27 @@ func (p *process) newReceiver(ctx context.Context) (func(context.Context) error,
 		return nil, err
 	}
 	ledger := store.NewLedger(p.conn, actor(RoleReceiver, p.name))
-	archiver := archive.New(archiveConfig(p.Config, p.name, p.Log), p.conn, jobs, ledger, p.view, p.catalog)
-	return func(ctx context.Context) error { return together(ctx, pool.Run, archiver.Run) }, nil
+	duties, err := duty.New(dutyConfig(p.Config, p.name, p.Log), p.conn, jobs, p.view,
+		archive.New(archiveConfig(p.Config, p.name, p.Log), ledger, p.view, p.catalog))
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) error { return together(ctx, pool.Run, duties.Run) }, nil
+}
+
+func dutyConfig(cfg *config.Config, name string, log *slog.Logger) duty.Config {
+	out := duty.Config{Name: name, Log: log.With("component", "duty"), Leases: map[string]time.Duration{}}
+	for _, c := range cfg.Clusters {
+		out.Leases[c.Name] = c.Lease
+	}
+	return out
 }
 
 func archiveConfig(cfg *config.Config, name string, log *slog.Logger) archive.Config {
-	out := archive.Config{
-		Name: name, Actor: actor(RoleReceiver, name), DataDir: cfg.Global.Datadir, Log: log.With("component", "archive"),
-	}
+	out := archive.Config{Name: name, DataDir: cfg.Global.Datadir, Log: log.With("component", "archive")}
 	for _, c := range cfg.Clusters {
 		out.Clusters = append(out.Clusters, archive.Cluster{
-			Name: c.Name, Servers: Servers(c.Servers), Lease: c.Lease, On: c.Archive.Enabled, Repository: repository(cfg, c),
+			Name: c.Name, Servers: Servers(c.Servers), On: c.Archive.Enabled, Repository: repository(cfg, c),
 			Keep: archive.Keep{
 				Last: c.Archive.KeepLast, Hourly: c.Archive.KeepHourly, Daily: c.Archive.KeepDaily,
 				Weekly: c.Archive.KeepWeekly, Monthly: c.Archive.KeepMonthly, Yearly: c.Archive.KeepYearly,

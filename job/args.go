@@ -21,7 +21,7 @@ var snapshotName = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z_.:-]{0,199}$`)
 func CheckArgs(t Task, args map[string]string) error {
 	for name, value := range args {
 		switch {
-		case t.Whole && t.Kind == KindMaintenance && name == ArgServer:
+		case t.Narrow && name == ArgServer:
 			if _, err := ParseServer(value); err != nil {
 				return err
 			}

@@ -180,6 +180,8 @@ type Evidence struct {
 	Sent       *int64   `json:"sent,omitempty"`   // bytes the worker says it sent, or received where drydock sends
 	SentSHA256 string   `json:"sent_sha256,omitempty"`
 	Result     string   `json:"result,omitempty"` // last lines of the tool's output
+	// Finding is what is wrong with what the work looked at: it was done to its end, and what it found refutes it.
+	Finding string `json:"finding,omitempty"`
 	// Restore is the object a client attached to job-state (wire.md section 3), kept as it came.
 	Restore json.RawMessage `json:"restore,omitempty"`
 }

@@ -48,6 +48,9 @@ func Judge(t Task, j Job, late bool) Verdict {
 	if len(j.Evidence.Exit) > 0 {
 		fixed("exit status", allZero(j.Evidence.Exit), fmt.Sprint(j.Evidence.Exit))
 	}
+	if j.Evidence.Finding != "" {
+		fixed("finding", false, j.Evidence.Finding)
+	}
 	if t.Flow == FlowIn {
 		s := j.Stream
 		switch {

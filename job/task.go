@@ -23,7 +23,7 @@ const (
 	KindService     Kind = "service"     // stop, start, restart
 	KindMonitor     Kind = "monitor"     // only reads
 	KindRolling     Kind = "rolling"     // one server of a cluster after the other
-	KindArchive     Kind = "archive"     // works on the archive of backups, and on no server
+	KindArchive     Kind = "archive"     // works on stored backups, and on no server
 )
 
 // Flow says which way the bytes of a task go.
@@ -61,6 +61,8 @@ type Task struct {
 	Place   Place  // who can do it
 	// Whole: one job does the whole cluster. Its slot is that of the zero [Server]; a server somebody names is [ArgServer].
 	Whole bool
+	// Narrow: a task of the whole cluster can be run on one server that somebody names.
+	Narrow bool
 }
 
 // Format is the format of a task's stream. It is also how the name of a backup's file ends.
@@ -112,7 +114,7 @@ var tasks = []Task{
 	{Name: "analyze", Kind: KindMaintenance, Built: true, Place: Here},
 	{Name: "logstablerotate", Kind: KindMaintenance, Built: true, Place: Here},
 	{Name: "schemamonitor", Kind: KindMonitor, Built: true, Place: Here},
-	{Name: "checksum", Kind: KindMaintenance, Built: true, Place: Here, Whole: true},
+	{Name: "checksum", Kind: KindMaintenance, Built: true, Place: Here, Whole: true, Narrow: true},
 	{Name: "reseedlogical", Kind: KindRestore, Built: true, Place: Here},
 	{Name: "reseedlogicalmaster", Kind: KindRestore, Built: true, Place: Here},
 	{Name: "rollingrestart", Kind: KindRolling, Built: true, Place: Here, Whole: true},
@@ -120,6 +122,8 @@ var tasks = []Task{
 	{Name: "archive", Kind: KindArchive, Built: true, Place: AtReceiver},
 	{Name: "archiveprune", Kind: KindArchive, Built: true, Place: AtReceiver, Whole: true},
 	{Name: "archivecheck", Kind: KindArchive, Built: true, Place: AtReceiver, Whole: true},
+	{Name: "backupdrill", Kind: KindArchive, Place: AtReceiver, Whole: true, Narrow: true},
+	{Name: "backupprune", Kind: KindArchive, Place: AtReceiver, Whole: true},
 }
 
 // Tasks returns the table of tasks in client order. The slice is the caller's.
@@ -161,7 +165,7 @@ func (t Task) Heavy() bool {
 func (t Task) OnServers() bool { return t.Kind != KindArchive }
 
 // OneServer reports whether the task can be run on one server that somebody names.
-func (t Task) OneServer() bool { return !t.Whole || t.Kind == KindMaintenance }
+func (t Task) OneServer() bool { return !t.Whole || t.Narrow }
 
 // Logical reports whether the task dumps a server over SQL. One server of the cluster is enough for it, whichever holds
 // the data: it is chosen when the task runs.

@@ -155,7 +155,7 @@ func TestOrderAfterAnotherJobIsAnotherOrder(t *testing.T) {
 	t.Parallel()
 	g := newRig(t)
 	m := g.publish("rcv", "mariabackup", 1000, time.Now().Add(-time.Hour))
-	r := &Runner{ledger: g.ledger}
+	r := &Worker{ledger: g.ledger}
 	ids := map[string]bool{}
 	for _, last := range []job.Job{{}, {ID: "X", Since: time.Now()}, {ID: "Y", Since: time.Now(), Args: map[string]string{argBackup: m.ID}}} {
 		for range 2 { // given twice, it is one

@@ -14,10 +14,9 @@ import (
 	"drydock/job"
 )
 
-// Config is what a [Runner] works from.
+// Config is what a [Worker] works from.
 type Config struct {
 	Name     string // of this receiver, as manifests have it
-	Actor    string // as whom it writes, "receiver@NAME"
 	DataDir  string // monitoring-datadir: restic's cache goes there
 	Log      *slog.Logger
 	Clusters []Cluster
@@ -27,8 +26,7 @@ type Config struct {
 type Cluster struct {
 	Name    string
 	Servers []job.Server
-	Lease   time.Duration // scheduler-jobs-lease: signs of life come several times as often
-	On      bool          // backup-restic; without it the jobs of the cluster fail with that reason
+	On      bool // backup-restic; without it the jobs of the cluster fail with that reason
 	Repository
 	Keep        Keep
 	CheckSubset string // backup-restic-check-subset, empty = structure only

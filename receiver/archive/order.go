@@ -39,7 +39,7 @@ const (
 )
 
 // orderFresh looks at the servers about which something is new.
-func (r *Runner) orderFresh(ctx context.Context) {
+func (r *Worker) orderFresh(ctx context.Context) {
 	r.mu.Lock()
 	fresh := r.fresh
 	r.fresh = map[place]bool{}
@@ -56,7 +56,7 @@ func (r *Runner) orderFresh(ctx context.Context) {
 
 // orderMissing orders an archive for each server with a backup of ours that has none: the oldest first, one at a time,
 // because a slot has one job. The zero place is everywhere. done is false when the bus did not answer.
-func (r *Runner) orderMissing(ctx context.Context, p place) (done bool) {
+func (r *Worker) orderMissing(ctx context.Context, p place) (done bool) {
 	ctx, cancel := context.WithTimeout(ctx, busTimeout)
 	defer cancel()
 	list, err := r.catalog.List(ctx, p.cluster, p.server)
@@ -111,7 +111,7 @@ func deleted(m store.Manifest) bool {
 
 // giveUp records that a backup was deleted before it was archived, so that nobody goes on to wait for that. Should its
 // files come back, it is archived all the same.
-func (r *Runner) giveUp(ctx context.Context, m store.Manifest) {
+func (r *Worker) giveUp(ctx context.Context, m store.Manifest) {
 	if len(m.Archives) > 0 {
 		return // known
 	}
@@ -125,7 +125,7 @@ func (r *Runner) giveUp(ctx context.Context, m store.Manifest) {
 }
 
 // due says whether the archive of a backup is to be ordered now; last is the last job of its slot.
-func (r *Runner) due(m store.Manifest, last job.Job, now time.Time) bool {
+func (r *Worker) due(m store.Manifest, last job.Job, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	o := r.orders[m.ID]
@@ -148,7 +148,7 @@ func (r *Runner) due(m store.Manifest, last job.Job, now time.Time) bool {
 
 // order writes the tick. Its id and time come from the backup and the last job of the slot, so that the same order given
 // twice, as by a process that was killed in between, starts one job; and one that comes after another job starts another.
-func (r *Runner) order(ctx context.Context, m store.Manifest, last job.Job) error {
+func (r *Worker) order(ctx context.Context, m store.Manifest, last job.Job) error {
 	id, due, reason := "archive-"+m.ID, m.Ended, "backup "+m.ID+" is not archived yet"
 	if last.ID != "" {
 		id += "-" + last.ID
@@ -167,7 +167,7 @@ func (r *Runner) order(ctx context.Context, m store.Manifest, last job.Job) erro
 }
 
 // ordered forgets the orders of a backup that is archived.
-func (r *Runner) ordered(id string) {
+func (r *Worker) ordered(id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.orders, id)

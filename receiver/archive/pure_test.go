@@ -76,7 +76,7 @@ func TestWhatResticSaysIsUnderstood(t *testing.T) {
 func TestOrdersAreNotRepeatedWithoutEnd(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
-	r := &Runner{orders: map[string]order{}, up: now}
+	r := &Worker{orders: map[string]order{}, up: now}
 	m := store.Manifest{ID: "B"}
 	count := 0
 	for at := now; at.Before(now.Add(24 * time.Hour)); at = at.Add(time.Second) {

@@ -18,6 +18,7 @@ import (
 	"drydock/bus"
 	"drydock/internal/bustest"
 	"drydock/job"
+	"drydock/receiver/duty"
 	"drydock/store"
 )
 
@@ -51,7 +52,7 @@ func newRig(t *testing.T) *rig {
 		catalog: store.NewCatalog(conn),
 	}
 	g.cluster = Cluster{
-		Name: "lab", Servers: []job.Server{db1}, Lease: time.Minute, On: true,
+		Name: "lab", Servers: []job.Server{db1}, On: true,
 		Repository: Repository{Location: filepath.Join(g.dir, "repo"), Password: password},
 	}
 	return g
@@ -62,8 +63,12 @@ func (g *rig) start(name string) (stop func()) {
 	g.t.Helper()
 	view := store.NewView(g.conn)
 	actor := "receiver@" + name
-	r := New(Config{Name: name, Actor: actor, DataDir: g.dir, Log: bustest.Log(g.t), Clusters: []Cluster{g.cluster}},
-		g.conn, store.NewJobs(g.conn, actor, view), store.NewLedger(g.conn, actor), view, g.catalog)
+	r, err := duty.New(duty.Config{Name: name, Log: bustest.Log(g.t), Leases: map[string]time.Duration{"lab": time.Minute}},
+		g.conn, store.NewJobs(g.conn, actor, view), view,
+		New(Config{Name: name, DataDir: g.dir, Log: bustest.Log(g.t), Clusters: []Cluster{g.cluster}}, store.NewLedger(g.conn, actor), view, g.catalog))
+	if err != nil {
+		g.t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	for _, run := range []func(context.Context) error{view.Run, r.Run} {

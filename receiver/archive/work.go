@@ -5,60 +5,38 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
-	"drydock/bus"
 	"drydock/job"
+	"drydock/receiver/duty"
 	"drydock/store"
 )
 
 // work is one attempt of a job that is ours.
 type work struct {
-	*Runner
+	*Worker
+	*duty.Work
 	cluster Cluster
-	job     job.Job
 	restic  restic
-
-	mu       sync.Mutex
-	progress bus.Progress // to be told of with the next sign of life
-	lines    []string     // of the log, not written yet
 }
 
-// work does a started job to its end.
-func (r *Runner) work(ctx context.Context, c Cluster, j job.Job, backups []store.Manifest) {
-	w := &work{Runner: r, cluster: c, job: j, restic: restic{c.Repository}}
-	stop := w.pulse(ctx)
-	bounded, cancel := context.WithTimeoutCause(ctx, c.Timeout, fmt.Errorf("not done within backup-restic-timeout = %s", c.Timeout))
-	result, err := w.do(bounded, backups)
-	cancel()
-	stop()
-	switch {
-	case err != nil && ctx.Err() != nil && errors.Is(context.Cause(ctx), errEnded):
-		err = errEnded
-	case err != nil && ctx.Err() != nil:
-		err = errStopped
-	case err != nil:
+// work does a started job. No secret is in what it returns.
+func (r *Worker) work(ctx context.Context, d *duty.Work, c Cluster, backups []store.Manifest) (duty.Result, error) {
+	w := &work{Worker: r, Work: d, cluster: c, restic: restic{c.Repository}}
+	ctx, cancel := context.WithTimeoutCause(ctx, c.Timeout, fmt.Errorf("not done within backup-restic-timeout = %s", c.Timeout))
+	defer cancel()
+	text, err := w.do(ctx, backups)
+	if err != nil {
 		err = errors.New(c.redact(err.Error()))
 	}
-	if err != nil {
-		w.write("INFO")
-		w.say("ended: " + err.Error())
-		w.write("ERROR")
-	} else {
-		w.say(result)
-		w.write("INFO")
-	}
-	if !errors.Is(err, errEnded) {
-		w.report(ctx, result, err)
-	}
+	return duty.Result{Tool: "restic", Text: text}, err
 }
 
 func (w *work) do(ctx context.Context, backups []store.Manifest) (result string, err error) {
 	if !w.cluster.On {
 		return "", errors.New("backup-restic is false for this cluster")
 	}
-	switch w.job.Task {
+	switch w.Job().Task {
 	case taskArchive:
 		return w.archiveAll(ctx, backups)
 	case taskPrune:
@@ -72,7 +50,7 @@ func (w *work) do(ctx context.Context, backups []store.Manifest) (result string,
 // archiveAll archives what the job means. One that fails does not keep the others from it.
 func (w *work) archiveAll(ctx context.Context, backups []store.Manifest) (string, error) {
 	if len(backups) == 0 {
-		if id := w.job.Args[argBackup]; id != "" {
+		if id := w.Job().Args[argBackup]; id != "" {
 			return "", fmt.Errorf("the catalogue has no backup %s of this server", id)
 		}
 		return "nothing to archive: every backup of the server is archived", nil
@@ -298,33 +276,4 @@ func (w *work) check(ctx context.Context) (string, error) {
 		return w.restic.run(ctx, w.sayLine, args...)
 	})
 	return "the repository " + w.cluster.Shown() + " is in order", err
-}
-
-// report records the end. It tries for as long as the job would live without a sign.
-func (w *work) report(ctx context.Context, result string, err error) {
-	ch := store.Change{Event: job.Done, Edit: func(j *job.Job) {
-		j.Evidence.Tool, j.Evidence.Result, j.Evidence.Completed = "restic", result, err == nil
-	}}
-	patience := w.cluster.Lease
-	switch {
-	case errors.Is(err, errStopped):
-		ch.Event, ch.Reason = job.Cut, err.Error()
-		patience = busTimeout
-	case err != nil:
-		ch.Event, ch.Reason = job.Error, err.Error()
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
-	defer cancel()
-	for {
-		j, err := w.jobs.Apply(ctx, store.RefOf(w.job), ch)
-		if err == nil {
-			w.log.Info("job done", "job", j, "event", ch.Event, "reason", ch.Reason)
-			return
-		}
-		w.log.Warn("record the end of a job", "job", w.job, "event", ch.Event, "err", err)
-		if store.Late(err) || ctx.Err() != nil {
-			return
-		}
-		pause(ctx, time.Second)
-	}
 }

@@ -8,11 +8,13 @@ import (
 	"strings"
 
 	"github.com/go-sql-driver/mysql"
+
+	"drydock/receiver/recovery"
 )
 
 // check asks the scratch server about every table: is it well, and how many rows does it have.
 func (d *drill) check(ctx context.Context, res *Result) error {
-	if err := d.server.db.QueryRowContext(ctx, "SELECT VERSION()").Scan(&res.Version); err != nil {
+	if err := d.copy.DB().QueryRowContext(ctx, "SELECT VERSION()").Scan(&res.Version); err != nil {
 		return d.broken(ctx, err)
 	}
 	tables, err := d.tables(ctx)
@@ -36,9 +38,9 @@ func (d *drill) check(ctx context.Context, res *Result) error {
 // broken is the outcome when the server did not answer a question, which is no finding about a table.
 func (d *drill) broken(ctx context.Context, err error) error {
 	if answered(err) {
-		return spaceIn(err.Error(), err)
+		return recovery.SpaceIn(err.Error(), err)
 	}
-	return d.outcome(ctx, err)
+	return d.copy.Outcome(ctx, err)
 }
 
 // answered tells an error that the server gave from one of the connection to it.
@@ -52,11 +54,11 @@ func (d *drill) inspect(ctx context.Context, t string, res *Result) error {
 	problem, err := d.checkTable(ctx, t)
 	if err == nil && problem == "" {
 		var rows int64
-		if err = d.server.db.QueryRowContext(ctx, "SELECT COUNT(*) FROM "+t).Scan(&rows); err == nil {
+		if err = d.copy.DB().QueryRowContext(ctx, "SELECT COUNT(*) FROM "+t).Scan(&rows); err == nil {
 			res.Rows += rows
 		}
 	}
-	if err != nil && (!answered(err) || noSpace.MatchString(err.Error())) {
+	if err != nil && (!answered(err) || recovery.NoSpace(err.Error())) {
 		return err
 	}
 	if err != nil {
@@ -80,7 +82,7 @@ var noEngine = regexp.MustCompile(`(?i)unknown storage engine|(plugin|engine) '[
 
 // tables lists all that hold rows, the server's own included: without mysql.* nobody could log in to what was restored.
 func (d *drill) tables(ctx context.Context) (out []string, err error) {
-	rows, err := d.server.db.QueryContext(ctx, `SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES
+	rows, err := d.copy.DB().QueryContext(ctx, `SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES
 		WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED') AND TABLE_SCHEMA NOT IN ('information_schema', 'performance_schema') ORDER BY 1, 2`)
 	if err != nil {
 		return nil, err
@@ -100,7 +102,7 @@ func ident(name string) string { return "`" + strings.ReplaceAll(name, "`", "``"
 
 // checkTable is what CHECK TABLE finds wrong, empty when nothing. An engine that cannot be asked is not wrong.
 func (d *drill) checkTable(ctx context.Context, t string) (problem string, err error) {
-	rows, err := d.server.db.QueryContext(ctx, "CHECK TABLE "+t)
+	rows, err := d.copy.DB().QueryContext(ctx, "CHECK TABLE "+t)
 	if err != nil {
 		return "", err
 	}

@@ -3,49 +3,20 @@ package drill
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"drydock/internal/backuptest"
 	"drydock/internal/bustest"
 	"drydock/internal/mariadbd"
 	"drydock/internal/mariadbdtest"
-	"drydock/job"
 )
-
-// physical takes a real backup of a server and returns it as a receiver would have stored it.
-func physical(t *testing.T, m *mariadbd.Server) Backup {
-	t.Helper()
-	cmd := exec.CommandContext(bustest.Context(t), "mariadb-backup", "--defaults-file="+m.ConfigFile(), "--backup", "--stream=xbstream",
-		"--socket="+m.Socket(), "--user="+m.User(), "--password="+m.Password(), "--target-dir="+t.TempDir())
-	var said bytes.Buffer
-	cmd.Stderr = &said
-	stream, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("take a backup: %v: %s", err, said.String())
-	}
-	return stored(t, stream)
-}
-
-func stored(t *testing.T, stream []byte) Backup {
-	t.Helper()
-	sum := sha256.Sum256(stream)
-	b := Backup{Path: filepath.Join(t.TempDir(), "backup"), Compress: "none", Algo: "sha256", Hash: hex.EncodeToString(sum[:]), Size: int64(len(stream)), Format: job.XBStream}
-	if err := os.WriteFile(b.Path, stream, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
 
 // bench is a drill's surroundings in a test.
 type bench struct {
@@ -76,36 +47,9 @@ func newBench(t *testing.T) *bench {
 	return b
 }
 
-func filled(t *testing.T) *mariadbd.Server {
-	t.Helper()
-	m := mariadbdtest.Start(t, mariadbd.Options{Password: "secret"})
-	statements(t, m,
-		"CREATE DATABASE shop", "CREATE TABLE shop.`odd ``name` (i INT PRIMARY KEY, t TEXT)",
-		"INSERT INTO shop.`odd ``name` SELECT seq, REPEAT('x', 100) FROM shop.seq_1_to_20000",
-		"CREATE TABLE shop.plain (i INT) ENGINE=MyISAM", "INSERT INTO shop.plain VALUES (1), (2)",
-		// What must not come to life in a scratch server.
-		"CREATE EVENT shop.e ON SCHEDULE EVERY 1 SECOND DO DELETE FROM shop.plain",
-	)
-	return m
-}
-
-func statements(t *testing.T, m *mariadbd.Server, list ...string) {
-	t.Helper()
-	db, err := m.DB()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	for _, s := range list {
-		if _, err := db.ExecContext(bustest.Context(t), s); err != nil {
-			t.Fatalf("%s: %v", s, err)
-		}
-	}
-}
-
 func TestARealBackupIsRestoredAndLookedThrough(t *testing.T) {
 	t.Parallel()
-	backup := physical(t, filled(t))
+	backup := backuptest.Physical(t, backuptest.Filled(t, mariadbd.Options{}))
 	b := newBench(t)
 	res, err := Run(bustest.Context(t), b.cfg, backup)
 	if err != nil {
@@ -121,21 +65,17 @@ func TestARealBackupIsRestoredAndLookedThrough(t *testing.T) {
 
 func TestADumpIsLoadedAndLookedThrough(t *testing.T) {
 	t.Parallel()
-	m := filled(t)
-	conn := []string{"--no-defaults", "--socket=" + m.Socket(), "--user=" + m.User(), "--password=" + m.Password()}
-	text, err := exec.CommandContext(bustest.Context(t), "mariadb-dump", append(conn, "--single-transaction", "--events", "--all-databases")...).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dump := stored(t, text)
-	dump.Format = job.SQLText
+	dump := backuptest.Dump(t, backuptest.Filled(t, mariadbd.Options{}))
 	b := newBench(t)
 	res, err := Run(bustest.Context(t), b.cfg, dump)
 	if err != nil || res.Rows < 20_002 {
 		t.Errorf("%+v, %v", res, err)
 	}
-	cut := stored(t, text[:len(text)/2])
-	cut.Format = job.SQLText
+	text, err := os.ReadFile(dump.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cut := backuptest.Text(t, string(text[:len(text)/2]))
 	if res, err := Run(bustest.Context(t), newBench(t).cfg, cut); !errors.Is(err, ErrBackup) {
 		t.Errorf("half a dump: %+v, %v", res, err)
 	}
@@ -145,38 +85,16 @@ func TestADumpIsLoadedAndLookedThrough(t *testing.T) {
 func TestAFolderOfMydumperIsLoadedAndLookedThrough(t *testing.T) {
 	t.Parallel()
 	m := mariadbdtest.Start(t, mariadbd.Options{Password: "secret"})
-	statements(t, m, "CREATE DATABASE shop", "CREATE TABLE shop.a (i INT PRIMARY KEY)", "INSERT INTO shop.a SELECT seq FROM shop.seq_1_to_1000")
-	dir := t.TempDir()
-	out, err := exec.CommandContext(bustest.Context(t), "mydumper", "--socket="+m.Socket(), "--user="+m.User(), "--password="+m.Password(),
-		"--database=shop", "--threads=1", "--outputdir="+dir).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	archive, err := exec.CommandContext(bustest.Context(t), "sh", "-c", `cd "$1" && tar -cf - *`, "sh", dir).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dump := stored(t, archive)
-	dump.Format = job.Tar
-	res, err := Run(bustest.Context(t), newBench(t).cfg, dump)
+	backuptest.Statements(t, m, "CREATE DATABASE shop", "CREATE TABLE shop.a (i INT PRIMARY KEY)", "INSERT INTO shop.a SELECT seq FROM shop.seq_1_to_1000")
+	res, err := Run(bustest.Context(t), newBench(t).cfg, backuptest.Folder(t, m))
 	if err != nil || res.Rows < 1000 {
 		t.Errorf("%+v, %v", res, err)
-	}
-	climbing, err := exec.CommandContext(bustest.Context(t), "sh", "-c", `cd "$1" && tar -cPf - --transform 's|^|../|' *`, "sh", dir).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	evil := stored(t, climbing)
-	evil.Format = job.Tar
-	b := newBench(t)
-	if _, err := Run(bustest.Context(t), b.cfg, evil); !errors.Is(err, ErrBackup) {
-		t.Errorf("an archive that climbs: %v", err)
 	}
 }
 
 func TestADamagedBackupIsNotCalledRestored(t *testing.T) {
 	t.Parallel()
-	good := physical(t, filled(t))
+	good := backuptest.Physical(t, backuptest.Filled(t, mariadbd.Options{}))
 	stream, err := os.ReadFile(good.Path)
 	if err != nil {
 		t.Fatal(err)
@@ -193,7 +111,7 @@ func TestADamagedBackupIsNotCalledRestored(t *testing.T) {
 	damages["one bit flipped"] = rotten
 	for name, data := range damages {
 		b := newBench(t)
-		if res, err := Run(bustest.Context(t), b.cfg, stored(t, data)); !errors.Is(err, ErrBackup) {
+		if res, err := Run(bustest.Context(t), b.cfg, backuptest.Stored(t, data)); !errors.Is(err, ErrBackup) {
 			t.Errorf("%s: %+v, %v", name, res, err)
 		}
 	}
@@ -209,7 +127,7 @@ func TestADamagedBackupIsNotCalledRestored(t *testing.T) {
 
 func TestADrillThatCannotBeDoneBlamesNoBackup(t *testing.T) {
 	t.Parallel()
-	good := stored(t, []byte("whatever"))
+	good := backuptest.Stored(t, []byte("whatever"))
 	huge := good
 	huge.Size = 1 << 60
 	if _, err := Run(bustest.Context(t), newBench(t).cfg, huge); !errors.Is(err, ErrSpace) || errors.Is(err, ErrBackup) {
@@ -227,33 +145,11 @@ func TestADrillThatCannotBeDoneBlamesNoBackup(t *testing.T) {
 	}
 }
 
-// A disk that fills up under a drill is no fault of the backup's: it must not lose its good name for it.
-func TestAFullDiskBlamesNoBackup(t *testing.T) {
-	t.Parallel()
-	backup := physical(t, filled(t))
-	b := newBench(t)
-	d := &drill{cfg: b.cfg, backup: backup}
-	if err := os.MkdirAll(b.cfg.Folder, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mount("tmpfs", b.cfg.Folder, "tmpfs", 0, "size=4m"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := errors.Join(unix.Unmount(b.cfg.Folder, 0), os.Remove(b.cfg.Folder)); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := d.unpack(bustest.Context(t)); !errors.Is(err, ErrSpace) || errors.Is(err, ErrBackup) {
-		t.Errorf("%v", err)
-	}
-}
-
 func TestACanceledDrillLeavesNothing(t *testing.T) {
 	t.Parallel()
-	backup := physical(t, filled(t))
+	backup := backuptest.Physical(t, backuptest.Filled(t, mariadbd.Options{}))
 	reason := errors.New("the job has ended")
-	for _, phase := range []string{"unpack", "prepare", "start a scratch server", "check every table"} {
+	for _, phase := range []string{"unpack", "prepare", "start a private server", "check every table"} {
 		b := newBench(t)
 		ctx, cancel := context.WithCancelCause(bustest.Context(t))
 		b.cfg.Step = func(what string) {

@@ -1,7 +1,6 @@
 package drill
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"drydock/receiver/recovery"
 )
 
 // Scratch is a folder for one drill, under a lock for as long as the drill lives: so another process can tell what a
@@ -23,9 +24,6 @@ const (
 	scratchPrefix = "drill-"
 	lockName      = ".lock"
 	workName      = "w" // short: a socket's path may have 107 bytes
-	socketNote    = "socket-folder"
-	socketName    = "s"
-	maxSocketPath = 107
 )
 
 // OpenScratch makes a folder for a drill below parent and removes what drills left there that are gone. All it touches is in
@@ -36,7 +34,7 @@ func OpenScratch(parent string) (*Scratch, error) {
 		return nil, fmt.Errorf("make the folder of the drills: %w", err)
 	}
 	// The root is locked meanwhile, so that nobody sweeps a folder between its lock file and its lock.
-	gate, err := lockFile(filepath.Join(root, lockName), os.O_CREATE, syscall.LOCK_EX)
+	gate, err := recovery.Lock(filepath.Join(root, lockName), os.O_CREATE, syscall.LOCK_EX)
 	if err != nil {
 		return nil, fmt.Errorf("lock the folder of the drills: %w", err)
 	}
@@ -48,7 +46,7 @@ func OpenScratch(parent string) (*Scratch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a folder for the drill: %w", err)
 	}
-	lock, err := lockFile(filepath.Join(dir, lockName), os.O_CREATE, syscall.LOCK_EX|syscall.LOCK_NB)
+	lock, err := recovery.Lock(filepath.Join(dir, lockName), os.O_CREATE, syscall.LOCK_EX|syscall.LOCK_NB)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lock the folder of the drill: %w", err), os.RemoveAll(dir))
 	}
@@ -63,18 +61,6 @@ func (s *Scratch) Close() error {
 	return errors.Join(os.RemoveAll(s.dir), s.lock.Close())
 }
 
-// lockFile opens a file and takes its lock. Errors: [syscall.EWOULDBLOCK], [fs.ErrNotExist].
-func lockFile(path string, open, how int) (*os.File, error) {
-	f, err := os.OpenFile(path, open|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(f.Fd()), how); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
-}
-
 // sweep removes the folders whose drill is gone. Their processes died with it.
 func sweep(root string) error {
 	entries, err := os.ReadDir(root)
@@ -86,7 +72,7 @@ func sweep(root string) error {
 			continue
 		}
 		dir := filepath.Join(root, e.Name())
-		lock, err := lockFile(filepath.Join(dir, lockName), 0, syscall.LOCK_EX|syscall.LOCK_NB)
+		lock, err := recovery.Lock(filepath.Join(dir, lockName), 0, syscall.LOCK_EX|syscall.LOCK_NB)
 		if errors.Is(err, syscall.EWOULDBLOCK) || errors.Is(err, fs.ErrNotExist) {
 			continue // a drill that runs, or none of ours
 		}
@@ -95,48 +81,10 @@ func sweep(root string) error {
 		}
 		// The lock file goes last: without it nobody would dare to remove the rest.
 		work := filepath.Join(dir, workName)
-		if err = errors.Join(removeSocket(work), os.RemoveAll(work)); err == nil {
+		if err = errors.Join(recovery.RemoveSocket(work), os.RemoveAll(work)); err == nil {
 			err = os.RemoveAll(dir)
 		}
 		if err = errors.Join(err, lock.Close()); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// socketFolder is where the scratch server's socket lies: in work when its path fits, otherwise in a folder of its own, which is
-// noted in work before it is made.
-func socketFolder(work string) (string, error) {
-	if len(filepath.Join(work, socketName)) <= maxSocketPath {
-		return work, nil
-	}
-	dir := filepath.Join(os.TempDir(), "drydock-drill-"+rand.Text()[:12])
-	if err := os.WriteFile(filepath.Join(work, socketNote), []byte(dir), 0o600); err != nil {
-		return "", fmt.Errorf("note the socket's folder: %w", err)
-	}
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return "", fmt.Errorf("make the socket's folder: %w", err)
-	}
-	return dir, nil
-}
-
-// removeSocket removes the socket's folder that is noted in work. It takes the server's two files and no more: what the note
-// says is not trusted with a whole tree.
-func removeSocket(work string) error {
-	note, err := os.ReadFile(filepath.Join(work, socketNote))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	dir := string(note)
-	if !strings.HasPrefix(filepath.Base(dir), "drydock-drill-") {
-		return nil
-	}
-	for _, path := range []string{filepath.Join(dir, socketName), filepath.Join(dir, socketName+".lock"), dir} { // MySQL locks its socket
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 )
 
@@ -30,20 +29,14 @@ func exists(path string) bool {
 	return !errors.Is(err, os.ErrNotExist)
 }
 
-// leave is what a killed drill leaves: its folder, and no lock.
+// leave is what a killed drill leaves: its folder, a note of its socket's, and no lock.
 func leave(t *testing.T, parent string) (s *Scratch, socket string) {
 	t.Helper()
 	s = openScratch(t, parent)
-	long := mkdir(t, filepath.Join(s.Folder(), strings.Repeat("x", maxSocketPath)))
-	socket, err := socketFolder(long)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// As if the drill's own folder were that deep.
-	if err := os.Rename(filepath.Join(long, socketNote), filepath.Join(s.Folder(), socketNote)); err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(os.WriteFile(filepath.Join(socket, socketName), nil, 0o600), s.lock.Close()); err != nil {
+	socket = filepath.Join(t.TempDir(), "drydock-socket-x")
+	mkdir(t, s.Folder())
+	if err := errors.Join(os.WriteFile(filepath.Join(s.Folder(), "socket-folder"), []byte(mkdir(t, socket)), 0o600),
+		os.WriteFile(filepath.Join(socket, "s"), nil, 0o600), s.lock.Close()); err != nil {
 		t.Fatal(err)
 	}
 	return s, socket
@@ -72,22 +65,5 @@ func TestSweepingTakesNothingOfOthers(t *testing.T) {
 	}
 	if err := errors.Join(live.Close(), next.Close()); err != nil || exists(live.dir) || exists(next.dir) {
 		t.Errorf("a closed folder is left: %v", err)
-	}
-}
-
-func TestANoteOfASocketIsNotTrustedWithATree(t *testing.T) {
-	t.Parallel()
-	dir := mkdir(t, filepath.Join(t.TempDir(), "drydock-drill-x"))
-	kept := mkdir(t, filepath.Join(dir, "kept"))
-	foreign := mkdir(t, filepath.Join(t.TempDir(), "foreign"))
-	for _, noted := range []string{dir, foreign} {
-		work := t.TempDir()
-		if err := os.WriteFile(filepath.Join(work, socketNote), []byte(noted), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		_ = removeSocket(work)
-	}
-	if !exists(kept) || !exists(foreign) {
-		t.Error("a folder went that is none of the drill's")
 	}
 }

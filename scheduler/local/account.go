@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"drydock/job"
+	"drydock/store/attempt"
 )
 
 // account is how drydock's own account on a server was before its system tables were replaced.
@@ -43,7 +44,7 @@ func readAccount(ctx context.Context, s *session) (a account, err error) {
 // ensure puts the loaded accounts into force and makes sure that drydock can still log in. The accounts are those of the
 // primary: an account that may come from this host there need not be one that may here. The session is from before, and
 // keeps what it may do; with it the old account comes back if need be.
-func (a account) ensure(ctx context.Context, c Cluster, s job.Server, old *session, log *lines) error {
+func (a account) ensure(ctx context.Context, c Cluster, s job.Server, old *session, say func(level, text string)) error {
 	ctx, cancel := context.WithTimeout(ctx, reseedTimeout)
 	defer cancel()
 	if err := old.exec(ctx, "FLUSH PRIVILEGES"); err != nil {
@@ -53,13 +54,13 @@ func (a account) ensure(ctx context.Context, c Cluster, s job.Server, old *sessi
 	if refused == nil {
 		return nil
 	}
-	log.add(levelWarn, fmt.Sprintf("the accounts of the primary keep drydock out (%s); %s is made again as it was", sqlReason(refused), a.name))
+	say(attempt.Warn, fmt.Sprintf("the accounts of the primary keep drydock out (%s); %s is made again as it was", sqlReason(refused), a.name))
 	if err := old.exec(ctx, a.makes); err != nil {
 		return errors.New("make it again: " + sqlReason(err)) // the statement, which an error may quote, has a password's hash
 	}
 	for _, g := range a.grants {
 		if err := old.exec(ctx, g); err != nil {
-			log.add(levelWarn, "a grant of "+a.name+" could not be given back: "+sqlReason(err))
+			say(attempt.Warn, "a grant of "+a.name+" could not be given back: "+sqlReason(err))
 		}
 	}
 	return a.try(ctx, c, s)

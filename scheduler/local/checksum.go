@@ -11,6 +11,7 @@ import (
 
 	"drydock/job"
 	"drydock/store"
+	"drydock/store/attempt"
 )
 
 const (
@@ -157,7 +158,7 @@ func (c *comparison) part(ctx context.Context, s *side, kill bool) {
 // drop gives a replica up for the rest of the run. It was to be compared, so the run is none without it.
 func (c *comparison) drop(s job.Server, why string) {
 	f := store.Finding{Server: s, What: why, Seen: time.Now().UTC(), JobID: c.job.ID}
-	c.lines.add(levelError, f.String())
+	c.lines.Add(attempt.Error, f.String())
 	c.report.Undone = append(c.report.Undone, f)
 	c.replicas = slices.DeleteFunc(c.replicas, func(r *side) bool {
 		if r.server == s {
@@ -168,7 +169,7 @@ func (c *comparison) drop(s job.Server, why string) {
 }
 
 func (c *comparison) leave(f store.Finding) {
-	c.lines.add(levelWarn, f.String())
+	c.lines.Add(attempt.Warn, f.String())
 	c.report.Left = append(c.report.Left, f)
 }
 
@@ -189,7 +190,7 @@ func (c *comparison) everyTable(ctx context.Context) error {
 				return fmt.Errorf("%s: %w", t, err)
 			case round == 0:
 				again = append(again, t)
-				c.lines.add(levelWarn, fmt.Sprintf("%s: %v; compared again at the end", t, err))
+				c.lines.Add(attempt.Warn, fmt.Sprintf("%s: %v; compared again at the end", t, err))
 			default:
 				c.undone(t, err)
 			}
@@ -210,7 +211,7 @@ func (c *comparison) undone(t table, err error) {
 		}
 	}
 	f := store.Finding{Table: t.String(), What: "not compared: " + err.Error(), Seen: time.Now().UTC(), JobID: c.job.ID}
-	c.lines.add(levelError, f.String())
+	c.lines.Add(attempt.Error, f.String())
 	c.report.Undone = append(c.report.Undone, f)
 }
 
@@ -238,7 +239,7 @@ func (c *comparison) differs(t table, s job.Server, what string, last bool) (ok 
 	}
 	c.judged[p] = true
 	f := store.Finding{Table: t.String(), Server: s, What: what, Seen: time.Now().UTC(), JobID: c.job.ID}
-	c.lines.add(levelError, f.String())
+	c.lines.Add(attempt.Error, f.String())
 	c.report.Differs = append(c.report.Differs, f)
 	return true
 }

@@ -10,6 +10,7 @@ import (
 
 	"drydock/job"
 	"drydock/store"
+	"drydock/store/attempt"
 )
 
 // answer is what one server says of a table.
@@ -209,7 +210,7 @@ func (c *comparison) unlike(t table, s job.Server, what string) {
 		return
 	}
 	f := store.Finding{Table: t.String(), Server: s, What: what, Seen: time.Now().UTC(), JobID: c.job.ID}
-	c.lines.add(levelWarn, f.String())
+	c.lines.Add(attempt.Warn, f.String())
 	c.report.Unlike = append(c.report.Unlike, f)
 }
 

@@ -16,6 +16,7 @@ import (
 	"drydock/internal/mariadbdtest"
 	"drydock/job"
 	"drydock/store"
+	"drydock/store/attempt"
 )
 
 // family is a rig with a primary and replicas that have caught up with what was written.
@@ -371,7 +372,7 @@ func TestAComparisonGivesWayToWhoWaitsForTheTable(t *testing.T) {
 		_, err := s.session.conn.ExecContext(bustest.Context(t), "DO SLEEP(60)") // in place of a long sum
 		slept <- err
 	}()
-	c := &comparison{work: &work{Runner: &Runner{log: bustest.Log(t)}, cluster: r.cluster, lines: newLines(bus.NewBatcher(r.conn, bus.StreamLogs), bustest.Log(t), job.Job{})}, primary: s}
+	c := &comparison{work: &work{Runner: &Runner{log: bustest.Log(t)}, cluster: r.cluster, lines: attempt.NewLines(bus.NewBatcher(r.conn, bus.StreamLogs), bustest.Log(t), job.Job{})}, primary: s}
 	stop := c.giveWay(bustest.Context(t), a, nil)
 	defer stop()
 	select {

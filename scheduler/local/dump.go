@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"drydock/store/attempt"
 )
 
 // The dumps go the way of a backup that a script streams: through a receiver's port, to be hashed, compressed, checked and
@@ -86,7 +88,7 @@ func (w *work) fillFolder(ctx context.Context, path, dir, folder string) (exit [
 		if !errors.Is(err, errStalled) {
 			return []int{code}, err
 		}
-		w.lines.add(levelWarn, fmt.Sprintf("mydumper stood still for %s and was ended (try %d of %d)", w.cluster.MydumperStall, try+1, fillTries))
+		w.lines.Add(attempt.Warn, fmt.Sprintf("mydumper stood still for %s and was ended (try %d of %d)", w.cluster.MydumperStall, try+1, fillTries))
 	}
 	return nil, fmt.Errorf("mydumper stood still for %s (backup-mydumper-stall-timeout), %d times", w.cluster.MydumperStall, fillTries)
 }
@@ -96,7 +98,7 @@ const optionFile = "client.cnf"
 // prepare waits until the limits let a dump begin, and makes its folder with the option file in it.
 func (w *work) prepare(ctx context.Context) (dir string, err error) {
 	if len(w.job.Steps) > 0 {
-		w.lines.add(levelInfo, w.job.Steps[0].Reason) // why this server
+		w.lines.Add(attempt.Info, w.job.Steps[0].Reason) // why this server
 	}
 	if err := errors.Join(w.yield(ctx), w.unfinished(ctx)); err != nil {
 		return "", err
@@ -152,7 +154,7 @@ func (w *work) positionOptions(ctx context.Context, path, dir string) ([]string,
 		lacking = "has no binary log of all that it replicated (log_slave_updates is OFF, or the log is younger than the data)"
 	}
 	if lacking != "" {
-		w.lines.add(levelWarn, "the server "+lacking+": the dump will not say which position it belongs to")
+		w.lines.Add(attempt.Warn, "the server "+lacking+": the dump will not say which position it belongs to")
 		return nil, nil
 	}
 	cmd := exec.CommandContext(ctx, path, "--no-defaults", "--version")

@@ -10,6 +10,7 @@ import (
 
 	"drydock/job"
 	"drydock/store"
+	"drydock/store/attempt"
 )
 
 // reseed makes a server a copy of what a feed gives, and a replica of the primary again. From the first change on until
@@ -65,7 +66,7 @@ func (w *work) reseedFrom(ctx context.Context, make func(*reseed) (feed, error))
 		return out, err
 	}
 	defer f.close()
-	w.lines.add(levelInfo, "reseed from "+f.name()+", to replicate from "+r.primary.String())
+	w.lines.Add(attempt.Info, "reseed from "+f.name()+", to replicate from "+r.primary.String())
 	gtid, err := r.fill(ctx, f)
 	f.close()
 	out.tool, out.exit, out.gtid = f.tool(), f.exit(), gtid
@@ -228,10 +229,10 @@ func (r *reseed) giveUp(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reseedTimeout)
 	defer cancel()
 	if err := r.endLoaders(ctx); err != nil {
-		r.lines.add(levelWarn, "end the sessions of the load: "+err.Error())
+		r.lines.Add(attempt.Warn, "end the sessions of the load: "+err.Error())
 	}
 	if r.events.stopped {
-		r.lines.add(levelWarn, "the event scheduler of the server is left OFF; it was ON")
+		r.lines.Add(attempt.Warn, "the event scheduler of the server is left OFF; it was ON")
 	}
 }
 
@@ -255,14 +256,14 @@ func (r *reseed) dropSchemas(ctx context.Context) error {
 			return fmt.Errorf("schema %s: %w", row["s"].String, err)
 		}
 	}
-	r.lines.add(levelInfo, fmt.Sprintf("%d schemas dropped", len(rows)))
+	r.lines.Add(attempt.Info, fmt.Sprintf("%d schemas dropped", len(rows)))
 	return nil
 }
 
 // settle makes the loaded data this server's own: accounts in force, no event that only the primary may run, no jobs of
 // another server's script, an empty binary log, and the position of the data.
 func (r *reseed) settle(ctx context.Context, gtid string) error {
-	if err := r.account.ensure(ctx, r.cluster, r.job.Server, r.session, r.lines); err != nil {
+	if err := r.account.ensure(ctx, r.cluster, r.job.Server, r.session, r.lines.Add); err != nil {
 		return fmt.Errorf("keep drydock's own account: %w", err)
 	}
 	if err := r.events.resume(ctx, r.session); err != nil {

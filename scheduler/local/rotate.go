@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"drydock/store/attempt"
 )
 
 // logTables are the tables that the server logs to with log_output = TABLE.
@@ -27,7 +29,7 @@ func (w *work) rotateLogTables(ctx context.Context) (outcome, error) {
 			return out, fmt.Errorf("rotate mysql.%s: %w", name, err)
 		}
 		said = append(said, name+": "+text)
-		w.lines.add(levelInfo, name+": "+text)
+		w.lines.Add(attempt.Info, name+": "+text)
 	}
 	out.result = strings.Join(said, "; ")
 	return out, nil

@@ -14,6 +14,7 @@ import (
 	"drydock/job"
 	"drydock/scheduler/orchestrator"
 	"drydock/store"
+	"drydock/store/attempt"
 	"drydock/window"
 )
 
@@ -459,14 +460,5 @@ func (r *Runner) explain(ctx context.Context, j job.Job, reason string) {
 
 // apply gives an event to exactly this attempt of a job; ok says that it was taken in.
 func (r *Runner) apply(ctx context.Context, j job.Job, ch store.Change) (now job.Job, ok bool) {
-	now, err := r.jobs.Apply(ctx, store.RefOf(j), ch)
-	switch {
-	case err == nil:
-		return now, true
-	case store.Late(err):
-		r.log.Info("too late for the job", "job", j, "event", ch.Event, "err", err)
-	default:
-		r.log.Warn("record a change of a job", "job", j, "event", ch.Event, "err", err)
-	}
-	return j, false
+	return attempt.Apply(ctx, r.jobs, r.log, j, ch)
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"drydock/store"
+	"drydock/store/attempt"
 )
 
 // readSchema reads which tables the server has into the document _tables, and reports what changed since the last time.
@@ -31,9 +32,9 @@ func (w *work) readSchema(ctx context.Context) (outcome, error) {
 	} else {
 		changes := compare(before.Tables, now.Tables)
 		for _, c := range changes.lines {
-			w.lines.add(levelInfo, c)
+			w.lines.Add(attempt.Info, c)
 		}
-		w.lines.flush()
+		w.lines.Flush()
 		out.result += fmt.Sprintf("; %d added, %d removed, %d changed", changes.added, changes.removed, changes.changed)
 	}
 	return out, w.docs.PutTables(ctx, w.job.Cluster, w.job.Server, now)

@@ -10,6 +10,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"drydock/scheduler/orchestrator"
+	"drydock/store/attempt"
 )
 
 // stopService stops the server and sees that it no longer answers. Without an orchestrator it asks the server itself.
@@ -58,7 +59,7 @@ func (w *work) restartService(ctx context.Context) (outcome, error) {
 // service is the server for the orchestrator, with the job's log for what is printed.
 func (w *work) service() orchestrator.Target {
 	return orchestrator.Target{
-		Cluster: w.job.Cluster, Server: w.job.Server, Output: func(line string) { w.lines.add(levelInfo, line) },
+		Cluster: w.job.Cluster, Server: w.job.Server, Output: func(line string) { w.lines.Add(attempt.Info, line) },
 	}
 }
 
@@ -72,7 +73,7 @@ func (w *work) shutDown(ctx context.Context) error {
 	case errors.As(err, &refused):
 		return fmt.Errorf("log in to shut the server down: %s", sqlReason(err))
 	case err != nil:
-		w.lines.add(levelInfo, "the server does not answer: "+sqlReason(err))
+		w.lines.Add(attempt.Info, "the server does not answer: "+sqlReason(err))
 		return nil
 	}
 	defer s.close()

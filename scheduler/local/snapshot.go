@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"drydock/store/attempt"
 )
 
 // freeze opens a snapshot of the same state of the table on every server, the primary first in the answers, none when
@@ -192,7 +194,7 @@ func (c *comparison) giveWay(ctx context.Context, t table, with []*side) (stop f
 				return answer{side: s, absent: s.crowded(ctx, t, c.cluster.LockTimeout)}
 			}) {
 				if a.absent {
-					c.lines.add(levelWarn, fmt.Sprintf("%s: a statement on %s waits for the table: gives way", t, a.side.server))
+					c.lines.Add(attempt.Warn, fmt.Sprintf("%s: a statement on %s waits for the table: gives way", t, a.side.server))
 					c.each(ctx, sides, func(ctx context.Context, s *side) answer { return answer{side: s, err: s.interrupt(ctx)} })
 					return
 				}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+
+	"drydock/store/attempt"
 )
 
 // notOurs are the schemas that no task here works on: the server's own.
@@ -46,7 +48,7 @@ func (w *work) eachTable(ctx context.Context, verb string) (outcome, error) {
 	if err != nil {
 		return outcome{}, fmt.Errorf("list the tables: %w", err)
 	}
-	w.lines.add(levelInfo, fmt.Sprintf("%s: %d tables, %d left out for their engine", strings.ToLower(verb), len(all), left))
+	w.lines.Add(attempt.Info, fmt.Sprintf("%s: %d tables, %d left out for their engine", strings.ToLower(verb), len(all), left))
 	var out outcome
 	done, failed := 0, 0
 	var locked []table
@@ -61,17 +63,17 @@ func (w *work) eachTable(ctx context.Context, verb string) (outcome, error) {
 			case err == nil:
 				done++
 				if took := time.Since(began); took >= slowStatement {
-					w.lines.add(levelInfo, fmt.Sprintf("%s: %s", t, took.Round(100*time.Millisecond)))
+					w.lines.Add(attempt.Info, fmt.Sprintf("%s: %s", t, took.Round(100*time.Millisecond)))
 				}
 			case fatal(ctx, err):
 				return out.counted(verb, done, failed), fmt.Errorf("%s: %w", t, err)
 			case errors.Is(err, errLocked) && round == 0:
 				locked = append(locked, t)
-				w.lines.add(levelWarn, fmt.Sprintf("%s: %v; tried again at the end", t, err))
+				w.lines.Add(attempt.Warn, fmt.Sprintf("%s: %v; tried again at the end", t, err))
 			default:
 				failed++
 				text := fmt.Sprintf("%s: %v", t, err)
-				w.lines.add(levelError, text)
+				w.lines.Add(attempt.Error, text)
 				if len(out.errors) < errorsKept {
 					out.errors = append(out.errors, text)
 				}
@@ -151,7 +153,7 @@ func (w *work) tend(ctx context.Context, verb string, t table) error {
 			}
 			return fmt.Errorf("%w: %s", errTable, text)
 		case "warning":
-			w.lines.add(levelWarn, fmt.Sprintf("%s: %s", t, text))
+			w.lines.Add(attempt.Warn, fmt.Sprintf("%s: %s", t, text))
 		}
 	}
 	return lockedOr(rows.Err())

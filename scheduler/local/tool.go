@@ -15,6 +15,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"drydock/store/attempt"
 )
 
 // Tool is a program on drydock's own host.
@@ -44,7 +46,7 @@ type run struct {
 	in   *os.File // its standard input, nil for none
 	out  io.Writer
 	// lines takes what it writes to standard error, and to standard output where out is nil. secret never gets there.
-	lines  *lines
+	lines  *attempt.Lines
 	secret string
 	// stall, when it is not 0, is how long it may do nothing for the folder watched; it ends with [errStalled] then.
 	stall   time.Duration
@@ -148,7 +150,7 @@ func environment(home string) []string {
 
 // saying passes the words of a tool on as log lines, and keeps its last complaints. Safe for concurrent use.
 type saying struct {
-	lines  *lines
+	lines  *attempt.Lines
 	secret string
 
 	mu   sync.Mutex
@@ -156,6 +158,8 @@ type saying struct {
 	bad  []string // the last error lines
 	last string   // the last line of any kind
 }
+
+const maxSaid = 2000 // bytes of a line
 
 func (s *saying) Write(b []byte) (int, error) {
 	s.mu.Lock()
@@ -169,7 +173,7 @@ func (s *saying) Write(b []byte) (int, error) {
 		s.line(string(line))
 		s.rest = s.rest[advance:]
 	}
-	if len(s.rest) > lineMax { // no line: nothing may grow without bounds
+	if len(s.rest) > maxSaid { // no line: nothing may grow without bounds
 		s.line(string(s.rest))
 		s.rest = nil
 	}
@@ -197,17 +201,17 @@ func (s *saying) line(text string) {
 	if s.secret != "" {
 		text = strings.ReplaceAll(text, s.secret, "***")
 	}
-	level := levelInfo
+	level := attempt.Info
 	switch {
 	case errorWords.MatchString(text):
-		level = levelError
+		level = attempt.Error
 		s.bad = append(s.bad, text)
 		s.bad = s.bad[max(0, len(s.bad)-sayings):]
 	case warningWords.MatchString(text):
-		level = levelWarn
+		level = attempt.Warn
 	}
 	s.last = text
-	s.lines.add(level, text)
+	s.lines.Add(level, text)
 }
 
 // failure is how a tool ended, with its last error lines or else its last line.
@@ -223,7 +227,7 @@ func (s *saying) failure(name string, code int) error {
 		said = s.last
 	}
 	if said != "" {
-		text += ": " + said[:min(len(said), lineMax)]
+		text += ": " + said[:min(len(said), maxSaid)]
 	}
 	return errors.New(text)
 }

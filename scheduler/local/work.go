@@ -11,6 +11,7 @@ import (
 	"drydock/bus"
 	"drydock/job"
 	"drydock/store"
+	"drydock/store/attempt"
 )
 
 // work is one attempt of a job that is ours.
@@ -20,7 +21,7 @@ type work struct {
 	job     job.Job
 	server  job.Server // that it is about; for a job of the whole cluster its primary
 	session *session   // with that server; nil for a task that is not done over SQL
-	lines   *lines
+	lines   *attempt.Lines
 	paused  string       // the factor that holds the work up, empty while it goes on
 	moved   atomic.Int64 // bytes streamed so far
 	told    int64        // of them, in the last sign of life
@@ -75,7 +76,7 @@ var errUndone = errors.New("this version cannot do the task over SQL")
 
 // work does a started job to its end.
 func (r *Runner) work(ctx context.Context, c Cluster, j job.Job, server job.Server, s *session) {
-	w := &work{Runner: r, cluster: c, job: j, server: server, session: s, lines: newLines(r.logs, r.log, j)}
+	w := &work{Runner: r, cluster: c, job: j, server: server, session: s, lines: attempt.NewLines(r.logs, r.log, j)}
 	defer w.putAway()
 	stop := r.pulse(ctx, w)
 	out, err := outcome{}, errUndone
@@ -94,11 +95,11 @@ func (r *Runner) work(ctx context.Context, c Cluster, j job.Job, server job.Serv
 	}
 	switch {
 	case err != nil:
-		w.lines.add(levelError, "ended: "+err.Error()+out.left())
+		w.lines.Add(attempt.Error, "ended: "+err.Error()+out.left())
 	default:
-		w.lines.add(levelInfo, out.result)
+		w.lines.Add(attempt.Info, out.result)
 	}
-	w.lines.flush()
+	w.lines.Flush()
 	if !errors.Is(err, errEnded) {
 		w.report(ctx, out, err, cut)
 	}
@@ -110,8 +111,7 @@ func (w *work) putAway() {
 	}
 }
 
-// report records the end. It tries for as long as the job would live without a sign: work that is done and not
-// recorded would be done again.
+// report records the end.
 func (w *work) report(ctx context.Context, out outcome, err error, cut bool) {
 	ch := store.Change{Event: job.Done, Edit: func(j *job.Job) {
 		j.Evidence.Result, j.Evidence.Errors = out.result, out.errors
@@ -133,20 +133,7 @@ func (w *work) report(ctx context.Context, out outcome, err error, cut bool) {
 	case err != nil:
 		ch.Event, ch.Reason = job.Error, err.Error()+out.left()
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
-	defer cancel()
-	for {
-		j, err := w.jobs.Apply(ctx, store.RefOf(w.job), ch)
-		if err == nil {
-			w.log.Info("job done", "job", j, "event", ch.Event, "reason", ch.Reason)
-			return
-		}
-		w.log.Warn("record the end of a job", "job", w.job, "event", ch.Event, "err", err)
-		if store.Late(err) || ctx.Err() != nil {
-			return
-		}
-		pause(ctx, time.Second)
-	}
+	attempt.End(ctx, w.jobs, w.log, w.job, ch, patience)
 }
 
 // tool is what did the work, for people.
@@ -172,7 +159,7 @@ func (r *Runner) pulse(ctx context.Context, w *work) (stop func()) {
 				return
 			case <-tick.C:
 			}
-			w.lines.flush()
+			w.lines.Flush()
 			if w.session == nil {
 				w.sign(every)
 				continue
@@ -246,7 +233,7 @@ func (w *work) note(ctx context.Context, reason string) {
 	if text == "" {
 		text = "goes on"
 	}
-	w.lines.add(levelInfo, text)
+	w.lines.Add(attempt.Info, text)
 	w.apply(ctx, w.job, store.Change{Event: job.Note, Reason: text, Edit: func(j *job.Job) {
 		if j.State == job.Processing {
 			j.Reason = reason

@@ -1,4 +1,4 @@
-package local
+package attempt
 
 import (
 	"context"
@@ -12,19 +12,20 @@ import (
 
 // The levels of log lines, as the stream DRYDOCK_LOGS spells them.
 const (
-	levelInfo  = "INFO"
-	levelWarn  = "WARN"
-	levelError = "ERROR"
+	Info  = "INFO"
+	Warn  = "WARN"
+	Error = "ERROR"
 )
 
 const (
-	linesMax = 200
-	lineMax  = 2000 // bytes
+	linesMax   = 200
+	lineMax    = 2000 // bytes
+	busTimeout = 5 * time.Second
 )
 
-// lines gathers the log lines of one attempt of a job and writes them to DRYDOCK_LOGS in runs of one level. Safe for
+// Lines gathers the log lines of one attempt of a job and writes them to DRYDOCK_LOGS in runs of one level. Safe for
 // concurrent use.
-type lines struct {
+type Lines struct {
 	out *bus.Batcher
 	log *slog.Logger
 	job job.Job
@@ -34,11 +35,13 @@ type lines struct {
 	text  []string
 }
 
-func newLines(out *bus.Batcher, log *slog.Logger, j job.Job) *lines {
-	return &lines{out: out, log: log, job: j}
+// NewLines writes to out.
+func NewLines(out *bus.Batcher, log *slog.Logger, j job.Job) *Lines {
+	return &Lines{out: out, log: log, job: j}
 }
 
-func (l *lines) add(level, text string) {
+// Add takes a line in.
+func (l *Lines) Add(level, text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if level != l.level || len(l.text) >= linesMax {
@@ -48,14 +51,15 @@ func (l *lines) add(level, text string) {
 	l.text = append(l.text, text[:min(len(text), lineMax)])
 }
 
-func (l *lines) flush() {
+// Flush writes what has gathered.
+func (l *Lines) Flush() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.write()
 }
 
 // write needs the mutex, so that lines stand in the log in their order. What cannot be written is lost, and said.
-func (l *lines) write() {
+func (l *Lines) write() {
 	if len(l.text) == 0 {
 		return
 	}

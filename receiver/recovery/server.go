@@ -1,4 +1,4 @@
-package drill
+package recovery
 
 import (
 	"bufio"
@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -17,7 +18,7 @@ import (
 	"drydock/job"
 )
 
-// server is the scratch server.
+// server is the private server.
 type server struct {
 	*child
 	db        *sql.DB
@@ -32,29 +33,29 @@ const (
 )
 
 // start runs a server on the restored files.
-func (d *drill) start(ctx context.Context) error {
-	path, err := look("mariadbd")
-	if err != nil && d.backup.XtraTool {
-		path, err = look("mysqld")
+func (c *Copy) start(ctx context.Context) error {
+	path, err := Look("mariadbd")
+	if err != nil && c.backup.XtraTool {
+		path, err = Look("mysqld")
 	}
 	if err != nil {
 		return err
 	}
-	dir, err := socketFolder(d.cfg.Folder)
+	dir, err := socketFolder(c.cfg.Folder)
 	if err != nil {
 		return err
 	}
 	s := &server{socketDir: dir}
-	d.server = s
-	conf := filepath.Join(d.cfg.Folder, "scratch.cnf")
-	if err := os.WriteFile(conf, []byte(d.settings(s.socket())), 0o600); err != nil {
-		return fmt.Errorf("write the scratch server's options: %w", err)
+	c.server = s
+	conf := filepath.Join(c.cfg.Folder, "server.cnf")
+	if err := os.WriteFile(conf, []byte(c.settings(s.socket())), 0o600); err != nil {
+		return fmt.Errorf("write the private server's options: %w", err)
 	}
 	args := []string{"--defaults-file=" + conf}
 	if os.Geteuid() == 0 {
 		args = append(args, "--user=root") // its folder is ours alone
 	}
-	if s.child, err = spawn(d.gentle(path, args...), d.cfg.Line); err != nil {
+	if s.child, err = spawn(c.command(path, args...), c.cfg.Line); err != nil {
 		return err
 	}
 	if s.db, err = s.open(); err != nil {
@@ -95,39 +96,39 @@ func (s *server) await(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			return spaceIn(s.said(), fmt.Errorf("the scratch server did not answer within %s: %s", startTimeout, s.said()))
+			return SpaceIn(s.said(), fmt.Errorf("the private server did not answer within %s: %s", startTimeout, s.said()))
 		case <-s.done:
-			return blame(s.failed("the scratch server"))
+			return blame(s.failed("the private server"))
 		case <-tick.C:
 		}
 	}
 }
 
-// settings are the scratch server's options: nothing of it is reached from outside, and nothing in the data begins to act.
-func (d *drill) settings(socket string) string {
+// settings are the private server's options: nothing of it is reached from outside, and nothing in the data begins to act.
+func (c *Copy) settings(socket string) string {
 	lines := []string{
 		"[mysqld]", // both servers read it
-		"datadir=" + quoted(d.data()), "tmpdir=" + quoted(filepath.Join(d.cfg.Folder, "tmp")),
-		"socket=" + quoted(socket), "pid-file=" + quoted(filepath.Join(d.cfg.Folder, "pid")),
+		"datadir=" + quoted(c.Data()), "tmpdir=" + quoted(c.tmp()),
+		"socket=" + quoted(socket), "pid-file=" + quoted(filepath.Join(c.cfg.Folder, "pid")),
 		"skip-networking", "loose-mysqlx=OFF", "skip-log-bin", "skip-slave-start", "event-scheduler=OFF",
 		"general-log=0", "slow-query-log=0", "performance-schema=0", "init-file=",
-		fmt.Sprintf("innodb-buffer-pool-size=%d", max(d.cfg.Memory, 16<<20)),
-		// Its own size: that of a large server would fill the scratch folder. A prepared backup needs none of its old log.
+		fmt.Sprintf("innodb-buffer-pool-size=%d", max(c.cfg.Memory, 16<<20)),
+		// Its own size: that of a large server would fill the folder. A prepared backup needs none of its old log.
 		fmt.Sprintf("innodb-log-file-size=%d", logSize),
 		"innodb-buffer-pool-load-at-startup=0", "innodb-buffer-pool-dump-at-shutdown=0", "innodb-use-native-aio=0",
 	}
-	if d.backup.Format == job.XBStream {
+	if c.backup.Format == job.XBStream {
 		lines = append(lines, "skip-grant-tables") // its accounts are not ours
 	}
-	return strings.Join(append(lines, d.layout()...), "\n") + "\n"
+	return strings.Join(append(lines, c.layout()...), "\n") + "\n"
 }
 
 // layoutOptions decide how the files are read; backup tools write them into backup-my.cnf.
 var layoutOptions = regexp.MustCompile(`^(innodb_(checksum_algorithm|data_file_path|page_size|undo_tablespaces|undo_directory|log_block_size|fast_checksum)|aria_log_dir_path|lower_case_table_names)$`)
 
 // layout takes from the backup's own options what says how its files are to be read.
-func (d *drill) layout() (lines []string) {
-	f, err := os.Open(filepath.Join(d.data(), "backup-my.cnf"))
+func (c *Copy) layout() (lines []string) {
+	f, err := os.Open(filepath.Join(c.Data(), "backup-my.cnf"))
 	if err != nil {
 		return nil // the defaults then
 	}
@@ -145,12 +146,39 @@ func (d *drill) layout() (lines []string) {
 // quoted makes any path safe as a value in an option file.
 func quoted(v string) string { return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(v) + `"` }
 
-// stop ends the scratch server, the hard way: nobody needs what is in it any more.
-func (d *drill) stop() error {
-	s := d.server
+// DB asks the private server, over one connection from its start to its end.
+func (c *Copy) DB() *sql.DB { return c.server.db }
+
+// Socket is where the private server listens.
+func (c *Copy) Socket() string { return c.server.socket() }
+
+// Shutdown ends the private server in good order: all of its data are in its files then. Errors: [ErrBackup]; the context's
+// cause, which leaves it to [Copy.Close].
+func (c *Copy) Shutdown(ctx context.Context) error {
+	s := c.server
+	if err := s.db.Close(); err != nil {
+		return fmt.Errorf("leave the private server: %w", err)
+	}
+	_ = syscall.Kill(s.cmd.Process.Pid, syscall.SIGTERM) // one that is gone already is told by its end
+	select {
+	case <-s.done:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if s.err != nil {
+		return blame(s.failed("the private server"))
+	}
+	c.server = nil
+	return RemoveSocket(c.cfg.Folder)
+}
+
+// Close ends the private server, if it still runs, the hard way, and leaves the folder to the caller.
+func (c *Copy) Close() error {
+	s := c.server
 	if s == nil {
 		return nil
 	}
+	c.server = nil
 	var err error
 	if s.db != nil {
 		err = s.db.Close()
@@ -158,23 +186,23 @@ func (d *drill) stop() error {
 	if s.child != nil {
 		s.kill()
 	}
-	return errors.Join(err, removeSocket(d.cfg.Folder))
+	return errors.Join(err, RemoveSocket(c.cfg.Folder))
 }
 
-// outcome is what became of work that failed with the scratch server: when that ended, or had no room, the rest only follows.
-func (d *drill) outcome(ctx context.Context, err error) error {
+// Outcome is what became of work that failed with the private server: when that ended, or had no room, the rest only follows.
+func (c *Copy) Outcome(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
-	s := d.server
+	s := c.server
 	patience := time.NewTimer(endTimeout)
 	defer patience.Stop()
 	select {
 	case <-s.done:
-		return fmt.Errorf("%w; then: %s", blame(s.failed("the scratch server")), err.Error()) // without its blame
+		return fmt.Errorf("%w; then: %s", blame(s.failed("the private server")), err.Error()) // without its blame
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-patience.C:
-		return spaceIn(s.said(), err)
+		return SpaceIn(s.said(), err)
 	}
 }

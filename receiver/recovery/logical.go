@@ -1,4 +1,4 @@
-package drill
+package recovery
 
 import (
 	"archive/tar"
@@ -13,28 +13,28 @@ import (
 )
 
 // install makes the data folder of an empty server, for a dump to be loaded into.
-func (d *drill) install(ctx context.Context) error {
-	args := []string{"--no-defaults", "--datadir=" + d.data(), "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"}
+func (c *Copy) install(ctx context.Context) error {
+	args := []string{"--no-defaults", "--datadir=" + c.Data(), "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"}
 	if os.Geteuid() == 0 {
 		args = append(args, "--user=root")
 	}
-	return d.tool(ctx, nil, "", "mariadb-install-db", args...) // says nothing about the backup
+	return c.tool(ctx, nil, "", "mariadb-install-db", args...) // says nothing about the backup
 }
 
 // dump is where the files of a mydumper backup are unpacked.
-func (d *drill) dump() string { return filepath.Join(d.cfg.Folder, "dump") }
+func (c *Copy) dump() string { return filepath.Join(c.cfg.Folder, "dump") }
 
 // untar unpacks a mydumper backup. Its folder is flat: any other entry is none of mydumper's.
-func (d *drill) untar(ctx context.Context) error {
-	if err := os.Mkdir(d.dump(), 0o700); err != nil {
+func (c *Copy) untar(ctx context.Context) error {
+	if err := os.Mkdir(c.dump(), 0o700); err != nil {
 		return err
 	}
-	root, err := os.OpenRoot(d.dump())
+	root, err := os.OpenRoot(c.dump())
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	return d.read(func(stream io.Reader) error {
+	return c.read(func(stream io.Reader) error {
 		t := tar.NewReader(until{ctx, stream})
 		for {
 			h, err := t.Next()
@@ -44,7 +44,7 @@ func (d *drill) untar(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("%w: read the archive: %w", ErrBackup, err)
 			}
-			if h.Typeflag != tar.TypeReg || h.Name != filepath.Base(h.Name) {
+			if h.Typeflag != tar.TypeReg || h.Name != filepath.Base(h.Name) || h.Name == "." || h.Name == ".." {
 				return fmt.Errorf("%w: the archive holds %q, which mydumper does not make", ErrBackup, h.Name)
 			}
 			if err := extract(root, h.Name, t); err != nil {
@@ -69,33 +69,33 @@ func extract(root *os.Root, name string, from io.Reader) error {
 	return nil
 }
 
-// loadText gives a dump of mysqldump to the scratch server while it is read.
-func (d *drill) loadText(ctx context.Context) error {
-	return d.read(func(stream io.Reader) error {
-		return d.outcome(ctx, blame(d.tool(ctx, stream, "", "mariadb", append([]string{"--no-defaults", "--protocol=socket"}, d.login("--binary-mode", "--max-allowed-packet=1G")...)...)))
+// loadText gives a dump of mysqldump to the private server while it is read.
+func (c *Copy) loadText(ctx context.Context) error {
+	return c.read(func(stream io.Reader) error {
+		return c.Outcome(ctx, blame(c.tool(ctx, stream, "", "mariadb", append([]string{"--no-defaults", "--protocol=socket"}, c.login("--binary-mode", "--max-allowed-packet=1G")...)...)))
 	})
 }
 
-// loadFolder gives a dump of mydumper to the scratch server.
-func (d *drill) loadFolder(ctx context.Context) error {
-	conf, err := d.clientOptions()
+// loadFolder gives a dump of mydumper to the private server.
+func (c *Copy) loadFolder(ctx context.Context) error {
+	conf, err := c.clientOptions()
 	if err != nil {
 		return err
 	}
-	args := append([]string{"--defaults-file=" + conf}, d.login("--directory="+d.dump(), "--overwrite-tables", "--threads=2")...)
-	return d.outcome(ctx, blame(d.tool(ctx, nil, "", "myloader", args...)))
+	args := append([]string{"--defaults-file=" + conf}, c.login("--directory="+c.dump(), "--overwrite-tables", "--threads=2")...)
+	return c.Outcome(ctx, blame(c.tool(ctx, nil, "", "myloader", args...)))
 }
 
-// login leads a client to the scratch server.
-func (d *drill) login(further ...string) []string {
-	return append([]string{"--host=localhost", "--socket=" + d.server.socket(), "--user=root"}, further...)
+// login leads a client to the private server.
+func (c *Copy) login(further ...string) []string {
+	return append([]string{"--host=localhost", "--socket=" + c.server.socket(), "--user=root"}, further...)
 }
 
 // clientOptions writes an option file for a tool that would else read the machine's own, which may name a server in use: the
 // tool drops tables.
-func (d *drill) clientOptions() (path string, err error) {
-	path = filepath.Join(d.cfg.Folder, "client.cnf")
-	text := "[client]\nuser=root\npassword=\nhost=localhost\nprotocol=socket\nsocket=" + plainOrQuoted(d.server.socket()) + "\n"
+func (c *Copy) clientOptions() (path string, err error) {
+	path = filepath.Join(c.cfg.Folder, "client.cnf")
+	text := "[client]\nuser=root\npassword=\nhost=localhost\nprotocol=socket\nsocket=" + plainOrQuoted(c.server.socket()) + "\n"
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return "", fmt.Errorf("write the options of the tools: %w", err)
 	}

@@ -1,4 +1,4 @@
-package drill
+package recovery
 
 import (
 	"bufio"
@@ -15,38 +15,40 @@ import (
 	"time"
 )
 
-// errMissing is a tool that is not on this machine, which says nothing about a backup.
-var errMissing = errors.New("is not installed on the receiver's host")
+// ErrMissing is a tool that is not on this machine, which says nothing about a backup.
+var ErrMissing = errors.New("is not installed on the receiver's host")
 
-// look finds a program, also where daemons lie.
-func look(name string) (string, error) {
+// Look finds a program, also where daemons lie.
+func Look(name string) (string, error) {
 	for _, path := range []string{name, "/usr/sbin/" + name, "/usr/local/sbin/" + name, "/usr/libexec/" + name} {
 		if found, err := exec.LookPath(path); err == nil {
 			return found, nil
 		}
 	}
-	return "", fmt.Errorf("%s %w", name, errMissing)
+	return "", fmt.Errorf("%s %w", name, ErrMissing)
 }
 
-// gentle runs a program behind everybody else who wants the processor or the disk.
-func (d *drill) gentle(path string, args ...string) *exec.Cmd {
-	args = append([]string{"-n", "10", path}, args...)
-	cmd := exec.Command("nice", args...)
-	if ionice, err := exec.LookPath("ionice"); err == nil {
-		cmd = exec.Command(ionice, append([]string{"-c", "3", "nice"}, args...)...)
+// command is a program that is run here; a gentle one comes behind everybody else who wants the processor or the disk.
+func (c *Copy) command(path string, args ...string) *exec.Cmd {
+	if c.cfg.Gentle {
+		path, args = "nice", append([]string{"-n", "10", path}, args...)
+		if ionice, err := exec.LookPath("ionice"); err == nil {
+			path, args = ionice, append([]string{"-c", "3", "nice"}, args...)
+		}
 	}
-	cmd.Env = d.environment(os.Environ())
+	cmd := exec.Command(path, args...)
+	cmd.Env = c.environment(os.Environ())
 	return cmd
 }
 
 // environment is that of drydock without what would lead a tool to another server: variables and option files of the clients.
-func (d *drill) environment(ours []string) (env []string) {
+func (c *Copy) environment(ours []string) (env []string) {
 	for _, v := range ours {
 		if !strings.HasPrefix(v, "MYSQL_") && !strings.HasPrefix(v, "MARIADB_") && !strings.HasPrefix(v, "HOME=") {
 			env = append(env, v)
 		}
 	}
-	return append(env, "HOME="+d.cfg.Folder)
+	return append(env, "HOME="+c.cfg.Folder)
 }
 
 // child is a running program and whoever waits for it.
@@ -128,12 +130,12 @@ func (c *child) kill() {
 }
 
 // tool runs a program of the backup to its end: exit status 0 and, if wanted, its own last line.
-func (d *drill) tool(ctx context.Context, stdin io.Reader, lastLine, name string, args ...string) error {
-	path, err := look(name)
+func (c *Copy) tool(ctx context.Context, stdin io.Reader, lastLine, name string, args ...string) error {
+	path, err := Look(name)
 	if err != nil {
 		return err
 	}
-	cmd := d.gentle(path, args...)
+	cmd := c.command(path, args...)
 	feed := func() error { return nil }
 	if stdin != nil {
 		pipe, err := cmd.StdinPipe()
@@ -145,24 +147,24 @@ func (d *drill) tool(ctx context.Context, stdin io.Reader, lastLine, name string
 			return errors.Join(err, pipe.Close())
 		}
 	}
-	c, err := spawn(cmd, d.cfg.Line)
+	running, err := spawn(cmd, c.cfg.Line)
 	if err != nil {
 		return err
 	}
 	defer context.AfterFunc(ctx, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })()
 	fed := feed()
-	<-c.done
+	<-running.done
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case c.err != nil:
-		return c.failed(name)
+	case running.err != nil:
+		return running.failed(name)
 	case fed != nil:
 		return fmt.Errorf("%s: %w", name, fed)
-	case lastLine != "" && !strings.HasSuffix(c.said(), lastLine):
-		return spaceIn(c.said(), fmt.Errorf("%s did not say %q, but: %s", name, lastLine, c.said()))
-	case name == "mbstream" && strings.Contains(c.said(), "mbstream: "):
-		return spaceIn(c.said(), errors.New(c.said())) // it ends with status 0 also when it gave up
+	case lastLine != "" && !strings.HasSuffix(running.said(), lastLine):
+		return SpaceIn(running.said(), fmt.Errorf("%s did not say %q, but: %s", name, lastLine, running.said()))
+	case name == "mbstream" && strings.Contains(running.said(), "mbstream: "):
+		return SpaceIn(running.said(), errors.New(running.said())) // it ends with status 0 also when it gave up
 	}
 	return nil
 }
@@ -184,7 +186,7 @@ func (c *child) failed(name string) error {
 	case c.err == nil: // a server that ends in good order was told to
 		return fmt.Errorf("%s %w: %s", name, errKilled, said)
 	}
-	return spaceIn(said, fmt.Errorf("%s: %w: %s", name, c.err, said))
+	return SpaceIn(said, fmt.Errorf("%s: %w: %s", name, c.err, said))
 }
 
 // fromOutside tells the signals that somebody sends from those that a program brings upon itself: InnoDB aborts when it

@@ -1,0 +1,193 @@
+package recovery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"filippo.io/age"
+
+	"drydock/job"
+	"drydock/receiver/sink"
+)
+
+// Config is where and how a backup is made data again.
+type Config struct {
+	Folder     string         // private to it; [Copy.Open] makes it
+	Memory     int64          // bytes that preparing and the private server may use for their pools
+	Identities []age.Identity // open encrypted backups
+	// Gentle lets the tools and the server come last at processor and disk.
+	Gentle bool
+	// Step is told what is done next, and Line what a tool or the server said. Both may be called from several goroutines.
+	Step func(what string)
+	Line func(text string)
+	// Moved, if not nil, is told how many bytes of the stream were taken so far, for each block.
+	Moved func(bytes int64)
+}
+
+// Backup is a file that a receiver has stored, as its manifest describes it.
+type Backup struct {
+	Path      string
+	Compress  string // none, gzip or zstd
+	Encrypted bool
+	Algo      string // of the hash
+	Hash      string // of the stream, before compression
+	Size      int64  // bytes of the stream
+	Format    job.Format
+	XtraTool  bool // made by xtrabackup and not by mariabackup
+}
+
+// ErrBackup is in the chain of every error that is the backup's: it does not restore. Without it the work itself could not
+// be done (no space, no tool, canceled) and says nothing about the backup.
+var ErrBackup = errors.New("the backup does not restore")
+
+// Phase is a part of the work.
+type Phase struct {
+	What string
+	Do   func(context.Context) error
+}
+
+// Copy is what is made of one backup: its files, and a server on them. One goroutine uses it; [Copy.Close] ends it.
+type Copy struct {
+	cfg    Config
+	backup Backup
+	server *server // once it was started
+}
+
+// New makes nothing yet.
+func New(cfg Config, b Backup) *Copy { return &Copy{cfg: cfg, backup: b} }
+
+// Open makes the folder, if there is room for the backup on its disk. Errors: [ErrSpace].
+func (c *Copy) Open() error {
+	if err := Room(c.cfg.Folder, Needs(c.backup.Format, c.backup.Size)); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(c.tmp(), 0o700); err != nil {
+		return fmt.Errorf("make the folder: %w", err)
+	}
+	return nil
+}
+
+// Run does phases one after the other. Errors: [ErrBackup], [ErrSpace], [sink.ErrIdentity]; the context's cause when it was
+// ended.
+func (c *Copy) Run(ctx context.Context, phases ...Phase) error {
+	for _, p := range phases {
+		c.cfg.Step(p.What)
+		if err := p.Do(ctx); ctx.Err() != nil {
+			return context.Cause(ctx)
+		} else if err != nil {
+			return fmt.Errorf("%s: %w", p.What, err)
+		}
+	}
+	return nil
+}
+
+// Restoring is how the backup gets into a private server.
+func (c *Copy) Restoring() []Phase {
+	start := c.Starting()
+	switch c.backup.Format {
+	case job.SQLText:
+		return []Phase{{"make an empty server", c.install}, start, {"load the dump", c.loadText}}
+	case job.Tar:
+		return []Phase{{"unpack", c.untar}, {"make an empty server", c.install}, start, {"load the dump", c.loadFolder}}
+	}
+	return append(c.Preparing(), start)
+}
+
+// Preparing makes a physical backup a data folder that a server can start on.
+func (c *Copy) Preparing() []Phase {
+	return []Phase{{"unpack", c.unpack}, {"prepare", c.prepare}}
+}
+
+// Starting runs the private server on the data.
+func (c *Copy) Starting() Phase { return Phase{"start a private server", c.start} }
+
+// Data is the data folder.
+func (c *Copy) Data() string { return filepath.Join(c.cfg.Folder, "data") }
+
+func (c *Copy) tmp() string { return filepath.Join(c.cfg.Folder, "tmp") }
+
+// unpack lets the tool write the files of the stream.
+func (c *Copy) unpack(ctx context.Context) error {
+	if err := os.Mkdir(c.Data(), 0o700); err != nil {
+		return err
+	}
+	unpacker := "mbstream"
+	if c.backup.XtraTool {
+		unpacker = "xbstream"
+	}
+	return c.read(func(stream io.Reader) error {
+		return blame(c.tool(ctx, stream, "", unpacker, "-x", "-C", c.Data()))
+	})
+}
+
+// read gives the stream of the backup to take. It is hashed on its way: a file that rots on disk is told from a backup that
+// was never one.
+func (c *Copy) read(take func(io.Reader) error) error {
+	file, err := sink.OpenHeld(c.backup.Path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	content, err := sink.Unpack(file, c.backup.Compress, c.backup.Encrypted, c.cfg.Identities...)
+	if errors.Is(err, sink.ErrIdentity) {
+		return err
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrBackup, err)
+	}
+	defer content.Close()
+	hash, err := sink.NewHash(c.backup.Algo)
+	if err != nil {
+		return err
+	}
+	size := &counter{moved: c.cfg.Moved}
+	stream := io.TeeReader(content, io.MultiWriter(hash, size))
+	if err := take(stream); err != nil {
+		return err
+	}
+	if _, err := io.Copy(io.Discard, stream); err != nil { // what the tool left unread
+		return fmt.Errorf("%w: %w", ErrBackup, err)
+	}
+	if size.n != c.backup.Size || sink.HexSum(hash) != c.backup.Hash {
+		return fmt.Errorf("%w: the file is not what was received: %d bytes with another hash come out of it", ErrBackup, size.n)
+	}
+	return nil
+}
+
+// counter counts what is written to it.
+type counter struct {
+	n     int64
+	moved func(int64)
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.n += int64(len(p))
+	if c.moved != nil {
+		c.moved(c.n)
+	}
+	return len(p), nil
+}
+
+// endLine is what the backup tools say last when all went well. Their exit status alone is no proof.
+const endLine = "completed OK!"
+
+func (c *Copy) prepare(ctx context.Context) error {
+	tool := "mariadb-backup"
+	if c.backup.XtraTool {
+		tool = "xtrabackup"
+	}
+	return blame(c.tool(ctx, nil, endLine, tool, "--prepare", fmt.Sprintf("--use-memory=%d", c.cfg.Memory),
+		"--tmpdir="+c.tmp(), "--target-dir="+c.Data()))
+}
+
+// blame makes a tool's failure the backup's, unless the tool was not there, was killed, or had no room.
+func blame(err error) error {
+	if err == nil || errors.Is(err, ErrMissing) || errors.Is(err, errKilled) || errors.Is(err, ErrSpace) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrBackup, err)
+}
