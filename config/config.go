@@ -213,6 +213,8 @@ type Cluster struct {
 	BackupMaxAge time.Duration // backup-max-age, 0 = a backup is never overdue
 	MaxClockSkew time.Duration // monitoring-max-clock-skew, 0 = clocks may differ
 
+	Prune Schedule // scheduler-backup-prune and -cron
+
 	Archive Archive // backup-restic*, backup-keep-* and scheduler-backup-restic-*
 }
 

@@ -23,7 +23,7 @@ func (k *Keeper) mirror(ctx context.Context) error {
 			return nil
 		}
 		folder, safe := receiver.BackupsOf(k.cfg.DataDir, m.Cluster, m.Server)
-		if !safe || filepath.Dir(m.Path) != filepath.Clean(folder) {
+		if !safe || !inFolder(m.Path, folder) {
 			return nil
 		}
 		k.files.Lock()

@@ -131,7 +131,7 @@ func (k *Keeper) examine(e *entry) {
 	}
 	folder, safe := receiver.BackupsOf(k.cfg.DataDir, e.Cluster, e.Server)
 	cl := k.cfg.Clusters[e.Cluster]
-	if !safe || filepath.Dir(e.Path) != filepath.Clean(folder) {
+	if !safe || !inFolder(e.Path, folder) {
 		hold("the file is not in the folder of its server")
 		return
 	}
@@ -161,6 +161,16 @@ func (k *Keeper) examine(e *entry) {
 	if need := k.needed(e.Manifest); need != "" {
 		e.held = append(e.held, need)
 	}
+}
+
+// inFolder says whether a file stands in a folder itself. The catalogue may have absolute paths where the configuration has not.
+func inFolder(path, folder string) bool {
+	dir, err := filepath.Abs(filepath.Dir(path))
+	if err != nil {
+		return false
+	}
+	folder, err = filepath.Abs(folder)
+	return err == nil && dir == folder
 }
 
 // vouched is nil when one of the keys vouches for the manifest beside the file and the catalogue says the same.
