@@ -50,7 +50,11 @@ func TestPinsAndProofsOutliveTheBus(t *testing.T) {
 	run, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	for _, f := range []func(context.Context) error{view.Run, k.Run} {
-		wg.Go(func() { _ = f(run) })
+		wg.Go(func() {
+			if err := f(run); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 	bustest.Until(t, 20*time.Second, "the notes are there", func() bool {
 		_, errA := os.Stat(a + keeper.NotesSuffix)

@@ -58,7 +58,7 @@ func (s *shelf) put(id string, data []byte) string {
 		s.t.Fatal(err)
 	}
 	m, err := s.signer.Sign(store.Manifest{
-		Type: store.ManifestType, ID: id, Cluster: "prod", Server: job.Server{Host: "db1", Port: 3306}, Task: "mariabackup",
+		Type: store.ManifestType, ID: id, Cluster: "prod", Server: job.Server{Host: "db1", Port: 3306}, Task: "mariabackup", Receiver: "rcv",
 		Path: path, Size: res.Received, Stored: res.Stored, Algo: res.Algo, Hash: res.Hash, StoredHash: res.StoredHash,
 	})
 	if err != nil {

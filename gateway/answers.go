@@ -92,6 +92,8 @@ var statuses = []struct {
 	{job.ErrID, &problem{http.StatusNotFound, "unknown_job", "unknown job"}},
 	{store.ErrNone, &problem{http.StatusNotFound, "unknown_job", "unknown job"}},
 	{store.ErrNoClosure, &problem{http.StatusNotFound, "unknown_closure", "no such hold or blackout"}},
+	{store.ErrNoBackup, errBackup},
+	{store.ErrRemoved, errConflict.withMessage("the backup is deleted, or about to be")},
 	{store.ErrLive, errConflict},
 	{store.ErrStale, errConflict},
 	{job.ErrTransition, errConflict},

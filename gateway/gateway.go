@@ -13,6 +13,7 @@ import (
 
 	"drydock/bus"
 	"drydock/gateway/auth"
+	"drydock/gateway/metrics"
 	"drydock/restore"
 	"drydock/scripts"
 	"drydock/store"
@@ -28,6 +29,7 @@ type Gateway struct {
 	order    []*cluster // as configured
 	control  *store.Control
 	desk     *restore.Desk
+	readings *metrics.Reader
 	sum      string // SHA-256 of the script, hex
 	answerBy time.Duration
 
@@ -54,6 +56,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 		Deps: deps, cfg: cfg, log: cfg.Log, clusters: map[string]*cluster{}, sum: scripts.Checksum(cfg.Script),
 		logs: bus.NewBatcher(deps.Conn, bus.StreamLogs), stopping: make(chan struct{}), answerBy: shellLeaves,
 		control: store.NewControl(deps.Conn), desk: restore.NewDesk(deps.Conn, cfg.Name),
+		readings: metrics.NewReader(cfg.Version, deps.Conn, deps.Catalog),
 	}
 	override := map[string]map[string][]string{}
 	for _, c := range cfg.Clusters {

@@ -51,6 +51,7 @@ func (g *Gateway) routes() http.Handler {
 	// REST, for operators.
 	r.GET("/healthz", g.health)
 	r.GET("/readyz", g.readiness)
+	r.GET("/metrics", g.metrics)
 	r.POST("/api/login", g.readBody, g.login)
 
 	user := r.Group("/api", g.user)
@@ -70,6 +71,9 @@ func (g *Gateway) routes() http.Handler {
 	user.GET("/schedules", g.listSchedules)
 	user.GET("/ticks", g.listTicks)
 	user.GET("/backups", g.listBackups)
+	user.GET("/backups/prune", g.planPrune)
+	user.POST("/backups/:id/pin", g.readBody, g.pinBackup(true))
+	user.DELETE("/backups/:id/pin", g.readBody, g.pinBackup(false))
 	user.GET("/alerts", g.listAlerts)
 	user.GET("/closures", g.listClosures)
 	user.DELETE("/blackouts/:id", g.removeBlackout)
