@@ -29,6 +29,8 @@ var (
 	backupOverdue    = Code{"DOCK0201", bus.SeverityError, false, "backup overdue"}
 	notArchived      = Code{"DOCK0202", bus.SeverityError, false, "backups are not archived"}
 	dumpPending      = Code{"DOCK0203", bus.SeverityInfo, false, "logical backup pending"}
+	doesNotRestore   = Code{"DOCK0204", bus.SeverityError, false, "a backup does not restore"}
+	notProven        = Code{"DOCK0205", bus.SeverityWarn, false, "no backup is shown to restore"}
 	poolExhausted    = Code{"DOCK0301", bus.SeverityWarn, false, "every port of the pool is taken"}
 	noReceiver       = Code{"DOCK0302", bus.SeverityError, false, "no receiver answers"}
 	scriptOutdated   = Code{"DOCK0401", bus.SeverityWarn, false, "the script is another one than drydock's"}
@@ -45,7 +47,7 @@ var (
 func Codes() []Code {
 	return []Code{
 		optimizePending, physicalPending, reseedPending, logicalPending, flashbackPending, noSpace, noBackup, backupHeld,
-		jobFailed, jobStuck, backupOverdue, notArchived, dumpPending, poolExhausted, noReceiver, scriptOutdated, scriptNotChecked,
+		jobFailed, jobStuck, backupOverdue, notArchived, dumpPending, doesNotRestore, notProven, poolExhausted, noReceiver, scriptOutdated, scriptNotChecked,
 		serverDown, notReplicating, clockSkew, tablesDiffer, rollingFailed, rollingPaused,
 	}
 }
@@ -68,7 +70,7 @@ var pending = map[string]Code{
 // factual tells the codes that are judged by what is read from time to time.
 func factual(code string) bool {
 	switch code {
-	case noBackup.Name, backupOverdue.Name, notArchived.Name, scriptOutdated.Name, scriptNotChecked.Name,
+	case noBackup.Name, backupOverdue.Name, notArchived.Name, doesNotRestore.Name, notProven.Name, scriptOutdated.Name, scriptNotChecked.Name,
 		serverDown.Name, notReplicating.Name, clockSkew.Name, tablesDiffer.Name:
 		return true
 	}

@@ -25,6 +25,7 @@ import (
 	"drydock/receiver/archive"
 	"drydock/receiver/duty"
 	"drydock/receiver/keeper"
+	"drydock/receiver/proving"
 	"drydock/retention"
 	"drydock/scheduler"
 	"drydock/scheduler/local"
@@ -55,6 +56,7 @@ func schedules(c config.Cluster) []scheduler.Schedule {
 		entry("schemamonitor", "scheduler-db-servers-schema-monitor", c.SchemaMonitor),
 		entry("rollingrestart", "scheduler-rolling-restart", c.Rolling.Restart),
 		entry("rollingreprov", "scheduler-rolling-reprov", c.Rolling.Reprov),
+		entry("backupdrill", "scheduler-backup-drill", c.Drill.Schedule),
 	}
 	out = append(out, entry(pruning.Task, "scheduler-backup-prune", c.Prune))
 	for _, e := range []scheduler.Schedule{
@@ -261,8 +263,12 @@ func (p *process) newReceiver(ctx context.Context) (func(context.Context) error,
 		return nil, err
 	}
 	keeping.Sign = signer.SignNotes
+	drills, err := provingConfig(p.Config, p.name, p.Log)
+	if err != nil {
+		return nil, err
+	}
 	duties, err := duty.New(dutyConfig(p.Config, p.name, p.Log), p.conn, jobs, p.view,
-		archive.New(archiveConfig(p.Config, p.name, p.Log), ledger, p.view, p.catalog),
+		archive.New(archiveConfig(p.Config, p.name, p.Log), ledger, p.view, p.catalog), proving.New(drills, p.catalog),
 		keeper.Worker{Clusters: keeping.Clusters, Desk: pruning.NewDesk(p.conn)})
 	if err != nil {
 		return nil, err
@@ -301,6 +307,25 @@ func dutyConfig(cfg *config.Config, name string, log *slog.Logger) duty.Config {
 		out.Leases[c.Name] = c.Lease
 	}
 	return out
+}
+
+func provingConfig(cfg *config.Config, name string, log *slog.Logger) (proving.Config, error) {
+	out := proving.Config{Name: name, Log: log.With("component", "drill")}
+	var err error
+	// The key of now is in the file already.
+	if out.Trusted, err = Keys(cfg, "", func(problem string) { out.Log.Warn("pass over a public key", "problem", problem) }); err != nil {
+		return out, err
+	}
+	for _, c := range cfg.Clusters {
+		identities, err := identitiesOf(c)
+		if err != nil {
+			return out, err
+		}
+		out.Clusters = append(out.Clusters, proving.Cluster{
+			Name: c.Name, Scratch: ScratchFolder(cfg, c.Name), Memory: c.Drill.Memory, Identities: identities,
+		})
+	}
+	return out, nil
 }
 
 func archiveConfig(cfg *config.Config, name string, log *slog.Logger) archive.Config {
@@ -412,7 +437,7 @@ func alertConfig(cfg *config.Config, name string, log *slog.Logger) alert.Config
 	for _, c := range cfg.Clusters {
 		out.Clusters = append(out.Clusters, alert.Cluster{
 			Name: c.Name, Servers: Servers(c.Servers), Lease: c.Lease, PickupTimeout: c.PickupTimeout, BackupMaxAge: c.BackupMaxAge,
-			Archive: c.Archive.Enabled, MaxClockSkew: c.MaxClockSkew,
+			Archive: c.Archive.Enabled, Drills: c.Drill.Enabled && c.Scheduler, DrillMaxAge: c.Drill.MaxAge, MaxClockSkew: c.MaxClockSkew,
 		})
 	}
 	return out
@@ -443,6 +468,9 @@ func together(ctx context.Context, runs ...func(context.Context) error) error {
 	wg.Wait()
 	return errors.Join(errs...)
 }
+
+// drillSettings are those that a restart puts in force.
+func drillSettings(c config.Cluster) []any { return []any{c.Drill.Scratch, c.Drill.Memory} }
 
 // archiveSettings are those that a restart puts in force; the schedules need none.
 func archiveSettings(c config.Cluster) config.Archive {

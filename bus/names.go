@@ -41,6 +41,9 @@ const (
 	// BucketControl holds what operators ordered and schedulers agreed on: holds and blackouts, and which backups have a
 	// place under scheduler-max-concurrent-backups. No projection: what is acknowledged here is on disk.
 	BucketControl = "drydock_control"
+	// BucketBinlogs holds what is archived of binary logs: one signed description per segment, `<cluster>.<server>.<segment>`.
+	// It can be filled again from the manifests beside the segments.
+	BucketBinlogs = "drydock_binlogs"
 )
 
 // StreamCatalog is the stream behind BucketCatalog, for those who follow it.
@@ -113,6 +116,24 @@ func StateKey(cluster, host string, port int, name string) string {
 func CatalogKey(cluster, host string, port int, id string) string {
 	return slot(cluster, host, port) + "." + id
 }
+
+// BinlogKey is `<cluster>.<host>.<port>.<segment>` in BucketBinlogs.
+func BinlogKey(cluster, host string, port int, segment string) string {
+	segment = token(segment, clusterSafe)
+	return slot(cluster, host, port) + "." + segment
+}
+
+// FileToken is a text as the name of a file: letters, digits, `-`, `_` and dots stay, but for a dot at its beginning.
+func FileToken(s string) string {
+	out := token(s, func(c byte) bool { return hostSafe(c) || c == '_' })
+	if strings.HasPrefix(out, ".") {
+		out = "=2E" + out[1:]
+	}
+	return out
+}
+
+// BinlogFilter finds all of a cluster in BucketBinlogs.
+func BinlogFilter(cluster string) string { return token(cluster, clusterSafe) + ".>" }
 
 // ControlKey is `<cluster>.<name>` in BucketControl, or the name alone for the whole fleet (empty cluster).
 func ControlKey(cluster, name string) string {

@@ -68,11 +68,15 @@ func streams(l Limits) []jetstream.StreamConfig {
 		// It is rebuilt from the log, so it need not pay for a sync per write. Only unreplicated streams can do this.
 		state.PersistMode = jetstream.AsyncPersistMode
 	}
+	binlogs := bucket(BucketBinlogs, "one manifest per segment of an archived binary log", l)
+	if l.Replicas <= 1 {
+		binlogs.PersistMode = jetstream.AsyncPersistMode // written at each flush, and rebuilt from the manifests
+	}
 	return []jetstream.StreamConfig{
 		tasks, jobs, logs, alerts, dead, state,
 		bucket(BucketCatalog, "one manifest per backup", l),
 		bucket(BucketKeys, "what gateways share: token signing key", l),
-		control,
+		control, binlogs,
 	}
 }
 

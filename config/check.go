@@ -151,6 +151,7 @@ func (l *loader) checkSchedules(c Cluster, s *section) {
 		{"scheduler-backup-prune", c.Prune},
 		{"scheduler-backup-restic-prune", c.Archive.Prune},
 		{"scheduler-backup-restic-check", c.Archive.Check},
+		{"scheduler-backup-drill", c.Drill.Schedule},
 	} {
 		if !t.Enabled {
 			continue

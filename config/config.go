@@ -215,7 +215,16 @@ type Cluster struct {
 
 	Prune Schedule // scheduler-backup-prune and -cron
 
+	Drill   Drill   // backup-drill-* and scheduler-backup-drill
 	Archive Archive // backup-restic*, backup-keep-* and scheduler-backup-restic-*
+}
+
+// Drill is how backups are shown to restore.
+type Drill struct {
+	Schedule               // scheduler-backup-drill and -cron
+	Scratch  string        // backup-drill-scratch, resolved to a path; "" = the folder drills of monitoring-datadir
+	Memory   int64         // backup-drill-memory, bytes
+	MaxAge   time.Duration // backup-drill-max-age, 0 = never overdue
 }
 
 // Archive is the archive of a cluster's backups. When it is enabled there is a password.

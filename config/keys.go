@@ -191,6 +191,7 @@ func clusterKeys(c *Cluster) []key {
 	t.group = "Archive"
 	t.schedule("scheduler-backup-prune", &c.Prune, "0 30 12 * * *",
 		"Delete the backups on the receivers that the backup-keep keys let go of. Never the last good or the last restored one.")
+	drillKeys(t, &c.Drill)
 	archiveKeys(t, &c.Archive)
 	return t.keys
 }
@@ -297,6 +298,20 @@ func rollingKeys(t *table, r *Rolling) {
 		"How long those transactions may take; then the operation ends as an error.")
 	t.enum("rolling-reprov-seed", &r.Seed, "reseedlogicalmaster", []string{"reseedlogicalmaster", "reseedlogical"},
 		"Task that fills a server after it was reprovisioned: from the primary, or from the newest logical backup.")
+}
+
+// DrillMemory is what a drill may use where nothing else is said, in bytes.
+const DrillMemory = 256 * mib
+
+// drillKeys adds how backups are restored for a trial.
+func drillKeys(t *table, d *Drill) {
+	t.schedule("scheduler-backup-drill", &d.Schedule, "0 30 4 * * *",
+		"Restore one backup of the cluster into a scratch server and look through it (docs/proof.md).")
+	t.text("backup-drill-scratch", &d.Scratch, "", "a folder on the receiver's machine",
+		"Where drills work; an encrypted backup lies there in clear meanwhile. Empty: drills in monitoring-datadir.")
+	t.size("backup-drill-memory", &d.Memory, DrillMemory, "Memory for the pools of a drill: of preparing, and of the scratch server.")
+	t.duration("backup-drill-max-age", &d.MaxAge, 14*24*time.Hour, bounds[time.Duration]{min: time.Second, zero: "never overdue"},
+		"With scheduler-backup-drill: how long a server may have backups of which none was shown to restore.")
 }
 
 // archiveKeys adds the archive of backups in a repository of restic.

@@ -178,17 +178,14 @@ func (d *Desk) facts(ctx context.Context, r Request) (map[job.Server]store.Facts
 	return out, nil
 }
 
-// factsFresh is how old facts may be that data are replaced on. Servers are asked every few seconds.
-const factsFresh = 2 * time.Minute
-
 // mayReplace refuses to replace the data of a server that others replicate from, or of which that cannot be told. It is
 // pure.
 func mayReplace(r Request, facts map[job.Server]store.Facts, now time.Time) error {
 	for _, s := range r.Servers {
 		f, known := facts[s]
 		switch {
-		case !known || now.Sub(f.Time) > factsFresh:
-			return refuse("the role of %s is not known: no facts of %s within %s", r.Server, s, factsFresh)
+		case !known || now.Sub(f.Time) > store.FactsFresh:
+			return refuse("the role of %s is not known: no facts of %s within %s", r.Server, s, store.FactsFresh)
 		case s == r.Server && f.Up && f.Role == "":
 			return refuse("the role of %s is not known: %s", s, f.Err)
 		case s == r.Server && f.Replicas > 0:
@@ -217,17 +214,8 @@ func mayReplace(r Request, facts map[job.Server]store.Facts, now time.Time) erro
 // primaryFor is the server that the restored one shall replicate from, unless it replicates from somebody already: the
 // only other one that is up and replicates from nobody. It is pure.
 func primaryFor(r Request, facts map[job.Server]store.Facts, now time.Time) (found job.Server, ok bool) {
-	for _, s := range r.Servers {
-		f := facts[s]
-		if s == r.Server || !f.Up || f.Role != store.RolePrimary || now.Sub(f.Time) > factsFresh {
-			continue
-		}
-		if ok {
-			return job.Server{}, false
-		}
-		found, ok = s, true
-	}
-	return found, ok
+	others := slices.DeleteFunc(slices.Clone(r.Servers), func(s job.Server) bool { return s == r.Server })
+	return store.Primary(others, facts, now)
 }
 
 // taskFor is the task that restores a backup.

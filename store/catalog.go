@@ -72,6 +72,37 @@ type Drill struct {
 	Version string    `json:"version,omitempty"` // of the scratch server
 	Tables  int       `json:"tables"`
 	Rows    int64     `json:"rows"`
+	// Skipped are the tables that were not looked at, because the scratch server does not have their engines.
+	Skipped Skipped `json:"skipped,omitzero"`
+}
+
+// Skipped counts tables and names the first of them.
+type Skipped struct {
+	Count int      `json:"count"`
+	First []string `json:"first"`
+}
+
+// skippedNamed is how many of them have a name in the catalogue.
+const skippedNamed = 5
+
+// SkippedOf counts the tables of a list.
+func SkippedOf(names []string) Skipped {
+	if len(names) == 0 {
+		return Skipped{}
+	}
+	return Skipped{len(names), slices.Clone(names[:min(len(names), skippedNamed)])}
+}
+
+// String is for people; empty for none.
+func (s Skipped) String() string {
+	if s.Count == 0 {
+		return ""
+	}
+	text := fmt.Sprintf("not looked at, for want of their engines: %d tables, %s", s.Count, strings.Join(s.First, ", "))
+	if s.Count > len(s.First) {
+		text += ", ..."
+	}
+	return text
 }
 
 // drillsKept bounds what is remembered of a backup's drills: the last ones.

@@ -44,6 +44,25 @@ type Clock struct {
 	Error float64 `json:"error_s"` // Ahead is exact to this much: half of the time that the question took
 }
 
+// FactsFresh is how old facts may be that something is decided on. Servers are asked every few seconds.
+const FactsFresh = 2 * time.Minute
+
+// Primary is the only one of the servers that is up and replicates from nobody, as far as facts that are fresh tell; ok is false
+// when there is none, or more than one. It is pure.
+func Primary(servers []job.Server, facts map[job.Server]Facts, now time.Time) (found job.Server, ok bool) {
+	for _, s := range servers {
+		f := facts[s]
+		if !f.Up || f.Role != RolePrimary || now.Sub(f.Time) > FactsFresh {
+			continue
+		}
+		if ok {
+			return job.Server{}, false
+		}
+		found, ok = s, true
+	}
+	return found, ok
+}
+
 // Source is one replication channel of a replica.
 type Source struct {
 	Name string `json:"name,omitempty"`

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/subtle"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -95,19 +94,9 @@ var ErrOtherNotes = errors.New("the notes are about another backup")
 // VerifyNotes are the notes that the signature of raw vouches for, if the trusted key made it and they are about m.
 // Errors: [ErrUnsigned], [ErrOtherKey], [ErrSignature], [ErrOtherNotes].
 func VerifyNotes(raw []byte, trusted PublicKey, m Manifest) (Notes, error) {
-	text, sig, err := canonical(raw, []string{"signature"})
+	text, _, err := signedText(raw, trusted, []string{"signature"}, notesDomain)
 	if err != nil {
 		return Notes{}, err
-	}
-	if sig == nil {
-		return Notes{}, ErrUnsigned
-	}
-	if subtle.ConstantTimeCompare([]byte(sig.Key), []byte(trusted.String())) != 1 {
-		return Notes{}, ErrOtherKey
-	}
-	value, err := base64.StdEncoding.DecodeString(sig.Value)
-	if err != nil || !ed25519.Verify(ed25519.PublicKey(trusted), append([]byte(notesDomain), text...), value) {
-		return Notes{}, ErrSignature
 	}
 	var n Notes
 	if err := json.Unmarshal(text, &n); err != nil {

@@ -58,18 +58,24 @@ func (s Signer) Public() PublicKey {
 // Sign returns m with its signature. The same manifest gets the same one every time.
 func (s Signer) Sign(m Manifest) (Manifest, error) {
 	m.Signature = nil
-	raw, err := json.Marshal(m)
+	var err error
+	m.Signature, err = s.sign(m, m.ID)
+	return m, err
+}
+
+// sign gives the signature of a document that has none yet.
+func (s Signer) sign(doc any, id string) (*Signature, error) {
+	raw, err := json.Marshal(doc)
 	if err != nil {
-		return m, fmt.Errorf("encode manifest %s: %w", m.ID, err)
+		return nil, fmt.Errorf("encode manifest %s: %w", id, err)
 	}
 	text, _, err := canonical(raw, unsigned)
 	if err != nil {
-		return m, fmt.Errorf("sign manifest %s: %w", m.ID, err)
+		return nil, fmt.Errorf("sign manifest %s: %w", id, err)
 	}
-	m.Signature = &Signature{
+	return &Signature{
 		Key: s.Public().String(), Value: base64.StdEncoding.EncodeToString(ed25519.Sign(s.key, text)),
-	}
-	return m, nil
+	}, nil
 }
 
 // PublicKey is the public half of an installation's key.
@@ -91,26 +97,35 @@ func ParsePublicKey(text string) (PublicKey, error) {
 // it. It is read from the signed text: what raw says twice, or without a signature, is not in it. The version of drydock
 // that wrote it may have known other fields. Errors: [ErrUnsigned], [ErrOtherKey], [ErrSignature].
 func VerifyManifest(raw []byte, trusted PublicKey) (Manifest, error) {
-	text, sig, err := canonical(raw, unsigned)
+	text, sig, err := signedText(raw, trusted, unsigned, "")
 	if err != nil {
 		return Manifest{}, err
-	}
-	if sig == nil {
-		return Manifest{}, ErrUnsigned
-	}
-	if subtle.ConstantTimeCompare([]byte(sig.Key), []byte(trusted.String())) != 1 {
-		return Manifest{}, ErrOtherKey
-	}
-	value, err := base64.StdEncoding.DecodeString(sig.Value)
-	if err != nil || !ed25519.Verify(ed25519.PublicKey(trusted), text, value) {
-		return Manifest{}, ErrSignature
 	}
 	var m Manifest
 	if err := json.Unmarshal(text, &m); err != nil {
 		return Manifest{}, fmt.Errorf("decode manifest: %w", err)
 	}
-	m.Signature = &Signature{Key: trusted.String(), Value: base64.StdEncoding.EncodeToString(value)}
+	m.Signature = sig
 	return m, nil
+}
+
+// signedText is what the signature of raw, of all but the fields named and behind the domain, vouches for. Errors: [ErrUnsigned], [ErrOtherKey], [ErrSignature].
+func signedText(raw []byte, trusted PublicKey, without []string, domain string) (text []byte, sig *Signature, err error) {
+	text, sig, err = canonical(raw, without)
+	if err != nil {
+		return nil, nil, err
+	}
+	if sig == nil {
+		return nil, nil, ErrUnsigned
+	}
+	if subtle.ConstantTimeCompare([]byte(sig.Key), []byte(trusted.String())) != 1 {
+		return nil, nil, ErrOtherKey
+	}
+	value, err := base64.StdEncoding.DecodeString(sig.Value)
+	if err != nil || !ed25519.Verify(ed25519.PublicKey(trusted), append([]byte(domain), text...), value) {
+		return nil, nil, ErrSignature
+	}
+	return text, &Signature{Key: trusted.String(), Value: base64.StdEncoding.EncodeToString(value)}, nil
 }
 
 // canonical is what a signature covers, which is all of raw but the fields named, and the signature that came with it. Of a key that stands there twice the last one

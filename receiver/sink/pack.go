@@ -50,6 +50,12 @@ func newPacker(spec Spec, w io.Writer) (io.WriteCloser, error) {
 	return p, nil
 }
 
+// Pack writes what it is given to w, compressed and, with recipients, encrypted: what [Unpack] reads. Close ends it and leaves
+// w open. For pieces of a file; a whole file is a [File].
+func Pack(w io.Writer, compress string, recipients ...age.Recipient) (io.WriteCloser, error) {
+	return newPacker(Spec{Compress: compress, Encrypted: len(recipients) > 0, Recipients: recipients}, w)
+}
+
 // flusher closes a buffer by writing it out.
 type flusher struct{ w *bufio.Writer }
 
