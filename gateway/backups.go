@@ -68,20 +68,16 @@ func (g *Gateway) pinBackup(on bool) gin.HandlerFunc {
 	}
 }
 
-// metrics answers Prometheus. The values carry the names of hosts and clusters, so it asks for a user, as the rest of the API does, by
-// token or, because tokens expire, by name and password; whoever it is sees the clusters that he may read.
+// metrics answers Prometheus. The values carry the names of hosts and clusters, so it asks for a user, as the rest of the API does: by
+// an API token, or by name and password. Whoever it is sees the clusters that he may read.
 func (g *Gateway) metrics(c *gin.Context) {
-	token := bearer(c.Request)
-	if user, password, ok := c.Request.BasicAuth(); ok {
-		var err error
-		if token, err = g.auth.Login(user, password); err != nil {
-			g.unknownScraper(c, err)
-			return
-		}
+	who, err := g.scraper(c)
+	if c.IsAborted() {
+		return
 	}
-	who, err := g.auth.Verify(token)
 	if err != nil {
-		g.unknownScraper(c, err)
+		c.Header("WWW-Authenticate", `Basic realm="drydock metrics"`)
+		g.fail(c, err)
 		return
 	}
 	s, err := g.readings.Snapshot(c.Request.Context())
@@ -92,7 +88,9 @@ func (g *Gateway) metrics(c *gin.Context) {
 	s.Seen(who.MayRead).Handler().ServeHTTP(c.Writer, c.Request)
 }
 
-func (g *Gateway) unknownScraper(c *gin.Context, err error) {
-	c.Header("WWW-Authenticate", `Basic realm="drydock metrics"`)
-	g.fail(c, err)
+func (g *Gateway) scraper(c *gin.Context) (auth.Principal, error) {
+	if user, password, ok := c.Request.BasicAuth(); ok {
+		return g.proven(c, user, password)
+	}
+	return g.verify(bearer(c.Request))
 }

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gin-gonic/gin"
+
 	"drydock/bus"
 	"drydock/gateway/auth"
 	"drydock/gateway/metrics"
@@ -30,6 +32,13 @@ type Gateway struct {
 	control  *store.Control
 	desk     *restore.Desk
 	readings *metrics.Reader
+	people   *store.Users
+	users    *store.UserView // run by Run
+	audits   *store.Audits
+	engine   *gin.Engine
+	verbs    map[string]string // in the audit, by method and route
+	tries    *limiter
+	omitted  omitted
 	sum      string // SHA-256 of the script, hex
 	answerBy time.Duration
 
@@ -57,7 +66,9 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 		logs: bus.NewBatcher(deps.Conn, bus.StreamLogs), stopping: make(chan struct{}), answerBy: shellLeaves,
 		control: store.NewControl(deps.Conn), desk: restore.NewDesk(deps.Conn, cfg.Name),
 		readings: metrics.NewReader(cfg.Version, deps.Conn, deps.Catalog),
+		users:    store.NewUserView(deps.Conn), audits: store.NewAudits(deps.Conn, cfg.Name), verbs: map[string]string{}, tries: newLimiter(time.Now),
 	}
+	g.people = store.NewUsers(deps.Conn, g.users)
 	override := map[string]map[string][]string{}
 	for _, c := range cfg.Clusters {
 		ready, err := c.ready()
@@ -69,7 +80,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 		}
 		g.clusters[c.Name], g.order, override[c.Name] = ready, append(g.order, ready), c.Grants
 	}
-	if g.auth, err = newAuth(cfg, override, deps.Conn); err != nil {
+	if g.auth, err = newAuth(cfg, override, g.users, deps.Conn); err != nil {
 		return nil, err
 	}
 	if cfg.OpenConfig {
@@ -89,14 +100,20 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 // keyTimeout bounds the wait for the bus in [New].
 const keyTimeout = 10 * time.Second
 
-func newAuth(cfg Config, override map[string]map[string][]string, conn *bus.Conn) (*auth.Auth, error) {
+func newAuth(cfg Config, override map[string]map[string][]string, users auth.Directory, conn *bus.Conn) (*auth.Auth, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), keyTimeout)
 	defer cancel()
 	key, err := store.SigningKey(ctx, conn)
 	if err != nil {
 		return nil, err
 	}
-	a, err := auth.New(key, auth.Config{Users: cfg.Users, Grants: cfg.Grants, ClusterGrants: override, Lifetime: cfg.TokenLifetime})
+	secrets := map[string]string{}
+	for _, c := range cfg.Clusters {
+		secrets[c.Name] = c.Password
+	}
+	a, err := auth.New(key, auth.Config{
+		Users: cfg.Users, Grants: cfg.Grants, ClusterGrants: override, Lifetime: cfg.TokenLifetime, Directory: users, Secrets: secrets,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
@@ -152,7 +169,8 @@ func (g *Gateway) Run(ctx context.Context) error {
 	writing, stopWriting := context.WithCancel(context.WithoutCancel(ctx))
 	defer writer.Wait()
 	defer stopWriting()
-	writer.Go(func() { _ = g.logs.Run(writing) }) // ends with its context only
+	writer.Go(func() { _ = g.logs.Run(writing) })  // ends with its context only
+	writer.Go(func() { _ = g.users.Run(writing) }) // as well: calls to their end know who is revoked
 
 	defer g.work.stop()
 	g.work.start(context.WithoutCancel(ctx))
