@@ -53,6 +53,7 @@ type Notes struct {
 	Pin      *Pin      `json:"pin,omitempty"`
 	Archives []Archive `json:"archives,omitempty"`
 	Drills   []Drill   `json:"drills,omitempty"`
+	Restores []Restore `json:"restores,omitempty"`
 	Removal  *Removal  `json:"removal,omitempty"`
 	// Signature covers everything else.
 	Signature *Signature `json:"signature,omitempty"`
@@ -60,11 +61,11 @@ type Notes struct {
 
 // NotesOf are the notes of an entry of the catalogue, not signed; ok is false when there is nothing to note.
 func NotesOf(m Manifest) (n Notes, ok bool) {
-	n = Notes{Type: NotesType, ID: m.ID, Pin: m.Pin, Archives: m.Archives, Drills: m.Drills, Removal: m.Removal}
+	n = Notes{Type: NotesType, ID: m.ID, Pin: m.Pin, Archives: m.Archives, Drills: m.Drills, Restores: m.Restores, Removal: m.Removal}
 	if m.Signature != nil {
 		n.Of = m.Signature.Value
 	}
-	return n, n.Pin != nil || n.Removal != nil || len(n.Archives) > 0 || len(n.Drills) > 0
+	return n, n.Pin != nil || n.Removal != nil || len(n.Archives)+len(n.Drills)+len(n.Restores) > 0
 }
 
 // notesDomain keeps a signature of notes from being one of a manifest.
@@ -122,6 +123,14 @@ func (m Manifest) with(n Notes) Manifest {
 	}
 	slices.SortStableFunc(m.Drills, func(a, b Drill) int { return a.Time.Compare(b.Time) })
 	m.Drills = lastDrills(m.Drills)
+	m.Restores = slices.Clone(m.Restores)
+	for _, r := range n.Restores {
+		if !slices.ContainsFunc(m.Restores, func(x Restore) bool { return x.Time.Equal(r.Time) && x.By == r.By }) {
+			m.Restores = append(m.Restores, r)
+		}
+	}
+	slices.SortStableFunc(m.Restores, func(a, b Restore) int { return a.Time.Compare(b.Time) })
+	m.Restores = m.Restores[max(0, len(m.Restores)-restoresKept):]
 	m.Archives = slices.Clone(m.Archives)
 	for _, a := range n.Archives {
 		i := slices.IndexFunc(m.Archives, func(x Archive) bool { return x.Snapshot == a.Snapshot && x.Repository == a.Repository })
@@ -141,7 +150,7 @@ func (m Manifest) with(n Notes) Manifest {
 func (c *Catalog) Found(ctx context.Context, m Manifest, n Notes) error {
 	return c.update(ctx, m, func(now Manifest, _ bool) (Manifest, bool) {
 		next := m
-		next.Pin, next.Drills, next.Archives, next.Removal = now.Pin, now.Drills, now.Archives, now.Removal
+		next.Pin, next.Drills, next.Archives, next.Restores, next.Removal = now.Pin, now.Drills, now.Archives, now.Restores, now.Removal
 		if next.Removal != nil && !next.Removal.Done.IsZero() {
 			next.Removal = nil // it was got back from the archive
 		}

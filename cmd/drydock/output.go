@@ -26,14 +26,13 @@ func (c *cli) print(w io.Writer, v any, heading []string, rows [][]string) error
 		enc.SetEscapeHTML(false)
 		return enc.Encode(v)
 	case "yaml":
-		data, err := json.Marshal(v)
-		if err != nil {
-			return err
+		text, err := json.Marshal(v) // its names, its order
+		if err == nil {
+			text, err = yaml.JSONToYAML(text)
 		}
-		if data, err = yaml.JSONToYAML(data); err != nil {
-			return err
+		if err == nil {
+			_, err = w.Write(text)
 		}
-		_, err = w.Write(data)
 		return err
 	case "table":
 		return writeTable(w, heading, rows)

@@ -82,7 +82,7 @@ func (c *cli) planPrune(ctx context.Context, w io.Writer, conn *bus.Conn, cluste
 			return err
 		}
 	}
-	if err := c.print(w, list, []string{"VERDICT", "BACKUP", "CLUSTER", "SERVER", "TOOL", "ENDED", "ON DISK", "RECEIVER", "WHY"}, planRows(list)); err != nil {
+	if err := c.print(w, list, []string{"VERDICT", "BACKUP", "CLUSTER", "SERVER", "TOOL", "ENDED", "ON DISK", "RECEIVER", "WHY"}, pruneRows(list)); err != nil {
 		return err
 	}
 	if c.output == "table" {
@@ -94,7 +94,7 @@ func (c *cli) planPrune(ctx context.Context, w io.Writer, conn *bus.Conn, cluste
 	return nil
 }
 
-func planRows(list []bus.PlanItem) (rows [][]string) {
+func pruneRows(list []bus.PlanItem) (rows [][]string) {
 	for _, i := range list {
 		verdict := "keep"
 		if !i.Keep {
