@@ -20,6 +20,7 @@ import (
 	"drydock/config"
 	"drydock/gateway"
 	"drydock/gateway/auth"
+	"drydock/gateway/web"
 	"drydock/job"
 	"drydock/receiver"
 	"drydock/receiver/archive"
@@ -363,6 +364,20 @@ func APIUsers(cfg *config.Config) auth.Config {
 	return out
 }
 
+// checkItems has the page look at what `drydock check` looks at.
+func (p *process) checkItems(ctx context.Context) (out []web.CheckItem) {
+	for _, it := range Check(ctx, p.current.Load()) {
+		out = append(out, web.CheckItem{Status: string(it.Status), Name: it.Name, Detail: it.Detail, Hint: it.Hint})
+	}
+	return out
+}
+
+// maxAge is backup-max-age of a cluster.
+func (p *process) maxAge(cluster string) time.Duration {
+	c, _ := p.current.Load().Cluster(cluster)
+	return c.BackupMaxAge
+}
+
 func dispatchConfig(cfg *config.Config, log *slog.Logger) (gateway.DispatchConfig, error) {
 	address, err := cfg.Global.AdvertisedAddress()
 	if err != nil {
@@ -385,6 +400,7 @@ func (p *process) newGateway(ctx context.Context) (func(context.Context) error, 
 	}
 	jobs := store.NewJobs(p.conn, cfg.Name, p.view)
 	docs := store.NewDocs(p.conn)
+	cfg.Check, cfg.MaxAge = p.checkItems, p.maxAge
 	api, err := gateway.New(cfg, gateway.Deps{
 		Conn: p.conn, Jobs: jobs, Ledger: store.NewLedger(p.conn, cfg.Name), View: p.view, Catalog: p.catalog, Docs: docs,
 	})

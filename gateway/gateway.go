@@ -15,6 +15,7 @@ import (
 
 	"drydock/bus"
 	"drydock/gateway/auth"
+	"drydock/gateway/web"
 	"drydock/restore"
 	"drydock/scripts"
 	"drydock/store"
@@ -47,6 +48,7 @@ type Gateway struct {
 	checks  flights // of scripts from database hosts
 	sends   flights // of scripts to database hosts
 	work    background
+	page    *web.Web
 
 	stopping chan struct{} // closed by Run when intake ends; event streams listen to it
 }
@@ -119,7 +121,10 @@ func newAuth(cfg Config, override map[string]map[string][]string, users auth.Dir
 
 // bind opens the listeners and makes a server for each.
 func (g *Gateway) bind(certificate tls.Certificate) error {
-	handler := g.routes()
+	handler, err := g.handler()
+	if err != nil {
+		return err
+	}
 	if g.cfg.HTTPPort >= 0 {
 		if err := g.bindPort(g.cfg.HTTPPort, "http-port", handler, nil); err != nil {
 			return err
@@ -162,12 +167,15 @@ const stopTimeout = 10 * time.Second
 // Run serves until ctx ends (nil) or a listener fails. It stops in order: no new calls, calls in flight to their end,
 // then what runs in the background, then the log writer, on which calls wait.
 func (g *Gateway) Run(ctx context.Context) error {
-	var writer, serving sync.WaitGroup
+	var writer, serving, paging sync.WaitGroup
 	writing, stopWriting := context.WithCancel(context.WithoutCancel(ctx))
 	defer writer.Wait()
 	defer stopWriting()
 	writer.Go(func() { _ = g.logs.Run(writing) })  // ends with its context only
 	writer.Go(func() { _ = g.users.Run(writing) }) // as well: calls to their end know who is revoked
+
+	defer paging.Wait()
+	paging.Go(func() { _ = g.page.Run(ctx) }) // ends with its context only
 
 	defer g.work.stop()
 	g.work.start(context.WithoutCancel(ctx))

@@ -255,7 +255,7 @@ func (g *Gateway) channelCaller(c *gin.Context) {
 // user lets through who has a token; what it may do is the handler's question.
 func (g *Gateway) user(c *gin.Context) {
 	k := callOf(c)
-	k.token = bearer(c.Request)
+	k.token = tokenOf(c)
 	who, err := g.verify(k.token)
 	if err != nil {
 		g.fail(c, err)
