@@ -225,14 +225,23 @@ func identitiesOf(c config.Cluster) ([]age.Identity, error) {
 	if c.EncryptIdentity == "" {
 		return nil, nil
 	}
-	f, err := os.Open(c.EncryptIdentity)
+	out, err := ReadIdentities(c.EncryptIdentity)
 	if err != nil {
 		return nil, fmt.Errorf("read backup-encrypt-identity of cluster %s: %w", c.Name, err)
+	}
+	return out, nil
+}
+
+// ReadIdentities reads a file of private keys. The error holds nothing of what is in it.
+func ReadIdentities(path string) ([]age.Identity, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
 	}
 	defer f.Close()
 	out, err := age.ParseIdentities(f)
 	if err != nil {
-		return nil, fmt.Errorf("read backup-encrypt-identity of cluster %s: %s holds no private keys as age-keygen writes them", c.Name, c.EncryptIdentity)
+		return nil, fmt.Errorf("%s holds no private keys as age-keygen writes them", path)
 	}
 	return out, nil
 }

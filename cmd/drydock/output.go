@@ -17,7 +17,7 @@ func (c *cli) outputFlag(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&c.output, "output", "o", "table", "table, json or yaml")
 }
 
-// print writes v as JSON, or rows as a table under the heading, as -o says.
+// print writes v as JSON or YAML, or rows as a table under the heading, as -o says.
 func (c *cli) print(w io.Writer, v any, heading []string, rows [][]string) error {
 	switch c.output {
 	case "json":
@@ -26,14 +26,13 @@ func (c *cli) print(w io.Writer, v any, heading []string, rows [][]string) error
 		enc.SetEscapeHTML(false)
 		return enc.Encode(v)
 	case "yaml":
-		data, err := json.Marshal(v)
+		text, err := json.Marshal(v) // its names, its order
 		if err == nil {
-			data, err = yaml.JSONToYAML(data)
+			text, err = yaml.JSONToYAML(text)
 		}
-		if err != nil {
-			return fmt.Errorf("write yaml: %w", err)
+		if err == nil {
+			_, err = w.Write(text)
 		}
-		_, err = w.Write(data)
 		return err
 	case "table":
 		return writeTable(w, heading, rows)
