@@ -22,6 +22,7 @@ import (
 	"drydock/job"
 	"drydock/receiver"
 	"drydock/receiver/archive"
+	"drydock/receiver/binlog"
 	"drydock/receiver/duty"
 	"drydock/scheduler"
 	"drydock/scheduler/local"
@@ -257,7 +258,13 @@ func (p *process) newReceiver(ctx context.Context) (func(context.Context) error,
 	if err != nil {
 		return nil, err
 	}
-	return func(ctx context.Context) error { return together(ctx, pool.Run, duties.Run) }, nil
+	binlogs, err := binlogConfig(p.Config, p.name, p.Log)
+	if err != nil {
+		return nil, err
+	}
+	binlogs.Sign = signer.SignSegment
+	logs := binlog.New(binlogs, p.conn)
+	return func(ctx context.Context) error { return together(ctx, pool.Run, logs.Run, duties.Run) }, nil
 }
 
 func dutyConfig(cfg *config.Config, name string, log *slog.Logger) duty.Config {
@@ -377,7 +384,7 @@ func alertConfig(cfg *config.Config, name string, log *slog.Logger) alert.Config
 	for _, c := range cfg.Clusters {
 		out.Clusters = append(out.Clusters, alert.Cluster{
 			Name: c.Name, Servers: Servers(c.Servers), Lease: c.Lease, PickupTimeout: c.PickupTimeout, BackupMaxAge: c.BackupMaxAge,
-			Archive: c.Archive.Enabled, MaxClockSkew: c.MaxClockSkew,
+			Archive: c.Archive.Enabled, MaxClockSkew: c.MaxClockSkew, Binlogs: c.Binlogs.Enabled,
 		})
 	}
 	return out
