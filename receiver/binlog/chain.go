@@ -94,10 +94,18 @@ func begin(links []store.BinlogLink, base Base) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	leads := State{} // where the stretch ends that the segment is in
 	for i, l := range slices.Backward(links) {
-		if state.Covers(stateOf(l.Before)) && early(l.Segment) && l.Flavor == store.FlavorMariaDB {
+		if i == len(links)-1 || links[i+1].Missing != nil {
+			leads = stateOf(l.After)
+		}
+		// A log that was reset begins with nothing, which every base covers; but it does not lead to what the base has.
+		if state.Covers(stateOf(l.Before)) && leads.leadsTo(state) && early(l.Segment) && l.Flavor == store.FlavorMariaDB {
 			return i, nil
 		}
+	}
+	if last := links[len(links)-1]; state.Covers(stateOf(last.Before)) {
+		return 0, fmt.Errorf("%w: it ends with %s, and the base holds %s", ErrReach, last.After, base.GTID)
 	}
 	return 0, fmt.Errorf("%w: it begins after %s, and the base holds %s", ErrReach, links[0].Before, base.GTID)
 }

@@ -83,7 +83,7 @@ func (a *archiver) follow(ctx context.Context, server job.Server) (err error) {
 		defer close(ended)
 		t.read(ctx, arrivals)
 	}()
-	a.log.Info("archiving the binary log", "cluster", a.cl.Name, "server", server.String(), "file", at.file, "pos", pos)
+	a.log.Info("archiving the binary log", "server", server.String(), "file", at.file, "pos", pos)
 	s := &session{a: a, r: r, expect: at.file}
 	return s.loop(ctx, arrivals, at)
 }
@@ -125,7 +125,7 @@ func (a *archiver) approach(ctx context.Context, server job.Server) (start, *tap
 	}
 	a.doubted = ""
 	if at.gap != nil {
-		a.log.Error("the archive of the binary log has a gap", "cluster", a.cl.Name, "server", server.String(), "reason", at.gap.Reason)
+		a.log.Error("the archive of the binary log has a gap", "server", server.String(), "reason", at.gap.Reason)
 	}
 	return at, t, nil
 }
