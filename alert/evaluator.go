@@ -68,6 +68,7 @@ type facts struct {
 	read    time.Time // zero: never
 	backups map[string]time.Time
 	missing map[string]Missing // backups without an archive
+	proofs  map[string]Proof
 	scripts map[string]store.ScriptDoc
 
 	asked     time.Time // when what follows was read; zero: never
@@ -142,7 +143,7 @@ func (e *Evaluator) observe(ev bus.JobEvent) {
 	if j := ev.Job; j.State == job.Success && j.Backup != "" {
 		e.fresh[j.Cluster] = backup{j.Since, e.now()}
 	}
-	e.stale = e.stale || ev.Job.Task == taskArchive && ev.State == job.Success // the catalogue has changed
+	e.stale = e.stale || ev.Job.Task == taskArchive && ev.State == job.Success || ev.Job.Task == taskDrill && !ev.State.Live() // the catalogue has changed
 	select {
 	case e.kick <- struct{}{}:
 	default:

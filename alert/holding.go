@@ -21,13 +21,14 @@ type Snapshot struct {
 	// Missing are the servers with backups that were never archived, by bus.StateKey with the task archive: how many, and
 	// when the oldest ended.
 	Missing map[string]Missing
+	Proofs  map[string]Proof           // by bus.StateKey with the task backupdrill
 	Scripts map[string]store.ScriptDoc // by bus.StateKey with store.DocScript
 	// Servers is what the database servers said of themselves, by bus.StateKey with store.DocFacts; only what is fresh.
 	Servers map[string]store.Facts
 	// Checksums is what the last comparison of each cluster found, by bus.StateKey with store.DocChecksum.
 	Checksums map[string]store.Checksum
 	Binlogs   map[string]Binlogs // what is known of the archive of binary logs, by cluster
-	Open      map[string]bool // the conditions that are open, by subject
+	Open      map[string]bool    // the conditions that are open, by subject
 }
 
 // Cluster is what the conditions of one cluster depend on.
@@ -39,6 +40,8 @@ type Cluster struct {
 	BackupMaxAge  time.Duration // backup-max-age; 0: a backup is never overdue
 	Archive       bool          // backup-restic
 	Binlogs       bool          // backup-binlogs
+	Drills        bool          // scheduler-backup-drill, where schedules run
+	DrillMaxAge   time.Duration // backup-drill-max-age; 0: a proof is never overdue
 	MaxClockSkew  time.Duration // monitoring-max-clock-skew; 0: clocks may differ
 }
 
@@ -138,6 +141,7 @@ func Holding(s Snapshot) map[string]bus.Alert {
 			}
 			h.script(c, server)
 			h.archive(c, server, here)
+			h.drills(c, server)
 			h.server(c, server)
 		}
 		for _, slot := range slots[place{c.Name, job.Server{}}] { // of the whole cluster

@@ -63,6 +63,7 @@ func (e *Evaluator) readFacts(ctx context.Context) error {
 	}
 	e.fact.backups = map[string]time.Time{}
 	e.fact.missing = map[string]Missing{}
+	e.fact.proofs = proofsOf(manifests)
 	for _, m := range manifests {
 		if len(m.Archives) == 0 {
 			at := bus.StateKey(m.Cluster, m.Server.Host, m.Server.Port, taskArchive)
@@ -153,7 +154,7 @@ func serves(clusters []Cluster, name string) bool {
 func (e *Evaluator) snapshot(clusters []Cluster) Snapshot {
 	jobs := e.view.Select(func(j job.Job) bool { return serves(clusters, j.Cluster) })
 	s := Snapshot{
-		Now: e.now(), Up: e.up, Clusters: clusters, Backups: maps.Clone(e.fact.backups), Scripts: e.fact.scripts, Missing: e.fact.missing,
+		Now: e.now(), Up: e.up, Clusters: clusters, Backups: maps.Clone(e.fact.backups), Scripts: e.fact.scripts, Missing: e.fact.missing, Proofs: e.fact.proofs,
 		Checksums: e.fact.checksums, Binlogs: maps.Clone(e.fact.binlogs), Open: map[string]bool{},
 	}
 	s.Servers = e.fact.heard.fresh(e.fact.servers, s.Now, freshFor*max(e.every, askEvery))

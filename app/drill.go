@@ -2,31 +2,36 @@ package app
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"time"
 
 	"filippo.io/age"
 
 	"drydock/config"
-	"drydock/job"
-	"drydock/receiver/drill"
+	"drydock/receiver/proving"
 	"drydock/store"
 )
 
 // DrillOptions are how a drill works.
-type DrillOptions struct {
-	Scratch    string         // folder that the scratch server lies below
-	Memory     int64          // bytes for preparing and for the scratch server
-	Identities []age.Identity // open encrypted backups
-	By         string         // who asks for it
-	Step, Line func(string)   // see [drill.Config]
+type DrillOptions = proving.Options
+
+// ScratchFolder is where the drills of a cluster work, backup-drill-scratch or a folder of the data folder. A cluster that
+// is not in the configuration has the latter.
+func ScratchFolder(cfg *config.Config, cluster string) string {
+	if c, ok := cfg.Cluster(cluster); ok && c.Drill.Scratch != "" {
+		return c.Drill.Scratch
+	}
+	return filepath.Join(cfg.Global.Datadir, "drills")
 }
 
-// ScratchFolder is where the drills of a configuration work.
-func ScratchFolder(cfg *config.Config) string { return filepath.Join(cfg.Global.Datadir, "drills") }
+// DrillMemory is backup-drill-memory of a cluster, in bytes; the default for one that is not in the configuration.
+func DrillMemory(cfg *config.Config, cluster string) int64 {
+	if c, ok := cfg.Cluster(cluster); ok {
+		return c.Drill.Memory
+	}
+	return config.DrillMemory
+}
 
 // Identities are the private keys for the backups of a cluster, as the configuration names them.
 func Identities(cfg *config.Config, cluster string) ([]age.Identity, error) {
@@ -58,32 +63,9 @@ func FindBackup(folder, id string, keys []store.PublicKey) (found Found, err err
 // RunDrill restores a backup of this machine into a scratch server and looks through it. What it found is no error, unless
 // the drill itself could not be done. It needs neither bus nor database.
 func RunDrill(ctx context.Context, found Found, o DrillOptions) (store.Drill, error) {
-	m := found.Manifest
-	task, err := job.TaskByName(m.Task)
-	if err != nil {
-		return store.Drill{}, fmt.Errorf("drill %s: %w %q", m.ID, err, m.Task)
-	}
-	scratch, err := drill.OpenScratch(o.Scratch)
-	if err != nil {
-		return store.Drill{}, err
-	}
-	res, err := drill.Run(ctx, drill.Config{
-		Folder: scratch.Folder(), Memory: o.Memory,
-		Identities: o.Identities, Step: o.Step, Line: o.Line,
-	}, drill.Backup{
-		Path: found.File, Compress: m.Compress, Encrypted: m.Encrypted, Algo: m.Algo, Hash: m.Hash, Size: m.Size,
-		Format: task.Format, XtraTool: m.Task == "xtrabackup",
-	})
-	err = errors.Join(err, scratch.Close())
-	if n := len(res.Skipped); n > 0 {
-		o.Step(fmt.Sprintf("not looked at, for want of their engines: %d tables, %s first", n, res.Skipped[0]))
-	}
-	d := store.Drill{
-		Time: time.Now().UTC(), By: o.By, Restore: res.Restore.Seconds(), Check: res.Check.Seconds(),
-		Version: res.Version, Tables: res.Tables, Rows: res.Rows,
-	}
-	if errors.Is(err, drill.ErrBackup) {
-		d.Problem, err = err.Error(), nil
+	d, err := proving.Drill(ctx, found.Manifest, found.File, o)
+	if said := d.Skipped.String(); said != "" {
+		o.Step(said)
 	}
 	return d, err
 }

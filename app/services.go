@@ -19,11 +19,13 @@ import (
 	"drydock/alert"
 	"drydock/config"
 	"drydock/gateway"
+	"drydock/gateway/web"
 	"drydock/job"
 	"drydock/receiver"
 	"drydock/receiver/archive"
 	"drydock/receiver/binlog"
 	"drydock/receiver/duty"
+	"drydock/receiver/proving"
 	"drydock/scheduler"
 	"drydock/scheduler/local"
 	"drydock/scheduler/rolling"
@@ -53,6 +55,7 @@ func schedules(c config.Cluster) []scheduler.Schedule {
 		entry("schemamonitor", "scheduler-db-servers-schema-monitor", c.SchemaMonitor),
 		entry("rollingrestart", "scheduler-rolling-restart", c.Rolling.Restart),
 		entry("rollingreprov", "scheduler-rolling-reprov", c.Rolling.Reprov),
+		entry("backupdrill", "scheduler-backup-drill", c.Drill.Schedule),
 	}
 	for _, e := range []scheduler.Schedule{
 		entry("archiveprune", "scheduler-backup-restic-prune", c.Archive.Prune),
@@ -222,14 +225,23 @@ func identitiesOf(c config.Cluster) ([]age.Identity, error) {
 	if c.EncryptIdentity == "" {
 		return nil, nil
 	}
-	f, err := os.Open(c.EncryptIdentity)
+	out, err := ReadIdentities(c.EncryptIdentity)
 	if err != nil {
 		return nil, fmt.Errorf("read backup-encrypt-identity of cluster %s: %w", c.Name, err)
+	}
+	return out, nil
+}
+
+// ReadIdentities reads a file of private keys. The error holds nothing of what is in it.
+func ReadIdentities(path string) ([]age.Identity, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
 	}
 	defer f.Close()
 	out, err := age.ParseIdentities(f)
 	if err != nil {
-		return nil, fmt.Errorf("read backup-encrypt-identity of cluster %s: %s holds no private keys as age-keygen writes them", c.Name, c.EncryptIdentity)
+		return nil, fmt.Errorf("%s holds no private keys as age-keygen writes them", path)
 	}
 	return out, nil
 }
@@ -253,8 +265,12 @@ func (p *process) newReceiver(ctx context.Context) (func(context.Context) error,
 		return nil, err
 	}
 	ledger := store.NewLedger(p.conn, actor(RoleReceiver, p.name))
+	drills, err := provingConfig(p.Config, p.name, p.Log)
+	if err != nil {
+		return nil, err
+	}
 	duties, err := duty.New(dutyConfig(p.Config, p.name, p.Log), p.conn, jobs, p.view,
-		archive.New(archiveConfig(p.Config, p.name, p.Log), ledger, p.view, p.catalog))
+		archive.New(archiveConfig(p.Config, p.name, p.Log), ledger, p.view, p.catalog), proving.New(drills, p.catalog))
 	if err != nil {
 		return nil, err
 	}
@@ -273,6 +289,25 @@ func dutyConfig(cfg *config.Config, name string, log *slog.Logger) duty.Config {
 		out.Leases[c.Name] = c.Lease
 	}
 	return out
+}
+
+func provingConfig(cfg *config.Config, name string, log *slog.Logger) (proving.Config, error) {
+	out := proving.Config{Name: name, Log: log.With("component", "drill")}
+	var err error
+	// The key of now is in the file already.
+	if out.Trusted, err = Keys(cfg, "", func(problem string) { out.Log.Warn("pass over a public key", "problem", problem) }); err != nil {
+		return out, err
+	}
+	for _, c := range cfg.Clusters {
+		identities, err := identitiesOf(c)
+		if err != nil {
+			return out, err
+		}
+		out.Clusters = append(out.Clusters, proving.Cluster{
+			Name: c.Name, Scratch: ScratchFolder(cfg, c.Name), Memory: c.Drill.Memory, Identities: identities,
+		})
+	}
+	return out, nil
 }
 
 func archiveConfig(cfg *config.Config, name string, log *slog.Logger) archive.Config {
@@ -336,6 +371,20 @@ func gatewayConfig(cfg *config.Config, name, version string, log *slog.Logger) (
 	return out, nil
 }
 
+// checkItems has the page look at what `drydock check` looks at.
+func (p *process) checkItems(ctx context.Context) (out []web.CheckItem) {
+	for _, it := range Check(ctx, p.current.Load()) {
+		out = append(out, web.CheckItem{Status: string(it.Status), Name: it.Name, Detail: it.Detail, Hint: it.Hint})
+	}
+	return out
+}
+
+// maxAge is backup-max-age of a cluster.
+func (p *process) maxAge(cluster string) time.Duration {
+	c, _ := p.current.Load().Cluster(cluster)
+	return c.BackupMaxAge
+}
+
 func dispatchConfig(cfg *config.Config, log *slog.Logger) (gateway.DispatchConfig, error) {
 	address, err := cfg.Global.AdvertisedAddress()
 	if err != nil {
@@ -358,6 +407,7 @@ func (p *process) newGateway(ctx context.Context) (func(context.Context) error, 
 	}
 	jobs := store.NewJobs(p.conn, cfg.Name, p.view)
 	docs := store.NewDocs(p.conn)
+	cfg.Check, cfg.MaxAge = p.checkItems, p.maxAge
 	api, err := gateway.New(cfg, gateway.Deps{
 		Conn: p.conn, Jobs: jobs, Ledger: store.NewLedger(p.conn, cfg.Name), View: p.view, Catalog: p.catalog, Docs: docs,
 	})
@@ -384,7 +434,7 @@ func alertConfig(cfg *config.Config, name string, log *slog.Logger) alert.Config
 	for _, c := range cfg.Clusters {
 		out.Clusters = append(out.Clusters, alert.Cluster{
 			Name: c.Name, Servers: Servers(c.Servers), Lease: c.Lease, PickupTimeout: c.PickupTimeout, BackupMaxAge: c.BackupMaxAge,
-			Archive: c.Archive.Enabled, MaxClockSkew: c.MaxClockSkew, Binlogs: c.Binlogs.Enabled,
+			Archive: c.Archive.Enabled, Drills: c.Drill.Enabled && c.Scheduler, DrillMaxAge: c.Drill.MaxAge, MaxClockSkew: c.MaxClockSkew, Binlogs: c.Binlogs.Enabled,
 		})
 	}
 	return out
@@ -415,6 +465,9 @@ func together(ctx context.Context, runs ...func(context.Context) error) error {
 	wg.Wait()
 	return errors.Join(errs...)
 }
+
+// drillSettings are those that a restart puts in force.
+func drillSettings(c config.Cluster) []any { return []any{c.Drill.Scratch, c.Drill.Memory} }
 
 // archiveSettings are those that a restart puts in force; the schedules need none.
 func archiveSettings(c config.Cluster) config.Archive {

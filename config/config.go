@@ -110,6 +110,7 @@ type NATS struct {
 	Jobs        Limit // nats-jobs-*
 	Logs        Limit // nats-logs-*
 	Alerts      Limit // nats-alerts-*
+	Audit       Limit // nats-audit-*
 	DeadLetters Limit // nats-deadletters-*
 }
 
@@ -214,6 +215,7 @@ type Cluster struct {
 	MaxClockSkew time.Duration // monitoring-max-clock-skew, 0 = clocks may differ
 
 	Binlogs Binlogs // backup-binlogs*
+	Drill   Drill   // backup-drill-* and scheduler-backup-drill
 	Archive Archive // backup-restic*, backup-keep-* and scheduler-backup-restic-*
 }
 
@@ -222,6 +224,14 @@ type Binlogs struct {
 	Enabled  bool          // backup-binlogs
 	Flush    time.Duration // backup-binlogs-flush
 	ServerID int           // backup-binlogs-server-id, 0 = made of the names of cluster and receiver
+}
+
+// Drill is how backups are shown to restore.
+type Drill struct {
+	Schedule               // scheduler-backup-drill and -cron
+	Scratch  string        // backup-drill-scratch, resolved to a path; "" = the folder drills of monitoring-datadir
+	Memory   int64         // backup-drill-memory, bytes
+	MaxAge   time.Duration // backup-drill-max-age, 0 = never overdue
 }
 
 // Archive is the archive of a cluster's backups. When it is enabled there is a password.

@@ -124,6 +124,7 @@ func natsKeys(t *table, n *NATS) {
 	t.stream("jobs", &n.Jobs, Limit{400 * day, 4 * gib}, "the history of the jobs")
 	t.stream("logs", &n.Logs, Limit{30 * day, 4 * gib}, "the log lines of the scripts")
 	t.stream("alerts", &n.Alerts, Limit{400 * day, 256 * mib}, "the alerts")
+	t.stream("audit", &n.Audit, Limit{400 * day, 256 * mib}, "the audit: who changed what")
 	t.stream("deadletters", &n.DeadLetters, Limit{90 * day, 64 * mib}, "the messages that could not be processed")
 }
 
@@ -192,6 +193,7 @@ func clusterKeys(c *Cluster) []key {
 	binlogKeys(t, &c.Binlogs)
 
 	t.group = "Archive"
+	drillKeys(t, &c.Drill)
 	archiveKeys(t, &c.Archive)
 	return t.keys
 }
@@ -307,6 +309,20 @@ func binlogKeys(t *table, b *Binlogs) {
 		"How long what was received of the binary log may wait before it is on disk. A loss of both machines costs that much.")
 	t.number("backup-binlogs-server-id", &b.ServerID, 0, bounds[int]{min: 0, max: 1<<32 - 1}, "a number, 0 = made of the names of cluster and receiver",
 		"The server_id that a receiver asks for the binary log with. No replica of the cluster may have it, and no other receiver.")
+}
+
+// DrillMemory is what a drill may use where nothing else is said, in bytes.
+const DrillMemory = 256 * mib
+
+// drillKeys adds how backups are restored for a trial.
+func drillKeys(t *table, d *Drill) {
+	t.schedule("scheduler-backup-drill", &d.Schedule, "0 30 4 * * *",
+		"Restore one backup of the cluster into a scratch server and look through it (docs/proof.md).")
+	t.text("backup-drill-scratch", &d.Scratch, "", "a folder on the receiver's machine",
+		"Where drills work; an encrypted backup lies there in clear meanwhile. Empty: drills in monitoring-datadir.")
+	t.size("backup-drill-memory", &d.Memory, DrillMemory, "Memory for the pools of a drill: of preparing, and of the scratch server.")
+	t.duration("backup-drill-max-age", &d.MaxAge, 14*24*time.Hour, bounds[time.Duration]{min: time.Second, zero: "never overdue"},
+		"With scheduler-backup-drill: how long a server may have backups of which none was shown to restore.")
 }
 
 // archiveKeys adds the archive of backups in a repository of restic.

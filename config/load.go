@@ -269,7 +269,7 @@ func (l *loader) cluster(s *section) Cluster {
 	}
 	onPremise, script := &c.Orchestrator.OnPremise, &c.Orchestrator.Script
 	for _, file := range []*string{
-		&c.SSH.Key, &c.SSH.KnownHosts, &c.SSH.Script, &c.Rolling.PreScript, &c.Rolling.PostScript, &c.EncryptIdentity,
+		&c.SSH.Key, &c.SSH.KnownHosts, &c.SSH.Script, &c.Rolling.PreScript, &c.Rolling.PostScript, &c.EncryptIdentity, &c.Drill.Scratch,
 		&onPremise.Stop, &onPremise.Start, &onPremise.Restart, &onPremise.Bootstrap,
 		&script.Stop, &script.Start, &script.Restart, &script.Cleanup, &script.Bootstrap,
 	} {

@@ -26,7 +26,7 @@ func (g *Gateway) confirmed(c *gin.Context, cl *cluster, task job.Task, servers 
 // runArgs are the arguments of a run by hand that its task knows.
 func runArgs(c *gin.Context, task job.Task) (map[string]string, error) {
 	args := map[string]string{}
-	for _, name := range []string{job.ArgSnapshot, job.ArgSkip} {
+	for _, name := range []string{job.ArgSnapshot, job.ArgSkip, job.ArgBackup} {
 		if s := c.Query(name); s != "" {
 			args[name] = s
 		}

@@ -108,6 +108,9 @@ func TestRunNowAsksForTheGrantOfTheKind(t *testing.T) {
 		{"admin", path("sql", db1, "/jobs/zfssnapback"), 409}, // not confirmed
 		{"admin", path("sql", db1, "/jobs/zfssnapback?confirm=1&snapshot=a%20b"), 400},
 		{"admin", path("sql", db1, "/jobs/optimize?snapshot=a"), 400},
+		{"admin", "/api/clusters/sql/jobs/backupdrill?backup=../x", 400},
+		{"admin", "/api/clusters/sql/jobs/backupdrill?backup=01KAQ8AAAAAAAAAAAAAAAAAAAA", 202},
+		{"admin", path("sql", db1, "/jobs/backupdrill"), 202},
 		{"admin", path("sql", db1, "/jobs/zfssnapback?confirm=1&snapshot=auto-1"), 202},
 		{"admin", path("sql", db1, "/jobs/mysqldump"), 202},
 		{"admin", path("sql", db1, "/jobs/nonsense"), 404},

@@ -25,6 +25,10 @@ func CheckArgs(t Task, args map[string]string) error {
 			if _, err := ParseServer(value); err != nil {
 				return err
 			}
+		case t.Name == "backupdrill" && name == ArgBackup:
+			if _, err := TimeOfID(value); err != nil {
+				return fmt.Errorf("%q is no id of a backup: %w", value, err)
+			}
 		case t.Kind == KindRolling && name == ArgSkip:
 			if _, err := ServersOf(value); err != nil {
 				return err

@@ -242,7 +242,7 @@ type Job struct {
 	Seen uint64 `json:"seen,omitempty"`
 }
 
-// The arguments of restores ([Job.Args]).
+// The arguments of restores, and the first one of a drill ([Job.Args]).
 const (
 	ArgBackup   = "backup"   // id in the catalogue
 	ArgFrom     = "from"     // HOST:PORT of the server that the backup is of

@@ -122,7 +122,7 @@ var tasks = []Task{
 	{Name: "archive", Kind: KindArchive, Built: true, Place: AtReceiver},
 	{Name: "archiveprune", Kind: KindArchive, Built: true, Place: AtReceiver, Whole: true},
 	{Name: "archivecheck", Kind: KindArchive, Built: true, Place: AtReceiver, Whole: true},
-	{Name: "backupdrill", Kind: KindArchive, Place: AtReceiver, Whole: true, Narrow: true},
+	{Name: "backupdrill", Kind: KindArchive, Built: true, Place: AtReceiver, Whole: true, Narrow: true},
 	{Name: "backupprune", Kind: KindArchive, Place: AtReceiver, Whole: true},
 }
 

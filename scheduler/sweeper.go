@@ -177,6 +177,9 @@ func retry(j job.Job, c Cluster, now time.Time) (store.Change, bool) {
 		// replace its data twice.
 		return store.Change{}, false
 	}
+	if j.State == job.Failed && j.Evidence.Finding != "" {
+		return store.Change{}, false // looked at again it is the same
+	}
 	if !retriable(j.State) || j.Attempt > c.Retry || !c.has(j.Task, j.Server) {
 		return store.Change{}, false
 	}

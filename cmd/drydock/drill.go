@@ -10,6 +10,7 @@ import (
 
 	"drydock/app"
 	"drydock/config"
+	"drydock/job"
 	"drydock/store"
 )
 
@@ -23,16 +24,19 @@ func (c *cli) drillRunCmd() *cobra.Command {
 	var f folderFlags
 	var scratch string
 	var memory int64
-	var quiet bool
+	var quiet, queue, wait, force bool
 	cmd := &cobra.Command{
 		Use:   "run BACKUP",
 		Short: "Drill a backup on this machine; exit status 1 if it does not restore, 2 if the drill could not be done",
 		Long: "Unpacks and prepares the backup, or loads the dump, in a private folder, starts a scratch server on a socket in it, checks\n" +
 			"every table and counts its rows, then removes all of it. Nothing but that folder is written, and nothing in the data\n" +
 			"comes to life: no event, no replication, no network. The tools come last at processor and disk. Run it on the machine\n" +
-			"of the receiver that has the backup; what was found goes into the catalogue.",
+			"of the receiver that has the backup, or from anywhere with --queue; what was found goes into the catalogue.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if queue {
+				return c.queueDrill(cmd, args[0], wait, force)
+			}
 			cfg, err := config.Load(c.file)
 			if err != nil {
 				return err
@@ -47,7 +51,10 @@ func (c *cli) drillRunCmd() *cobra.Command {
 			}
 			o := app.DrillOptions{Scratch: scratch, Memory: memory << 20, By: operator()}
 			if o.Scratch == "" {
-				o.Scratch = app.ScratchFolder(cfg)
+				o.Scratch = app.ScratchFolder(cfg, found.Manifest.Cluster)
+			}
+			if o.Memory == 0 {
+				o.Memory = app.DrillMemory(cfg, found.Manifest.Cluster)
 			}
 			if o.Identities, err = app.Identities(cfg, found.Manifest.Cluster); err != nil {
 				return err
@@ -75,10 +82,33 @@ func (c *cli) drillRunCmd() *cobra.Command {
 	}
 	c.outputFlag(cmd)
 	f.add(cmd)
-	cmd.Flags().StringVar(&scratch, "scratch", "", "folder to work in (default: drills in monitoring-datadir); it needs the size of the unpacked backup, or several times that of a dump, and 512 MiB")
-	cmd.Flags().Int64Var(&memory, "memory", 256, "MiB for preparing and for the scratch server")
+	cmd.Flags().StringVar(&scratch, "scratch", "", "folder to work in (default: backup-drill-scratch); it needs the size of the unpacked backup, or several times that of a dump, and 512 MiB")
+	cmd.Flags().Int64Var(&memory, "memory", 0, "MiB for preparing and for the scratch server (default: backup-drill-memory)")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "do not show what the tools say")
+	cmd.Flags().BoolVar(&queue, "queue", false, "have the receiver that holds the backup do it, as a job; the other flags but --wait and --force do nothing then")
+	cmd.Flags().BoolVarP(&wait, "wait", "w", false, "with --queue: wait for the end; exit status 0 only if it restores")
+	cmd.Flags().BoolVar(&force, "force", false, "with --queue: although the cluster is on hold or blacked out")
 	return cmd
+}
+
+// queueDrill asks for the drill of a backup of the catalogue as a job.
+func (c *cli) queueDrill(cmd *cobra.Command, id string, wait, force bool) error {
+	cfg, conn, err := c.dial()
+	if err != nil {
+		return err
+	}
+	defer conn.NC.Close()
+	list, err := store.NewCatalog(conn).List(cmd.Context(), "", job.Server{})
+	if err != nil {
+		return err
+	}
+	for _, m := range list {
+		if m.ID == id {
+			r := runRequest{cluster: m.Cluster, task: "backupdrill", backup: id, wait: wait, force: force}
+			return c.runNow(cmd.Context(), cmd.OutOrStdout(), cfg, conn, r)
+		}
+	}
+	return fmt.Errorf("the catalogue has no backup %s; drydock backups lists them", id)
 }
 
 // recordDrill puts a drill into the catalogue. That is not the drill's own success: it may be made where no drydock runs.
@@ -96,7 +126,7 @@ func (c *cli) recordDrill(ctx context.Context, m store.Manifest, d store.Drill) 
 	}
 }
 
-var drillHeading = []string{"BACKUP", "RESTORED", "RESTORE", "CHECK", "TABLES", "ROWS", "SERVER", "PROBLEM"}
+var drillHeading = []string{"BACKUP", "RESTORED", "RESTORE", "CHECK", "TABLES", "ROWS", "SKIPPED", "SERVER", "PROBLEM"}
 
 func drillRows(m store.Manifest, d store.Drill) [][]string {
 	restored, problem := "yes", "-"
@@ -104,7 +134,7 @@ func drillRows(m store.Manifest, d store.Drill) [][]string {
 		restored, problem = "NO", short(d.Problem, 200)
 	}
 	return [][]string{{
-		m.ID, restored, fmt.Sprintf("%.1fs", d.Restore), fmt.Sprintf("%.1fs", d.Check), fmt.Sprint(d.Tables), fmt.Sprint(d.Rows), d.Version, problem,
+		m.ID, restored, fmt.Sprintf("%.1fs", d.Restore), fmt.Sprintf("%.1fs", d.Check), fmt.Sprint(d.Tables), fmt.Sprint(d.Rows), fmt.Sprint(d.Skipped.Count), d.Version, problem,
 	}}
 }
 
@@ -112,6 +142,8 @@ func drillRows(m store.Manifest, d store.Drill) [][]string {
 func proof(m store.Manifest) string {
 	d, restored := m.Restored()
 	switch {
+	case restored && d.Skipped.Count > 0:
+		return fmt.Sprintf("restored %s, %d tables not looked at", d.Time.Format("2006-01-02"), d.Skipped.Count)
 	case restored:
 		return "restored " + d.Time.Format("2006-01-02")
 	case d.Problem != "":

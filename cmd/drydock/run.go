@@ -35,7 +35,9 @@ func (c *cli) runCmd() *cobra.Command {
 				return err
 			}
 			defer conn.NC.Close()
-			return c.runNow(cmd.Context(), cmd.OutOrStdout(), cfg, conn, runRequest{args[0], args[1], server, snapshot, skip, wait, force, confirm})
+			return c.runNow(cmd.Context(), cmd.OutOrStdout(), cfg, conn, runRequest{
+				cluster: args[0], task: args[1], server: server, snapshot: snapshot, skip: skip, wait: wait, force: force, confirm: confirm,
+			})
 		},
 	}
 	cmd.Flags().StringVar(&server, "server", "", "only on this server, HOST:PORT")
@@ -48,8 +50,8 @@ func (c *cli) runCmd() *cobra.Command {
 }
 
 type runRequest struct {
-	cluster, task, server, snapshot, skip string
-	wait, force, confirm                  bool
+	cluster, task, server, snapshot, skip, backup string
+	wait, force, confirm                          bool
 }
 
 func (c *cli) runNow(ctx context.Context, w io.Writer, cfg *config.Config, conn *bus.Conn, r runRequest) error {
@@ -110,6 +112,9 @@ func (r runRequest) args() (map[string]string, error) {
 	}
 	if r.skip != "" {
 		args[job.ArgSkip] = r.skip
+	}
+	if r.backup != "" {
+		args[job.ArgBackup] = r.backup
 	}
 	task, err := job.TaskByName(r.task)
 	if err != nil {

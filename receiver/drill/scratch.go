@@ -61,7 +61,20 @@ func (s *Scratch) Close() error {
 	return errors.Join(os.RemoveAll(s.dir), s.lock.Close())
 }
 
-// sweep removes the folders whose drill is gone. Their processes died with it.
+// Sweep removes what drills left below parent that are gone: a backup that is encrypted elsewhere lies there in clear.
+func Sweep(parent string) error {
+	root := filepath.Join(parent, scratchRoot)
+	gate, err := recovery.Lock(filepath.Join(root, lockName), 0, syscall.LOCK_EX)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // there was no drill yet
+	}
+	if err != nil {
+		return fmt.Errorf("lock the folder of the drills: %w", err)
+	}
+	return errors.Join(sweep(root), gate.Close())
+}
+
+// sweep removes the folders whose drill is gone. Their processes died with it, but for those that a tool had started.
 func sweep(root string) error {
 	entries, err := os.ReadDir(root)
 	if err != nil {
@@ -81,6 +94,7 @@ func sweep(root string) error {
 		}
 		// The lock file goes last: without it nobody would dare to remove the rest.
 		work := filepath.Join(dir, workName)
+		recovery.EndStrays(work)
 		if err = errors.Join(recovery.RemoveSocket(work), os.RemoveAll(work)); err == nil {
 			err = os.RemoveAll(dir)
 		}

@@ -27,6 +27,7 @@ type Runner struct {
 	log     *slog.Logger
 	leases  map[string]time.Duration
 	workers map[string]Worker // by task
+	begins  []Beginner
 	orders  []Orderer
 	conn    *bus.Conn
 	jobs    *store.Jobs
@@ -58,6 +59,9 @@ func New(cfg Config, conn *bus.Conn, jobs *store.Jobs, view *store.View, workers
 				return nil, fmt.Errorf("two workers do the task %s", task)
 			}
 			r.workers[task] = w
+		}
+		if b, ok := w.(Beginner); ok {
+			r.begins = append(r.begins, b)
 		}
 		if o, ok := w.(Orderer); ok {
 			r.orders = append(r.orders, o)
@@ -107,6 +111,9 @@ func (r *Runner) Run(ctx context.Context) error {
 	var writer, hands sync.WaitGroup
 	writer.Go(func() { _ = r.logs.Run(logging) }) // never fails
 	r.cutLost(ctx)
+	for _, b := range r.begins {
+		b.Begin(ctx)
+	}
 	for ctx.Err() == nil {
 		for _, o := range r.orders {
 			o.Order(ctx)
@@ -177,6 +184,11 @@ func (r *Runner) end(k job.Key) {
 // attend does a job, if it is ours to do.
 func (r *Runner) attend(ctx context.Context, worker Worker, j job.Job) {
 	deed, err := plan(ctx, worker, j)
+	var none nothing
+	if errors.As(err, &none) {
+		r.skip(ctx, j, none.Error())
+		return
+	}
 	if err != nil {
 		r.log.Warn("look what a job is about", "job", j, "err", err)
 		pause(ctx, time.Second)
@@ -199,6 +211,19 @@ func plan(ctx context.Context, worker Worker, j job.Job) (Deed, error) {
 	ctx, cancel := context.WithTimeout(ctx, busTimeout)
 	defer cancel()
 	return worker.Plan(ctx, j)
+}
+
+// skip ends a job that there is nothing to do for.
+func (r *Runner) skip(ctx context.Context, j job.Job, reason string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), busTimeout)
+	defer cancel()
+	ok := true
+	if j.State == job.Available { // of a process that died as it took it
+		j, ok = r.apply(ctx, j, store.Change{Event: job.Withdraw, From: job.Available, Reason: reason})
+	}
+	if ok {
+		r.apply(ctx, j, store.Change{Event: job.Skip, From: job.Queued, Reason: reason})
+	}
 }
 
 func (r *Runner) mine(run string, cancel context.CancelCauseFunc) {

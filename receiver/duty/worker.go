@@ -11,9 +11,23 @@ import (
 type Worker interface {
 	// Tasks are those it does.
 	Tasks() []string
-	// Plan says what is to be done for a job that waits; nil when it is another receiver's. It changes nothing: somebody else
-	// may get the job. After an error it is asked again.
+	// Plan says what is to be done for a job that waits; nil when it is another receiver's, or its time has not come. It changes
+	// nothing: somebody else may get the job. [Nothing] has the job skipped; after any other error it is asked again.
 	Plan(ctx context.Context, j job.Job) (Deed, error)
+}
+
+// Nothing is the error of a Plan that found nothing to do, with the reason: nobody has anything to do, here or elsewhere.
+func Nothing(reason string) error { return nothing(reason) }
+
+type nothing string
+
+func (n nothing) Error() string { return string(n) }
+
+// Beginner is a [Worker] that has something to tidy up before its first job.
+type Beginner interface {
+	Worker
+	// Begin is called once, when the jobs that an earlier process left behind have been cut.
+	Begin(ctx context.Context)
 }
 
 // Deed does a started job. An error fails the job; the result stands in it all the same. When ctx ends the work must, with

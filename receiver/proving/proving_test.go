@@ -1,0 +1,334 @@
+package proving
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"drydock/bus"
+	"drydock/internal/backuptest"
+	"drydock/internal/bustest"
+	"drydock/job"
+	"drydock/receiver/duty"
+	"drydock/store"
+)
+
+func TestMain(m *testing.M) {
+	if manifest := os.Getenv("DRILL_AND_BE_KILLED"); manifest != "" {
+		drillForTheTest(manifest)
+		return
+	}
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/nats-io/nats.go.(*Conn).Close.func1"))
+}
+
+const soon = 2 * time.Minute
+
+var db1 = job.Server{Host: "10.0.1.5", Port: 3306}
+
+// rig is a bus with a catalogue, and backups as a receiver publishes them. The test plays the scheduler.
+type rig struct {
+	t       *testing.T
+	conn    *bus.Conn
+	dir     string
+	signer  store.Signer
+	jobs    *store.Jobs
+	catalog *store.Catalog
+	seen    uint64
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	conn := bustest.Start(t)
+	signer, err := store.NewSigner(bustest.Context(t), conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &rig{t: t, conn: conn, dir: t.TempDir(), signer: signer, jobs: store.NewJobs(conn, "test", nil), catalog: store.NewCatalog(conn)}
+	return g
+}
+
+func (g *rig) scratch() string { return filepath.Join(g.dir, "scratch") }
+
+func (g *rig) worker(name string) *Worker {
+	return New(Config{
+		Name: name, Log: bustest.Log(g.t), Trusted: []store.PublicKey{g.signer.Public()},
+		Clusters: []Cluster{{Name: "lab", Scratch: g.scratch(), Memory: 64 << 20}},
+	}, g.catalog)
+}
+
+// start runs the drills of a receiver until stop is called or the test ends.
+func (g *rig) start(name string) (stop func()) {
+	g.t.Helper()
+	view := store.NewView(g.conn)
+	r, err := duty.New(duty.Config{Name: name, Log: bustest.Log(g.t), Leases: map[string]time.Duration{"lab": time.Minute}},
+		g.conn, store.NewJobs(g.conn, "receiver@"+name, view), view, g.worker(name))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	for _, run := range []func(context.Context) error{view.Run, r.Run} {
+		wg.Go(func() {
+			if err := run(ctx); err != nil {
+				g.t.Error(err)
+			}
+		})
+	}
+	stop = sync.OnceFunc(func() {
+		cancel()
+		wg.Wait()
+	})
+	g.t.Cleanup(stop)
+	return stop
+}
+
+// publish lays a dump and its signed manifest, and puts it into the catalogue.
+func (g *rig) publish(receiver, sql string, ended time.Time) store.Manifest {
+	g.t.Helper()
+	g.seen++
+	b := backuptest.Text(g.t, sql)
+	k := job.Key{Cluster: "lab", Server: db1, Task: "mysqldump"}
+	m, err := g.signer.Sign(store.Manifest{
+		Type: store.ManifestType, ID: job.NewID(ended, fmt.Sprint("b", g.seen), k), Cluster: "lab", Server: db1, Task: k.Task, Receiver: receiver,
+		Ended: ended.UTC().Truncate(time.Millisecond), Path: b.Path, Compress: b.Compress, Size: b.Size, Stored: b.Size, Algo: b.Algo, Hash: b.Hash, StoredHash: b.Hash,
+	})
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	text, err := json.MarshalIndent(m, "", "  ")
+	if err == nil {
+		err = os.WriteFile(b.Path+manifestSuffix, text, 0o600)
+	}
+	if err == nil {
+		err = g.catalog.Put(bustest.Context(g.t), m)
+	}
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return m
+}
+
+func (g *rig) queue(args map[string]string) job.Job {
+	g.t.Helper()
+	g.seen++
+	due := time.Now().UTC()
+	k := job.Key{Cluster: "lab", Task: task}
+	j, err := g.jobs.Create(bustest.Context(g.t), job.Job{
+		State: job.Queued, ID: job.NewID(due, fmt.Sprint(g.seen), k), Cluster: "lab", Task: task, Mode: job.ByReceiver, Due: due, Args: args, Seen: g.seen,
+	}, "due")
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return j
+}
+
+func (g *rig) when(j job.Job, what string, ok func(job.Job) bool) (now job.Job) {
+	g.t.Helper()
+	bustest.Until(g.t, soon, what, func() bool {
+		var err error
+		if now, _, err = g.jobs.Last(bustest.Context(g.t), j.Key()); err != nil {
+			g.t.Fatal(err)
+		}
+		return ok(now)
+	})
+	return now
+}
+
+// ended waits for the end of the work and closes the job as the closer would.
+func (g *rig) ended(j job.Job) job.Job {
+	g.t.Helper()
+	j = g.when(j, "the work has ended", func(j job.Job) bool { return !j.State.Live() || j.State == job.Finished })
+	if j.State != job.Finished {
+		return j
+	}
+	t, _ := job.TaskByName(j.Task)
+	v := job.Judge(t, j, false)
+	j, err := g.jobs.Apply(bustest.Context(g.t), store.RefOf(j), store.Change{Event: v.Event, Reason: v.Reason})
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return j
+}
+
+func (g *rig) drills(m store.Manifest) []store.Drill {
+	g.t.Helper()
+	now, err := g.catalog.Get(bustest.Context(g.t), m.Cluster, m.Server, m.ID)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return now.Drills
+}
+
+// clean fails unless no drill left a thing.
+func (g *rig) clean() {
+	g.t.Helper()
+	left, err := filepath.Glob(filepath.Join(g.scratch(), "*", "drill-*"))
+	if err != nil || len(left) > 0 {
+		g.t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+const good = "CREATE DATABASE shop; CREATE TABLE shop.a (i INT); INSERT INTO shop.a VALUES (1), (2);\n"
+
+func TestTheNewestUnprovenBackupIsDrilledAndABadOneIsNotTriedAgain(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	old := g.publish("rcv", good, time.Now().Add(-2*time.Hour))
+	bad := g.publish("rcv", "CREATE DATABASE shop; CREATE TABLE nonsense;\n", time.Now().Add(-time.Hour))
+	g.start("rcv")
+	j := g.ended(g.queue(nil))
+	if d := g.drills(bad); j.State != job.Failed || !strings.Contains(j.Reason, bad.ID) || len(d) != 1 || d[0].Problem == "" {
+		t.Fatalf("the job is %s: %s; %+v", j.State, j.Reason, d)
+	}
+	if j = g.ended(g.queue(nil)); j.State != job.Success || len(g.drills(old)) != 1 || g.drills(old)[0].Tables < 20 || !strings.Contains(j.Evidence.Result, "restores") {
+		t.Errorf("the job is %s: %s; %s; %+v", j.State, j.Reason, j.Evidence.Result, g.drills(old))
+	}
+	if j = g.ended(g.queue(map[string]string{job.ArgBackup: bad.ID})); j.State != job.Failed || len(g.drills(bad)) != 2 {
+		t.Errorf("asked for by its id the job is %s: %s", j.State, j.Reason)
+	}
+	if j = g.ended(g.queue(map[string]string{job.ArgBackup: "none"})); j.State != job.Halted || !strings.Contains(j.Reason, "no backup none") {
+		t.Errorf("of an unknown backup the job is %s: %s", j.State, j.Reason)
+	}
+	g.clean()
+}
+
+func TestWithoutABackupTheJobIsSkippedWithThatReason(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	g.start("rcv")
+	if j := g.ended(g.queue(nil)); j.State != job.Skipped || !strings.Contains(j.Reason, "no backup to drill") {
+		t.Errorf("the job is %s: %s", j.State, j.Reason)
+	}
+}
+
+// What is wrong with the drill is not wrong with the backup, and does not keep the next one from its turn.
+func TestADrillThatCannotBeDoneBlamesNoBackupAndIsNoSuccess(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	old := g.publish("rcv", good, time.Now().Add(-2*time.Hour))
+	moved := g.publish("rcv", good, time.Now().Add(-time.Hour))
+	forged := g.publish("rcv", good, time.Now())
+	if err := os.Rename(moved.Path, moved.Path+".away"); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(forged.Path + manifestSuffix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(forged.Path+manifestSuffix, []byte(strings.Replace(string(text), `"size"`, `"attempt": 7, "size"`, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g.start("rcv")
+	for _, m := range []store.Manifest{moved, forged} {
+		j := g.ended(g.queue(map[string]string{job.ArgBackup: m.ID}))
+		if j.State != job.Halted || len(g.drills(m)) != 0 || !strings.Contains(j.Reason, m.ID) {
+			t.Errorf("the job is %s: %s; %+v", j.State, j.Reason, g.drills(m))
+		}
+	}
+	if d := g.drills(old); len(d) != 0 {
+		t.Errorf("nobody asked for it: %+v", d)
+	}
+}
+
+func TestADrillEndsWithItsJobAndLeavesNothing(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	m := g.publish("rcv", "CREATE DATABASE shop; SELECT SLEEP(600);\n", time.Now())
+	stop := g.start("rcv")
+	loads := func(j job.Job) bool { return strings.Contains(j.Reason, "load the dump") }
+	j := g.when(g.queue(nil), "the dump is being loaded", loads)
+	if _, err := g.jobs.Apply(bustest.Context(t), store.RefOf(j), store.Change{Event: job.Cancel, Reason: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	bustest.Until(t, soon, "its folder is gone", func() bool {
+		left, _ := filepath.Glob(filepath.Join(g.scratch(), "*", "drill-*"))
+		return len(left) == 0
+	})
+	j = g.when(g.queue(nil), "the next is being loaded", loads)
+	stop()
+	if now := g.when(j, "it is cut", func(j job.Job) bool { return !j.State.Live() }); now.State != job.Halted || !strings.Contains(now.Reason, "drydock was stopped") {
+		t.Errorf("the job is %s: %s", now.State, now.Reason)
+	}
+	if d := g.drills(m); len(d) != 0 {
+		t.Errorf("an ended drill is on record: %+v", d)
+	}
+	g.clean()
+}
+
+// drillForTheTest is the process that is killed: it drills a backup and says each step.
+func drillForTheTest(manifest string) {
+	var m store.Manifest
+	err := json.Unmarshal([]byte(manifest), &m)
+	if err == nil {
+		_, err = Drill(context.Background(), m, m.Path, Options{
+			Scratch: os.Getenv("DRILL_SCRATCH"), Memory: 64 << 20, Step: func(what string) { fmt.Println(what) }, Line: func(string) {},
+		})
+	}
+	fmt.Println("ended:", err)
+}
+
+// After kill -9 the backup lies in clear, and a tool's own child may still write: the next process must end and remove both.
+func TestKilledDrillLeavesNothingAfterTheRestart(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	m := g.publish("rcv", "CREATE DATABASE shop; SELECT SLEEP(600);\n", time.Now())
+	text, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, phase := range []string{"make an empty server", "load the dump"} {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), "DRILL_AND_BE_KILLED="+string(text), "DRILL_SCRATCH="+g.scratch())
+		out, err := cmd.StdoutPipe()
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = cmd.Process.Kill() })
+		for sc := bufio.NewScanner(out); sc.Scan() && sc.Text() != phase; {
+			if strings.HasPrefix(sc.Text(), "ended") {
+				t.Fatal(sc.Text())
+			}
+		}
+		bustest.Until(t, soon, "a tool runs in "+phase, func() bool {
+			return slices.ContainsFunc(g.processes(), func(name string) bool { return strings.HasPrefix(name, "mariadb") || name == "mariadbd" })
+		})
+		if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait()
+		g.worker("rcv").Begin(t.Context())
+		if left := g.processes(); len(left) > 0 {
+			t.Errorf("%s: still run: %v", phase, left)
+		}
+		g.clean()
+	}
+}
+
+// processes are the names of those that work in the scratch folder.
+func (g *rig) processes() (names []string) {
+	list, _ := filepath.Glob("/proc/[0-9]*/environ")
+	for _, path := range list {
+		env, err := os.ReadFile(path)
+		if err != nil || !strings.Contains(string(env), "HOME="+g.scratch()) {
+			continue
+		}
+		name, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "comm"))
+		names = append(names, strings.TrimSpace(string(name)))
+	}
+	return names
+}

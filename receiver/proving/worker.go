@@ -1,0 +1,224 @@
+package proving
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"filippo.io/age"
+
+	"drydock/job"
+	"drydock/receiver/drill"
+	"drydock/receiver/duty"
+	"drydock/store"
+)
+
+const task = "backupdrill"
+
+// Config is what a [Worker] works from.
+type Config struct {
+	Name     string // of this receiver, as manifests have it
+	Log      *slog.Logger
+	Clusters []Cluster
+	Trusted  []store.PublicKey // that manifests are signed with
+}
+
+// Cluster is one cluster of a [Config].
+type Cluster struct {
+	Name       string
+	Scratch    string         // backup-drill-scratch
+	Memory     int64          // backup-drill-memory, bytes
+	Identities []age.Identity // backup-encrypt-identity
+}
+
+// Worker does the drills of a receiver, one at a time. Make one with [New].
+type Worker struct {
+	name     string
+	log      *slog.Logger
+	clusters map[string]Cluster
+	trusted  []store.PublicKey
+	catalog  *store.Catalog
+	turn     chan struct{} // holds one element while a drill runs: two would want the memory and the disk of two
+}
+
+// New makes the worker of the receiver cfg.Name.
+func New(cfg Config, catalog *store.Catalog) *Worker {
+	w := &Worker{name: cfg.Name, log: cfg.Log, clusters: map[string]Cluster{}, trusted: cfg.Trusted, catalog: catalog, turn: make(chan struct{}, 1)}
+	for _, c := range cfg.Clusters {
+		w.clusters[c.Name] = c
+	}
+	return w
+}
+
+const (
+	// patience is how long a receiver waits for one that holds what is rather to be drilled; for two, twice as long.
+	patience = time.Minute
+	// tries is how many backups one job turns to after another when a drill cannot be done.
+	tries = 3
+)
+
+// Tasks implements [duty.Worker].
+func (w *Worker) Tasks() []string { return []string{task} }
+
+// Begin implements [duty.Beginner]: what a killed drydock left in the scratch folders may be a backup in clear.
+func (w *Worker) Begin(context.Context) {
+	swept := map[string]bool{}
+	for _, c := range w.clusters {
+		if swept[c.Scratch] {
+			continue
+		}
+		swept[c.Scratch] = true
+		if err := drill.Sweep(c.Scratch); err != nil {
+			w.log.Warn("remove what a drill left", "folder", c.Scratch, "err", err)
+		}
+	}
+}
+
+// Plan implements [duty.Worker].
+func (w *Worker) Plan(ctx context.Context, j job.Job) (duty.Deed, error) {
+	list, err := w.meant(ctx, j)
+	var unknown *unknownError
+	if errors.As(err, &unknown) {
+		return func(context.Context, *duty.Work) (duty.Result, error) { return duty.Result{}, err }, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(list) == 0 {
+		return nil, duty.Nothing("there is no backup to drill: none is in the catalogue but those that were found not to restore")
+	}
+	n, ok := rank(list, w.name)
+	if !ok || time.Since(waitsSince(j)) < time.Duration(n)*patience {
+		return nil, nil
+	}
+	list = slices.DeleteFunc(list, func(m store.Manifest) bool { return m.Receiver != w.name })
+	c := w.clusters[j.Cluster]
+	return func(ctx context.Context, d *duty.Work) (duty.Result, error) { return w.prove(ctx, d, c, list) }, nil
+}
+
+// waitsSince is since when a receiver might have taken the job.
+func waitsSince(j job.Job) time.Time {
+	if j.Ready.After(j.Since) {
+		return j.Ready
+	}
+	return j.Since
+}
+
+// unknownError says that a job asks for what is not there.
+type unknownError struct{ what string }
+
+func (e *unknownError) Error() string { return e.what }
+
+// meant lists the backups that the job may drill, the first first. Errors: [unknownError].
+func (w *Worker) meant(ctx context.Context, j job.Job) ([]store.Manifest, error) {
+	var server job.Server
+	if text := j.Args[job.ArgServer]; text != "" {
+		var err error
+		if server, err = job.ParseServer(text); err != nil {
+			return nil, &unknownError{err.Error()}
+		}
+	}
+	list, err := w.catalog.List(ctx, j.Cluster, server)
+	if err != nil {
+		return nil, err
+	}
+	id := j.Args[job.ArgBackup]
+	if id == "" {
+		return choose(list), nil
+	}
+	for _, m := range list {
+		if m.ID == id {
+			return []store.Manifest{m}, nil
+		}
+	}
+	return nil, &unknownError{fmt.Sprintf("the catalogue has no backup %s of cluster %s", id, j.Cluster)}
+}
+
+// prove drills the first backup of the list that can be drilled.
+func (w *Worker) prove(ctx context.Context, d *duty.Work, c Cluster, list []store.Manifest) (duty.Result, error) {
+	select {
+	case w.turn <- struct{}{}:
+	default:
+		d.Note("waits for another drill on this machine")
+		select {
+		case w.turn <- struct{}{}:
+		case <-ctx.Done():
+			return duty.Result{}, ctx.Err()
+		}
+	}
+	defer func() { <-w.turn }()
+	var errs []error
+	for _, m := range list[:min(len(list), tries)] {
+		result, err := w.drill(ctx, d, c, m)
+		if err == nil {
+			return result, errors.Join(errs...)
+		}
+		if ctx.Err() != nil {
+			return duty.Result{}, ctx.Err()
+		}
+		err = fmt.Errorf("drill %s: %w", name(m), err)
+		d.Say(err.Error())
+		errs = append(errs, err)
+	}
+	return duty.Result{Tool: "drill"}, errors.Join(errs...)
+}
+
+func name(m store.Manifest) string {
+	return fmt.Sprintf("backup %s (%s of %s)", m.ID, m.Task, m.Server)
+}
+
+// drill drills one backup and records what was found.
+func (w *Worker) drill(ctx context.Context, d *duty.Work, c Cluster, m store.Manifest) (duty.Result, error) {
+	good, path, err := signed(m, w.trusted)
+	if err != nil {
+		return duty.Result{}, err
+	}
+	found, err := Drill(ctx, good, path, Options{
+		Scratch: c.Scratch, Memory: c.Memory, Identities: c.Identities, By: by(d.Job()),
+		Step: func(what string) {
+			d.Say(name(m) + ": " + what)
+			d.Note(name(m) + ": " + what)
+		},
+		Line: func(text string) { d.Say(text[:min(len(text), maxLine)]) },
+	})
+	if err != nil {
+		return duty.Result{}, err
+	}
+	if err := w.record(ctx, m, found); err != nil {
+		return duty.Result{}, err
+	}
+	result := duty.Result{Tool: "drill", Text: fmt.Sprintf("%s restores: %d tables, %d rows, in %.0f s and %.0f s for the check",
+		name(m), found.Tables, found.Rows, found.Restore, found.Check)}
+	if said := found.Skipped.String(); said != "" {
+		result.Text += "; " + said
+	}
+	if found.Problem != "" {
+		result.Text = ""
+		result.Finding = name(m) + ": " + found.Problem
+	}
+	return result, nil
+}
+
+// maxLine is how many bytes of a tool's line go into the log: it may hold a row of a table.
+const maxLine = 300
+
+func by(j job.Job) string {
+	if j.Trigger.By != "" {
+		return j.Trigger.By
+	}
+	return strings.TrimSpace("schedule " + j.ID)
+}
+
+// record is made also when the job is being ended: the drill was done.
+func (w *Worker) record(ctx context.Context, m store.Manifest, found store.Drill) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if err := w.catalog.AddDrill(ctx, m, found); err != nil {
+		return fmt.Errorf("record the drill: %w", err)
+	}
+	return nil
+}
