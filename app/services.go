@@ -255,7 +255,8 @@ func (p *process) newReceiver(ctx context.Context) (func(context.Context) error,
 	if err != nil {
 		return nil, err
 	}
-	if err := keepPublicKey(p.Config, signer.Public()); err != nil {
+	warn := func(problem string) { cfg.Log.Warn("line of the public keys passed over", "problem", problem) }
+	if err := keepPublicKey(p.Config, signer.Public(), warn); err != nil {
 		return nil, err
 	}
 	cfg.Sign = signer.Sign
