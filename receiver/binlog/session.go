@@ -253,6 +253,9 @@ func (s *session) take(ctx context.Context, in arrival) error {
 		s.a.upToDate(ctx, s.r.server, in.idle)
 		return s.r.seen(ctx, in.idle.UTC())
 	}
+	if e.kind() == evEncryption && e.end() == 0 {
+		return nil // as with the format description: the archive has it
+	}
 	if e.kind() == evRotate && e.end() == 0 {
 		return s.turn(ctx, e)
 	}
