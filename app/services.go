@@ -19,6 +19,7 @@ import (
 	"drydock/alert"
 	"drydock/config"
 	"drydock/gateway"
+	"drydock/gateway/auth"
 	"drydock/gateway/web"
 	"drydock/job"
 	"drydock/receiver"
@@ -352,15 +353,14 @@ func gatewayConfig(cfg *config.Config, name, version string, log *slog.Logger) (
 		Name: actor(RoleGateway, name), Bind: g.BindAddress, HTTPPort: g.HTTPPort, APIPort: g.APIPort,
 		Address: address, OpenConfig: !g.SecureConfig,
 		CertFile: g.APICert, KeyFile: g.APIKey, TLSDir: filepath.Join(g.Datadir, "tls"),
-		Users: map[string]string{}, Grants: map[string][]string{}, TokenLifetime: g.TokenLifetime, Version: version,
+		TokenLifetime: g.TokenLifetime, Version: version,
 		Log: log.With("component", "gateway"),
 	}
 	if !g.HTTPServer {
 		out.HTTPPort = -1
 	}
-	for _, u := range g.Users {
-		out.Users[u.Name], out.Grants[u.Name] = u.Password.Reveal(), u.Grants
-	}
+	users := APIUsers(cfg)
+	out.Users, out.Grants = users.Users, users.Grants
 	for _, c := range cfg.Clusters {
 		out.Clusters = append(out.Clusters, gateway.Cluster{
 			Name: c.Name, Servers: Servers(c.Servers), BackupServers: backupServers(c), User: c.User, Password: c.Password.Reveal(),
@@ -370,6 +370,15 @@ func gatewayConfig(cfg *config.Config, name, version string, log *slog.Logger) (
 		})
 	}
 	return out, nil
+}
+
+// APIUsers are the users of the API that stand in the configuration.
+func APIUsers(cfg *config.Config) auth.Config {
+	out := auth.Config{Users: map[string]string{}, Grants: map[string][]string{}}
+	for _, u := range cfg.Global.Users {
+		out.Users[u.Name], out.Grants[u.Name] = u.Password.Reveal(), u.Grants
+	}
+	return out
 }
 
 // checkItems has the page look at what `drydock check` looks at.
