@@ -25,6 +25,7 @@ import (
 	"drydock/pruning"
 	"drydock/receiver"
 	"drydock/receiver/archive"
+	"drydock/receiver/binlog"
 	"drydock/receiver/duty"
 	"drydock/receiver/keeper"
 	"drydock/receiver/proving"
@@ -285,8 +286,14 @@ func (p *process) newReceiver(ctx context.Context) (func(context.Context) error,
 	if err != nil {
 		return nil, err
 	}
+	binlogs, err := binlogConfig(p.Config, p.name, p.Log)
+	if err != nil {
+		return nil, err
+	}
+	binlogs.Sign = signer.SignSegment
 	keep := keeper.New(keeping, p.conn, p.view, p.catalog)
-	return func(ctx context.Context) error { return together(ctx, pool.Run, duties.Run, keep.Run) }, nil
+	logs := binlog.New(binlogs, p.conn)
+	return func(ctx context.Context) error { return together(ctx, pool.Run, logs.Run, duties.Run, keep.Run) }, nil
 }
 
 func keeperConfig(cfg *config.Config, name string, log *slog.Logger) (keeper.Config, error) {
@@ -472,7 +479,7 @@ func alertConfig(cfg *config.Config, name string, log *slog.Logger) alert.Config
 	for _, c := range cfg.Clusters {
 		out.Clusters = append(out.Clusters, alert.Cluster{
 			Name: c.Name, Servers: Servers(c.Servers), Lease: c.Lease, PickupTimeout: c.PickupTimeout, BackupMaxAge: c.BackupMaxAge,
-			Archive: c.Archive.Enabled, Drills: c.Drill.Enabled && c.Scheduler, DrillMaxAge: c.Drill.MaxAge, MaxClockSkew: c.MaxClockSkew,
+			Archive: c.Archive.Enabled, Drills: c.Drill.Enabled && c.Scheduler, DrillMaxAge: c.Drill.MaxAge, MaxClockSkew: c.MaxClockSkew, Binlogs: c.Binlogs.Enabled,
 		})
 	}
 	return out
