@@ -118,7 +118,7 @@ func (p *process) newScheduler(context.Context) (func(context.Context) error, er
 	}
 	runner := local.New(localCfg, p.conn, jobs, p.view, docs, facts)
 	roller := rolling.New(rollingConfig(p.Config, cfg.Actor, p.Log), p.conn, jobs, store.NewLedger(p.conn, cfg.Actor), p.view, facts)
-	cfg.Clear = runner.Clear
+	cfg.Clear, cfg.List = runner.Clear, runner.List
 	s, err := scheduler.New(cfg, p.conn, jobs, store.NewLedger(p.conn, cfg.Actor), p.view)
 	if err != nil {
 		return nil, err
@@ -287,7 +287,7 @@ func provingConfig(cfg *config.Config, name string, log *slog.Logger) (proving.C
 			return out, err
 		}
 		out.Clusters = append(out.Clusters, proving.Cluster{
-			Name: c.Name, Scratch: ScratchFolder(cfg, c.Name), Memory: c.Drill.Memory, Identities: identities,
+			Name: c.Name, Scratch: ScratchFolder(cfg, c.Name), Memory: c.Drill.Memory, Identities: identities, Compare: c.Drill.Compare,
 		})
 	}
 	return out, nil
@@ -435,7 +435,9 @@ func together(ctx context.Context, runs ...func(context.Context) error) error {
 }
 
 // drillSettings are those that a restart puts in force.
-func drillSettings(c config.Cluster) []any { return []any{c.Drill.Scratch, c.Drill.Memory} }
+func drillSettings(c config.Cluster) []any {
+	return []any{c.Drill.Scratch, c.Drill.Memory, c.Drill.Compare}
+}
 
 // archiveSettings are those that a restart puts in force; the schedules need none.
 func archiveSettings(c config.Cluster) config.Archive {
