@@ -101,7 +101,7 @@ func schedulerConfig(cfg *config.Config, name string, log *slog.Logger) schedule
 			Lease: c.Lease, PickupTimeout: c.PickupTimeout, ClaimTimeout: c.ClaimTimeout, CheckTimeout: c.CheckTimeout,
 			Retry: c.Retry, Windows: c.Windows, WindowPolicy: c.WindowPolicy, MaxBackups: c.MaxBackups, Splay: c.Splay,
 			BackupMinSize: c.BackupMinSize, BackupMinRatio: c.BackupMinRatio,
-			ExecRemote: c.ExecRemote, Refuse: Refusals(cfg, c),
+			ExecRemote: c.ExecRemote, Refuse: Refusals(cfg, c), WholeBackups: wholeBackups(c),
 		})
 	}
 	return out

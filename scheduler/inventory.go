@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"context"
+	"slices"
 
 	"drydock/job"
 	"drydock/store"
@@ -9,8 +10,8 @@ import (
 
 // list keeps which tables the server has before a backup of it begins, for a drill to look for. Without them the backup
 // is taken all the same, and compared with nothing.
-func (s *Scheduler) list(ctx context.Context, j job.Job) {
-	if s.lister == nil || !isBackup(j.Task) {
+func (s *Scheduler) list(ctx context.Context, c Cluster, j job.Job) {
+	if s.lister == nil || !slices.Contains(c.WholeBackups, j.Task) {
 		return
 	}
 	if last, ok := s.view.Get(j.Key()); ok && last.State.Live() {
@@ -28,7 +29,7 @@ func (s *Scheduler) list(ctx context.Context, j job.Job) {
 // takeStock brings into a backup's job what was there before it and still is. It is done before the job is proven: the
 // manifest is signed with it.
 func (s *Scheduler) takeStock(ctx context.Context, j job.Job) job.Job {
-	if s.lister == nil || !isBackup(j.Task) || j.Inventory != nil || !j.Proven.IsZero() {
+	if s.lister == nil || j.Inventory != nil || !j.Proven.IsZero() {
 		return j
 	}
 	before, ok, err := s.docs.Listing(ctx, j.Key(), j.ID)
@@ -51,9 +52,4 @@ func (s *Scheduler) takeStock(ctx context.Context, j job.Job) job.Job {
 		s.log.Info("the tables after a backup are not known", "job", j, "err", err)
 	}
 	return j
-}
-
-func isBackup(task string) bool {
-	t, err := job.TaskByName(task)
-	return err == nil && t.Kind == job.KindBackup
 }

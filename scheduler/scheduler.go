@@ -58,6 +58,9 @@ type Cluster struct {
 	BackupMinSize  int64         // bytes that a backup has at least (backup-min-size)
 	BackupMinRatio float64       // of the median of the last good ones, 0 = any (backup-min-size-ratio)
 
+	// WholeBackups are the tasks whose backups hold every table: a drill compares them with what the server held.
+	WholeBackups []string
+
 	Splay time.Duration // scheduled jobs begin spread over so long (scheduler-splay)
 }
 
