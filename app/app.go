@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"drydock/alert"
@@ -63,6 +64,7 @@ func Run(ctx context.Context, o Options) error {
 		o.Cut = context.Background()
 	}
 	p := &process{Options: o, life: newLifecycle(o.Log)}
+	p.current.Store(o.Config)
 	err := p.start(ctx)
 	if err == nil {
 		if o.Started != nil {
@@ -96,6 +98,7 @@ type process struct {
 	ssh       *sshrun.Runner       // nil without the role scheduler
 	alert     *alert.Evaluator     // nil without the role
 	health    func() error
+	current   atomic.Pointer[config.Config] // as it was read last
 }
 
 func (p *process) has(role string) bool { return len(p.Roles) == 0 || slices.Contains(p.Roles, role) }
@@ -220,6 +223,7 @@ func (p *process) reload(cfg *config.Config) {
 	for _, what := range needRestart(p.Config, cfg) {
 		p.Log.Warn("this change of the configuration takes effect after a restart", "what", what)
 	}
+	p.current.Store(cfg)
 	p.Log.Info("configuration reloaded", "file", cfg.File)
 }
 

@@ -19,6 +19,7 @@ import (
 	"drydock/alert"
 	"drydock/config"
 	"drydock/gateway"
+	"drydock/gateway/web"
 	"drydock/job"
 	"drydock/receiver"
 	"drydock/receiver/archive"
@@ -223,14 +224,23 @@ func identitiesOf(c config.Cluster) ([]age.Identity, error) {
 	if c.EncryptIdentity == "" {
 		return nil, nil
 	}
-	f, err := os.Open(c.EncryptIdentity)
+	out, err := ReadIdentities(c.EncryptIdentity)
 	if err != nil {
 		return nil, fmt.Errorf("read backup-encrypt-identity of cluster %s: %w", c.Name, err)
+	}
+	return out, nil
+}
+
+// ReadIdentities reads a file of private keys. The error holds nothing of what is in it.
+func ReadIdentities(path string) ([]age.Identity, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
 	}
 	defer f.Close()
 	out, err := age.ParseIdentities(f)
 	if err != nil {
-		return nil, fmt.Errorf("read backup-encrypt-identity of cluster %s: %s holds no private keys as age-keygen writes them", c.Name, c.EncryptIdentity)
+		return nil, fmt.Errorf("%s holds no private keys as age-keygen writes them", path)
 	}
 	return out, nil
 }
@@ -354,6 +364,20 @@ func gatewayConfig(cfg *config.Config, name, version string, log *slog.Logger) (
 	return out, nil
 }
 
+// checkItems has the page look at what `drydock check` looks at.
+func (p *process) checkItems(ctx context.Context) (out []web.CheckItem) {
+	for _, it := range Check(ctx, p.current.Load()) {
+		out = append(out, web.CheckItem{Status: string(it.Status), Name: it.Name, Detail: it.Detail, Hint: it.Hint})
+	}
+	return out
+}
+
+// maxAge is backup-max-age of a cluster.
+func (p *process) maxAge(cluster string) time.Duration {
+	c, _ := p.current.Load().Cluster(cluster)
+	return c.BackupMaxAge
+}
+
 func dispatchConfig(cfg *config.Config, log *slog.Logger) (gateway.DispatchConfig, error) {
 	address, err := cfg.Global.AdvertisedAddress()
 	if err != nil {
@@ -376,6 +400,7 @@ func (p *process) newGateway(ctx context.Context) (func(context.Context) error, 
 	}
 	jobs := store.NewJobs(p.conn, cfg.Name, p.view)
 	docs := store.NewDocs(p.conn)
+	cfg.Check, cfg.MaxAge = p.checkItems, p.maxAge
 	api, err := gateway.New(cfg, gateway.Deps{
 		Conn: p.conn, Jobs: jobs, Ledger: store.NewLedger(p.conn, cfg.Name), View: p.view, Catalog: p.catalog, Docs: docs,
 	})

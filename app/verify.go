@@ -208,7 +208,7 @@ func claimed(raw []byte, why error) (m store.Manifest, problem string) {
 	if err := json.Unmarshal(raw, &m); err != nil {
 		return store.Manifest{}, "the manifest cannot be read: " + err.Error()
 	}
-	m.Archives, m.Drills = nil, nil
+	m.Archives, m.Drills, m.Restores = nil, nil, nil
 	return m, why.Error()
 }
 

@@ -41,7 +41,17 @@ func newShelf(t *testing.T) *shelf {
 // put lays a backup down as a receiver does, and returns its file.
 func (s *shelf) put(id string, data []byte) string {
 	s.t.Helper()
-	spec := sink.Spec{Dir: filepath.Join(s.folder, "prod", "db1_3306"), Name: "mariabackup-" + id + ".xbstream", Tag: id, Hash: sink.BLAKE3}
+	return s.lay(store.Manifest{ID: id, Task: "mariabackup"}, sink.Spec{}, data).File
+}
+
+// lay is put with what else shall stand in the manifest, and another form of the file.
+func (s *shelf) lay(m store.Manifest, spec sink.Spec, data []byte) Found {
+	s.t.Helper()
+	task, err := job.TaskByName(m.Task)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	spec.Dir, spec.Name, spec.Tag, spec.Hash = filepath.Join(s.folder, "prod", "db1_3306"), m.Task+"-"+m.ID+"."+string(task.Format), m.ID, sink.BLAKE3
 	f, err := sink.Create(spec)
 	if err != nil {
 		s.t.Fatal(err)
@@ -53,23 +63,21 @@ func (s *shelf) put(id string, data []byte) string {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	path, err := sink.Publish(spec)
-	if err != nil {
+	if m.Path, err = sink.Publish(spec); err != nil {
 		s.t.Fatal(err)
 	}
-	m, err := s.signer.Sign(store.Manifest{
-		Type: store.ManifestType, ID: id, Cluster: "prod", Server: job.Server{Host: "db1", Port: 3306}, Task: "mariabackup",
-		Path: path, Size: res.Received, Stored: res.Stored, Algo: res.Algo, Hash: res.Hash, StoredHash: res.StoredHash,
-	})
-	if err != nil {
+	m.Type, m.Cluster, m.Server = store.ManifestType, "prod", job.Server{Host: "db1", Port: 3306}
+	m.Size, m.Stored, m.Algo, m.Hash, m.StoredHash = res.Received, res.Stored, res.Algo, res.Hash, res.StoredHash
+	m.Compress, m.Encrypted = spec.Compress, spec.Encrypted
+	if m, err = s.signer.Sign(m); err != nil {
 		s.t.Fatal(err)
 	}
 	raw, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.write(path+receiver.ManifestSuffix, raw)
-	return path
+	s.write(m.Path+receiver.ManifestSuffix, raw)
+	return Found{Manifest: m, File: m.Path}
 }
 
 func (s *shelf) write(path string, data []byte) {

@@ -63,6 +63,27 @@ func (c *Conn) Append(ctx context.Context, stream, subject, id string, last uint
 	}
 }
 
+// Record writes v as JSON on a subject, whatever stands there. It returns when the message is on disk; a lost
+// acknowledgement is settled by writing it again with the same id, which the stream knows for two minutes.
+func (c *Conn) Record(ctx context.Context, stream, subject, id string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode message for %s: %w", subject, err)
+	}
+	msg := nats.NewMsg(subject)
+	msg.Data = data
+	for try := 1; ; try++ {
+		_, err := c.JS.PublishMsg(ctx, msg, jetstream.WithMsgID(id), jetstream.WithExpectStream(stream))
+		if err == nil {
+			return nil
+		}
+		if try == appendTries || ctx.Err() != nil {
+			return fmt.Errorf("write to %s: %w", subject, err)
+		}
+		pause(ctx, time.Duration(try)*50*time.Millisecond)
+	}
+}
+
 func (c *Conn) lastID(ctx context.Context, stream, subject string) (id string, seq uint64, err error) {
 	raw, err := c.last(ctx, stream, subject)
 	if err != nil {

@@ -25,6 +25,9 @@ const (
 	// StreamAlerts holds conditions opened and closed. Payload [Alert]. Written by the evaluators, compare-and-swap on the
 	// literal subject of the condition: the last message there says whether it is open.
 	StreamAlerts = "DRYDOCK_ALERTS"
+	// StreamAudit holds what people and programs changed or tried to. Payload [Audit]. Written by gateways and by the
+	// commands, through package store. Append-only.
+	StreamAudit = "DRYDOCK_AUDIT"
 	// StreamDeadletters captures JetStream's max-deliveries and terminated advisories.
 	StreamDeadletters = "DRYDOCK_DEADLETTERS"
 )
@@ -36,6 +39,9 @@ const (
 	BucketState = "drydock_serverstate"
 	// BucketCatalog holds one backup manifest per `<cluster>.<server>.<backup id>`.
 	BucketCatalog = "drydock_catalog"
+	// BucketUsers holds one document per user of the API: those that were added at run time whole, of those of the
+	// configuration what changes at run time (tokens, ended sessions). No projection.
+	BucketUsers = "drydock_users"
 	// BucketKeys holds what gateways share: the key that signs tokens.
 	BucketKeys = "drydock_keys"
 	// BucketControl holds what operators ordered and schedulers agreed on: holds and blackouts, and which backups have a
@@ -68,8 +74,12 @@ const (
 	AllJobs     = "drydock.job.>"
 	AllLogs     = "drydock.log.>"
 	AllAlerts   = "drydock.alert.>"
+	AllAudit    = "drydock.audit.>"
 	AllProgress = "drydock.progress.>"
 )
+
+// NoCluster stands where a cluster's token would, for what concerns the whole fleet.
+const NoCluster = "_"
 
 // NoServer stands where a server's tokens would, for what concerns a whole cluster.
 const NoServer = "_"
@@ -253,4 +263,40 @@ func AlertFilter(cluster string) string {
 		return AllAlerts
 	}
 	return "drydock.alert." + token(cluster, clusterSafe) + ".>"
+}
+
+// AuditSubject is `drydock.audit.<cluster>.<verb>`, with [NoCluster] for what concerns the fleet (empty cluster).
+func AuditSubject(cluster, verb string) string {
+	return "drydock.audit." + auditCluster(cluster) + "." + token(verb, clusterSafe)
+}
+
+// AuditFilter is the subject filter for the acts on a cluster and of a verb; empty stands for all.
+func AuditFilter(cluster, verb string) string {
+	c, v := "*", "*"
+	if cluster != "" {
+		c = auditCluster(cluster)
+	}
+	if verb != "" {
+		v = token(verb, clusterSafe)
+	}
+	return "drydock.audit." + c + "." + v
+}
+
+// auditCluster keeps a cluster called `_` apart from the fleet.
+func auditCluster(cluster string) string {
+	switch cluster {
+	case "":
+		return NoCluster
+	case NoCluster:
+		return "=5F"
+	}
+	return token(cluster, clusterSafe)
+}
+
+// UserKey is the key of a user in BucketUsers.
+func UserKey(name string) string { return token(name, clusterSafe) }
+
+// BucketStream is the stream that a bucket is, and the subject of all its keys.
+func BucketStream(bucket string) (stream, subject string) {
+	return "KV_" + bucket, "$KV." + bucket + ".>"
 }

@@ -17,8 +17,8 @@ type Bound struct {
 
 // Limits are the bounds of the streams and how many replicas they have (configuration keys nats-*).
 type Limits struct {
-	Replicas                               int // 1 for the embedded server
-	Tasks, Jobs, Logs, Alerts, Deadletters Bound
+	Replicas                                      int // 1 for the embedded server
+	Tasks, Jobs, Logs, Alerts, Audit, Deadletters Bound
 }
 
 // DefaultLimits suit years of running one site on one disk.
@@ -30,6 +30,7 @@ func DefaultLimits() Limits {
 		Jobs:        Bound{400 * day, 4 << 30},
 		Logs:        Bound{30 * day, 4 << 30},
 		Alerts:      Bound{400 * day, 256 << 20},
+		Audit:       Bound{400 * day, 256 << 20},
 		Deadletters: Bound{90 * day, 64 << 20},
 	}
 }
@@ -37,6 +38,7 @@ func DefaultLimits() Limits {
 const (
 	bucketBytes  = 512 << 20 // room for 10,000 servers' state, twice
 	controlBytes = 16 << 20
+	usersBytes   = 32 << 20
 )
 
 func streams(l Limits) []jetstream.StreamConfig {
@@ -56,6 +58,8 @@ func streams(l Limits) []jetstream.StreamConfig {
 	logs.AllowAtomicPublish, logs.Metadata = true, schema(TypeLog)
 	alerts := base(StreamAlerts, AllAlerts, "conditions opened and closed", l.Alerts)
 	alerts.Metadata = schema(TypeAlert)
+	audit := base(StreamAudit, AllAudit, "who changed what", l.Audit)
+	audit.DenyDelete, audit.DenyPurge, audit.Metadata = true, true, schema(TypeAudit)
 	dead := base(StreamDeadletters, "", "messages that could not be processed (JetStream advisories)", l.Deadletters)
 	dead.Subjects = []string{
 		"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES." + StreamTasks + ".>",
@@ -63,6 +67,8 @@ func streams(l Limits) []jetstream.StreamConfig {
 	}
 	control := bucket(BucketControl, "holds, blackouts, and the places of running backups", l)
 	control.MaxBytes = controlBytes
+	users := bucket(BucketUsers, "users of the API, their tokens and ended sessions", l)
+	users.MaxBytes = usersBytes
 	state := bucket(BucketState, "last and recent jobs per server and task (projection of DRYDOCK_JOBS)", l)
 	if l.Replicas <= 1 {
 		// It is rebuilt from the log, so it need not pay for a sync per write. Only unreplicated streams can do this.
@@ -73,10 +79,10 @@ func streams(l Limits) []jetstream.StreamConfig {
 		binlogs.PersistMode = jetstream.AsyncPersistMode // written at each flush, and rebuilt from the manifests
 	}
 	return []jetstream.StreamConfig{
-		tasks, jobs, logs, alerts, dead, state,
+		tasks, jobs, logs, alerts, audit, dead, state,
 		bucket(BucketCatalog, "one manifest per backup", l),
 		bucket(BucketKeys, "what gateways share: token signing key", l),
-		control, binlogs,
+		control, users, binlogs,
 	}
 }
 
@@ -84,8 +90,9 @@ func schema(typ string) map[string]string { return map[string]string{"drydock.sc
 
 // bucket is a key-value bucket spelled as the stream that it is, which is the only way to choose its persistence.
 func bucket(name, about string, l Limits) jetstream.StreamConfig {
+	stream, subjects := BucketStream(name)
 	return jetstream.StreamConfig{
-		Name: "KV_" + name, Description: about, Subjects: []string{"$KV." + name + ".>"}, Storage: jetstream.FileStorage,
+		Name: stream, Description: about, Subjects: []string{subjects}, Storage: jetstream.FileStorage,
 		Replicas: max(l.Replicas, 1), MaxMsgsPerSubject: 1, MaxBytes: bucketBytes, Discard: jetstream.DiscardNew,
 		AllowRollup: true, DenyDelete: true, AllowDirect: true, Duplicates: 2 * time.Minute,
 	}

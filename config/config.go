@@ -110,6 +110,7 @@ type NATS struct {
 	Jobs        Limit // nats-jobs-*
 	Logs        Limit // nats-logs-*
 	Alerts      Limit // nats-alerts-*
+	Audit       Limit // nats-audit-*
 	DeadLetters Limit // nats-deadletters-*
 }
 

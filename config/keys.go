@@ -124,6 +124,7 @@ func natsKeys(t *table, n *NATS) {
 	t.stream("jobs", &n.Jobs, Limit{400 * day, 4 * gib}, "the history of the jobs")
 	t.stream("logs", &n.Logs, Limit{30 * day, 4 * gib}, "the log lines of the scripts")
 	t.stream("alerts", &n.Alerts, Limit{400 * day, 256 * mib}, "the alerts")
+	t.stream("audit", &n.Audit, Limit{400 * day, 256 * mib}, "the audit: who changed what")
 	t.stream("deadletters", &n.DeadLetters, Limit{90 * day, 64 * mib}, "the messages that could not be processed")
 }
 

@@ -69,6 +69,8 @@ var (
 	errMethod       = &problem{http.StatusMethodNotAllowed, "method_not_allowed", "method not allowed here"}
 	errCluster      = &problem{http.StatusNotFound, "unknown_cluster", "unknown cluster"}
 	errServer       = &problem{http.StatusNotFound, "unknown_server", "unknown server"}
+	errUser         = &problem{http.StatusNotFound, "unknown_user", "unknown user"}
+	errTooMany      = &problem{http.StatusTooManyRequests, "too_many", "too many failed logins, try again later"}
 	errBackup       = &problem{http.StatusNotFound, "unknown_backup", "unknown backup"}
 	errUnauthorized = &problem{http.StatusUnauthorized, "unauthorized", "wrong credentials"}
 	errForbidden    = &problem{http.StatusForbidden, "forbidden", "not granted"}
@@ -77,6 +79,7 @@ var (
 	errConflict     = &problem{http.StatusConflict, "conflict", "not possible in this state"}
 	errNotBuilt     = &problem{http.StatusNotImplemented, "not_built", "not built yet"}
 	errUnavailable  = &problem{http.StatusServiceUnavailable, "unavailable", "a part of drydock does not answer, try again"}
+	errStarting     = errUnavailable.withMessage("drydock is starting, try again")
 	errInternal     = &problem{http.StatusInternalServerError, "internal", "internal error"}
 )
 
@@ -92,6 +95,9 @@ var statuses = []struct {
 	{job.ErrID, &problem{http.StatusNotFound, "unknown_job", "unknown job"}},
 	{store.ErrNone, &problem{http.StatusNotFound, "unknown_job", "unknown job"}},
 	{store.ErrNoClosure, &problem{http.StatusNotFound, "unknown_closure", "no such hold or blackout"}},
+	{store.ErrNoUser, errUser},
+	{store.ErrNoToken, &problem{http.StatusNotFound, "unknown_token", "unknown token"}},
+	{auth.ErrBusy, errUnavailable.withMessage("too many logins at a time, try again")},
 	{store.ErrLive, errConflict},
 	{store.ErrStale, errConflict},
 	{job.ErrTransition, errConflict},
@@ -115,8 +121,11 @@ func problemOf(err error) *problem {
 	if errors.As(err, &p) {
 		return p
 	}
-	if errors.Is(err, store.ErrBlackout) {
+	switch {
+	case errors.Is(err, store.ErrBlackout), errors.Is(err, store.ErrUser), errors.Is(err, auth.ErrPassword):
 		return errBadRequest.withMessage("%v", err) // it says what is wrong with it
+	case errors.Is(err, store.ErrUserExists):
+		return errConflict.withMessage("%v", err)
 	}
 	for _, s := range statuses {
 		if errors.Is(err, s.err) {
@@ -130,9 +139,10 @@ func problemOf(err error) *problem {
 // and what broke is worth a line there.
 func (g *Gateway) fail(c *gin.Context, err error) {
 	p := problemOf(err)
+	callOf(c).problem = p.message
 	log := g.log.With("remote", c.Request.RemoteAddr, "method", c.Request.Method, "path", c.Request.URL.Path, "status", p.status)
 	switch {
-	case p.status == http.StatusUnauthorized || p.status == http.StatusForbidden:
+	case p.status == http.StatusUnauthorized || p.status == http.StatusForbidden || p.status == http.StatusTooManyRequests:
 		log.Warn("call refused", "code", p.code)
 	case p.status >= 500 && p.status != http.StatusNotImplemented:
 		log.Error("call failed", "err", err)

@@ -80,7 +80,7 @@ func TestJobRoutesLetInOnlyWhoProvedIt(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a, err := auth.New(key, auth.Config{Now: func() time.Time { return time.Now().Add(-8 * 24 * time.Hour) }})
+		a, err := auth.New(key, auth.Config{Secrets: map[string]string{cluster: password}, Now: func() time.Time { return time.Now().Add(-8 * 24 * time.Hour) }})
 		if err != nil {
 			t.Fatal(err)
 		}

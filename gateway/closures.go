@@ -76,12 +76,12 @@ func (g *Gateway) setHold(c *gin.Context) {
 	if !g.bodyInto(c, &in) {
 		return
 	}
+	callOf(c).act.Reason = in.Reason
 	h, err := g.control.SetHold(c.Request.Context(), store.Hold{Cluster: c.Param("cluster"), Reason: in.Reason, By: callOf(c).who.Name})
 	if err != nil {
 		g.fail(c, err)
 		return
 	}
-	g.log.Info("hold set", "cluster", h.Cluster, "by", h.By, "reason", h.Reason)
 	reply(c, http.StatusOK, h)
 }
 
@@ -91,7 +91,7 @@ func (g *Gateway) liftHold(c *gin.Context) {
 		g.fail(c, err)
 		return
 	}
-	g.log.Info("hold lifted", "cluster", h.Cluster, "by", callOf(c).who.Name)
+	callOf(c).act.Detail = "of " + h.By
 	reply(c, http.StatusOK, h)
 }
 
@@ -104,6 +104,7 @@ func (g *Gateway) addBlackout(c *gin.Context) {
 	if !g.bodyInto(c, &in) {
 		return
 	}
+	callOf(c).act.Reason, callOf(c).act.Detail = in.Reason, in.From.UTC().Format(time.RFC3339)+" to "+in.To.UTC().Format(time.RFC3339)
 	b, err := g.control.AddBlackout(c.Request.Context(), store.Blackout{
 		Cluster: c.Param("cluster"), From: in.From, To: in.To, Reason: in.Reason, By: callOf(c).who.Name,
 	})
@@ -111,7 +112,7 @@ func (g *Gateway) addBlackout(c *gin.Context) {
 		g.fail(c, err)
 		return
 	}
-	g.log.Info("blackout added", "cluster", b.Cluster, "id", b.ID, "from", b.From, "to", b.To, "by", b.By)
+	callOf(c).act.Target = b.ID
 	reply(c, http.StatusCreated, b)
 }
 
@@ -126,6 +127,7 @@ func (g *Gateway) removeBlackout(c *gin.Context) {
 		if b.ID != c.Param("id") {
 			continue
 		}
+		callOf(c).act.Cluster, callOf(c).act.Detail = b.Cluster, b.String()
 		if b.Cluster != "" && !g.mayRead(c, b.Cluster) || !g.mayHoldOn(c, b.Cluster) {
 			return
 		}
@@ -135,7 +137,6 @@ func (g *Gateway) removeBlackout(c *gin.Context) {
 		g.fail(c, err)
 		return
 	}
-	g.log.Info("blackout removed", "cluster", b.Cluster, "id", b.ID, "by", callOf(c).who.Name)
 	reply(c, http.StatusOK, b)
 }
 

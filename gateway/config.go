@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 
 	"drydock/bus"
 	"drydock/gateway/envelope"
+	"drydock/gateway/web"
 	"drydock/job"
 	"drydock/scripts"
 	"drydock/store"
@@ -36,9 +38,13 @@ type Config struct {
 	TokenLifetime time.Duration       // optional: 0 means auth.DefaultLifetime
 
 	Clusters []Cluster
-	Version  string       // optional: shown by /healthz
-	Script   []byte       // optional: what an upgrade delivers; nil means scripts.Script()
-	Log      *slog.Logger // component and so on are the caller's
+	// Check is what the page shows of `drydock check`; optional.
+	Check func(context.Context) []web.CheckItem
+	// MaxAge is backup-max-age of a cluster as it is now, which the page shows beside the newest backup; optional.
+	MaxAge  func(cluster string) time.Duration
+	Version string       // optional: shown by /healthz
+	Script  []byte       // optional: what an upgrade delivers; nil means scripts.Script()
+	Log     *slog.Logger // component and so on are the caller's
 }
 
 // Cluster is what the gateway must know of one cluster.

@@ -41,8 +41,9 @@ func (g *Gateway) mayFetch(c *gin.Context) {
 	if g.cfg.OpenConfig {
 		return
 	}
-	who, err := g.presented(c.Request)
+	who, err := g.presented(c)
 	switch {
+	case c.IsAborted():
 	case err != nil:
 		c.Header("WWW-Authenticate", `Basic realm="drydock", charset="UTF-8"`)
 		g.fail(c, err)
@@ -52,11 +53,11 @@ func (g *Gateway) mayFetch(c *gin.Context) {
 }
 
 // presented is whose password or token a request carries.
-func (g *Gateway) presented(r *http.Request) (auth.Principal, error) {
-	if user, password, ok := r.BasicAuth(); ok {
-		return g.auth.Password(user, password)
+func (g *Gateway) presented(c *gin.Context) (auth.Principal, error) {
+	if user, password, ok := c.Request.BasicAuth(); ok {
+		return g.proven(c, user, password)
 	}
-	return g.auth.Verify(bearer(r))
+	return g.verify(bearer(c.Request))
 }
 
 // serverConfig answers with the archive for the container beside a server: script, launcher, environment.

@@ -2,7 +2,10 @@ package gateway
 
 import (
 	"net"
+	"slices"
 	"time"
+
+	"github.com/gin-gonic/gin"
 )
 
 // AnswerBy changes after how long shell clients are taken for gone; before [Gateway.Run].
@@ -10,3 +13,16 @@ func (g *Gateway) AnswerBy(d time.Duration) { g.answerBy = d }
 
 // QuickConn is what the TLS listener makes of a connection.
 func QuickConn(c *net.TCPConn) net.Conn { return quickConn{c} }
+
+// Unaudited lists the routes of operators that change something without an entry in the audit. The routes of the
+// scripts answer GET and POST alike.
+func (g *Gateway) Unaudited() (routes []string) {
+	all := g.engine.Routes()
+	for _, r := range all {
+		twin := slices.ContainsFunc(all, func(x gin.RouteInfo) bool { return x.Path == r.Path && x.Method == "GET" && x.Handler == r.Handler })
+		if r.Method != "GET" && r.Method != "HEAD" && !twin && g.verbs[r.Method+" "+r.Path] == "" {
+			routes = append(routes, r.Method+" "+r.Path)
+		}
+	}
+	return routes
+}

@@ -109,6 +109,10 @@ func (g *Gateway) follow(c *gin.Context, j job.Job) {
 	defer ping.Stop()
 	end := time.NewTimer(0)
 	end.Stop()
+	changed := g.users.Changed()
+	if !g.stillReads(c, j.Cluster) {
+		return // since the request was let in
+	}
 	live, behind, last := true, 2, job.State("") // behind: followers that have not caught up yet
 	for {
 		var err error
@@ -120,7 +124,15 @@ func (g *Gateway) follow(c *gin.Context, j job.Job) {
 		case <-end.C:
 			_ = out.write(event{name: "end", data: gin.H{"state": last}}) // the last one either way
 			return
+		case <-changed:
+			changed = g.users.Changed()
+			if !g.stillReads(c, j.Cluster) {
+				return
+			}
 		case <-ping.C:
+			if !g.stillReads(c, j.Cluster) {
+				return // the token has expired
+			}
 			err = out.ping()
 		case e := <-events:
 			switch e.name {
@@ -140,6 +152,12 @@ func (g *Gateway) follow(c *gin.Context, j job.Job) {
 			return
 		}
 	}
+}
+
+// stillReads reports whether the caller of a stream may go on reading: its token may have been revoked meanwhile.
+func (g *Gateway) stillReads(c *gin.Context, cluster string) bool {
+	who, err := g.auth.Verify(callOf(c).token)
+	return err == nil && who.MayRead(cluster)
 }
 
 // send gives an event to the writer, unless it has gone.

@@ -11,8 +11,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gin-gonic/gin"
+
 	"drydock/bus"
 	"drydock/gateway/auth"
+	"drydock/gateway/web"
 	"drydock/restore"
 	"drydock/scripts"
 	"drydock/store"
@@ -28,6 +31,13 @@ type Gateway struct {
 	order    []*cluster // as configured
 	control  *store.Control
 	desk     *restore.Desk
+	people   *store.Users
+	users    *store.UserView // run by Run
+	audits   *store.Audits
+	engine   *gin.Engine
+	verbs    map[string]string // in the audit, by method and route
+	tries    *limiter
+	omitted  omitted
 	sum      string // SHA-256 of the script, hex
 	answerBy time.Duration
 
@@ -38,6 +48,7 @@ type Gateway struct {
 	checks  flights // of scripts from database hosts
 	sends   flights // of scripts to database hosts
 	work    background
+	page    *web.Web
 
 	stopping chan struct{} // closed by Run when intake ends; event streams listen to it
 }
@@ -54,7 +65,9 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 		Deps: deps, cfg: cfg, log: cfg.Log, clusters: map[string]*cluster{}, sum: scripts.Checksum(cfg.Script),
 		logs: bus.NewBatcher(deps.Conn, bus.StreamLogs), stopping: make(chan struct{}), answerBy: shellLeaves,
 		control: store.NewControl(deps.Conn), desk: restore.NewDesk(deps.Conn, cfg.Name),
+		users: store.NewUserView(deps.Conn), audits: store.NewAudits(deps.Conn, cfg.Name), verbs: map[string]string{}, tries: newLimiter(time.Now),
 	}
+	g.people = store.NewUsers(deps.Conn, g.users)
 	override := map[string]map[string][]string{}
 	for _, c := range cfg.Clusters {
 		ready, err := c.ready()
@@ -66,7 +79,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 		}
 		g.clusters[c.Name], g.order, override[c.Name] = ready, append(g.order, ready), c.Grants
 	}
-	if g.auth, err = newAuth(cfg, override, deps.Conn); err != nil {
+	if g.auth, err = newAuth(cfg, override, g.users, deps.Conn); err != nil {
 		return nil, err
 	}
 	if cfg.OpenConfig {
@@ -86,14 +99,20 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 // keyTimeout bounds the wait for the bus in [New].
 const keyTimeout = 10 * time.Second
 
-func newAuth(cfg Config, override map[string]map[string][]string, conn *bus.Conn) (*auth.Auth, error) {
+func newAuth(cfg Config, override map[string]map[string][]string, users auth.Directory, conn *bus.Conn) (*auth.Auth, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), keyTimeout)
 	defer cancel()
 	key, err := store.SigningKey(ctx, conn)
 	if err != nil {
 		return nil, err
 	}
-	a, err := auth.New(key, auth.Config{Users: cfg.Users, Grants: cfg.Grants, ClusterGrants: override, Lifetime: cfg.TokenLifetime})
+	secrets := map[string]string{}
+	for _, c := range cfg.Clusters {
+		secrets[c.Name] = c.Password
+	}
+	a, err := auth.New(key, auth.Config{
+		Users: cfg.Users, Grants: cfg.Grants, ClusterGrants: override, Lifetime: cfg.TokenLifetime, Directory: users, Secrets: secrets,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
@@ -102,7 +121,10 @@ func newAuth(cfg Config, override map[string]map[string][]string, conn *bus.Conn
 
 // bind opens the listeners and makes a server for each.
 func (g *Gateway) bind(certificate tls.Certificate) error {
-	handler := g.routes()
+	handler, err := g.handler()
+	if err != nil {
+		return err
+	}
 	if g.cfg.HTTPPort >= 0 {
 		if err := g.bindPort(g.cfg.HTTPPort, "http-port", handler, nil); err != nil {
 			return err
@@ -145,11 +167,15 @@ const stopTimeout = 10 * time.Second
 // Run serves until ctx ends (nil) or a listener fails. It stops in order: no new calls, calls in flight to their end,
 // then what runs in the background, then the log writer, on which calls wait.
 func (g *Gateway) Run(ctx context.Context) error {
-	var writer, serving sync.WaitGroup
+	var writer, serving, paging sync.WaitGroup
 	writing, stopWriting := context.WithCancel(context.WithoutCancel(ctx))
 	defer writer.Wait()
 	defer stopWriting()
-	writer.Go(func() { _ = g.logs.Run(writing) }) // ends with its context only
+	writer.Go(func() { _ = g.logs.Run(writing) })  // ends with its context only
+	writer.Go(func() { _ = g.users.Run(writing) }) // as well: calls to their end know who is revoked
+
+	defer paging.Wait()
+	paging.Go(func() { _ = g.page.Run(ctx) }) // ends with its context only
 
 	defer g.work.stop()
 	g.work.start(context.WithoutCancel(ctx))

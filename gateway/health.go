@@ -29,6 +29,11 @@ func (g *Gateway) readiness(c *gin.Context) {
 	default:
 		missing = append(missing, "jobs")
 	}
+	select {
+	case <-g.users.Ready():
+	default:
+		missing = append(missing, "users")
+	}
 	if len(missing) > 0 {
 		reply(c, http.StatusServiceUnavailable, gin.H{"status": "not ready", "missing": missing})
 		return

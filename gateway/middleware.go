@@ -11,6 +11,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"drydock/bus"
 	"drydock/gateway/auth"
 	"drydock/gateway/envelope"
 	"drydock/job"
@@ -25,9 +26,13 @@ type call struct {
 	body    []byte
 	plain   bool // body is a JSON object that is no envelope, from a caller with a token
 
+	token string            // of a user, for streams: it may be revoked while they run
 	who   auth.Principal    // zero when a sealed identity proved the caller
 	id    envelope.Identity // zero when the body held none
 	given bool              // id was in the body
+
+	act     bus.Audit // on routes that change something: what goes into the audit
+	problem string    // what the answer says went wrong
 }
 
 const callKey = "drydock.call"
@@ -172,10 +177,12 @@ func (k *call) open(opts ...envelope.Option) (given bool, err error) {
 // the token says.
 func (g *Gateway) caller(c *gin.Context) {
 	k := callOf(c)
-	given, sealedErr := k.open()
+	who, err := g.verify(bearer(c.Request))
+	given, sealedErr, ok := g.openSealed(c, err != nil)
+	if !ok {
+		return
+	}
 	k.given = given
-	token := bearer(c.Request)
-	who, err := g.auth.Verify(token)
 	if sealedErr != nil && (err != nil || !plainObject(k.body)) {
 		g.fail(c, errUnauthorized)
 		return
@@ -188,8 +195,30 @@ func (g *Gateway) caller(c *gin.Context) {
 	case err == nil:
 		g.fail(c, errForbidden)
 	default:
-		g.fail(c, errUnauthorized)
+		g.fail(c, err)
 	}
+}
+
+// openSealed opens the identity in the body. Where nothing else proves the caller, a wrong one is a guess at the database
+// password and counts as a failed secret-login; ok is false when there were too many, and the answer is given.
+func (g *Gateway) openSealed(c *gin.Context, alone bool) (given bool, err error, ok bool) {
+	k := callOf(c)
+	if !alone || !k.cluster.acceptsSecret() || len(k.body) == 0 {
+		given, err = k.open()
+		return given, err, true
+	}
+	t, ok := g.trySecret(c)
+	if !ok {
+		return false, nil, false
+	}
+	given, err = k.open()
+	switch {
+	case given:
+		t.worked()
+	case err == nil:
+		t.undecided()
+	}
+	return given, err, true
 }
 
 // acceptsSecret reports whether a sealed identity serves without a token.
@@ -212,7 +241,7 @@ func (g *Gateway) channelCaller(c *gin.Context) {
 	if k.cluster.acceptsSecret() {
 		return // not even a token that has expired: a client that is in the middle of a job asks this for every line
 	}
-	who, err := g.auth.Verify(bearer(c.Request))
+	who, err := g.verify(bearer(c.Request))
 	if err != nil {
 		g.fail(c, err)
 		return
@@ -225,12 +254,14 @@ func (g *Gateway) channelCaller(c *gin.Context) {
 
 // user lets through who has a token; what it may do is the handler's question.
 func (g *Gateway) user(c *gin.Context) {
-	who, err := g.auth.Verify(bearer(c.Request))
+	k := callOf(c)
+	k.token = tokenOf(c)
+	who, err := g.verify(k.token)
 	if err != nil {
 		g.fail(c, err)
 		return
 	}
-	callOf(c).who = who
+	k.who = who
 }
 
 // viewWait is how long a call waits for the picture of the jobs to be complete after a start.

@@ -66,6 +66,10 @@ func (g *Gateway) restore(c *gin.Context, flashback bool) {
 		g.fail(c, restoreProblem(err))
 		return
 	}
+	k.act.Jobs, k.act.Reason = []string{ordered.JobID}, ordered.Tick.Reason
+	if ordered.Backup != nil {
+		k.act.Detail = strings.TrimSpace("backup " + ordered.Backup.ID + " " + k.act.Detail)
+	}
 	reply(c, http.StatusAccepted, restoreAnswer{
 		runAnswer{Tick: ordered.Tick.ID, Jobs: []started{{ordered.JobID, k.cluster.Name, server, ordered.Task}}}, ordered.Backup,
 	})

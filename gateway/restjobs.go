@@ -177,10 +177,13 @@ func (g *Gateway) run(c *gin.Context, cl *cluster, task job.Task, servers []job.
 		return
 	}
 	out.Tick = tick.ID
+	callOf(c).act.Reason = order.Reason
 	for _, s := range servers {
 		if free[s] {
 			key := job.Key{Cluster: cl.Name, Server: s, Task: task.Name}
-			out.Jobs = append(out.Jobs, started{job.NewID(tick.Due, tick.ID, key), cl.Name, s, task.Name})
+			id := job.NewID(tick.Due, tick.ID, key)
+			callOf(c).act.Jobs = append(callOf(c).act.Jobs, id)
+			out.Jobs = append(out.Jobs, started{id, cl.Name, s, task.Name})
 		}
 	}
 	reply(c, http.StatusAccepted, out)
@@ -213,6 +216,7 @@ func (g *Gateway) findJob(c *gin.Context) (job.Job, bool) {
 		g.fail(c, err)
 		return j, false
 	}
+	callOf(c).about(j)
 	return j, true
 }
 

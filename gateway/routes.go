@@ -15,6 +15,7 @@ var releaseMode = sync.OnceFunc(func() { gin.SetMode(gin.ReleaseMode) })
 func (g *Gateway) routes() http.Handler {
 	releaseMode()
 	r := gin.New()
+	g.engine = r
 	r.RedirectTrailingSlash, r.HandleMethodNotAllowed = false, true
 	if err := r.SetTrustedProxies(nil); err != nil {
 		panic(err) // only for addresses that do not parse, and there are none
@@ -56,15 +57,16 @@ func (g *Gateway) routes() http.Handler {
 	user := r.Group("/api", g.user)
 	user.GET("/clusters", g.listClusters)
 	user.GET("/clusters/:cluster/servers", g.listServers)
-	user.POST("/clusters/:cluster/servers/:host/:port/jobs/:task", g.readBody, g.viewReady, g.runOnServer)
-	user.POST("/clusters/:cluster/jobs/:task", g.readBody, g.viewReady, g.runOnCluster)
-	user.POST("/clusters/:cluster/servers/:host/:port/actions/reseed/:kind", g.readBody, g.reseed)
-	user.POST("/clusters/:cluster/servers/:host/:port/actions/flashback/:kind", g.readBody, g.flashback)
+	act := acts{g, user}
+	act.post("/clusters/:cluster/servers/:host/:port/jobs/:task", "run", g.readBody, g.viewReady, g.runOnServer)
+	act.post("/clusters/:cluster/jobs/:task", "run", g.readBody, g.viewReady, g.runOnCluster)
+	act.post("/clusters/:cluster/servers/:host/:port/actions/reseed/:kind", "reseed", g.readBody, g.reseed)
+	act.post("/clusters/:cluster/servers/:host/:port/actions/flashback/:kind", "flashback", g.readBody, g.flashback)
 	user.GET("/jobs", g.listJobs)
 	user.GET("/jobs/:id", g.showJob)
-	user.DELETE("/jobs/:id", g.cancelJob)
+	act.delete("/jobs/:id", "cancel", g.cancelJob)
 	for _, word := range orders {
-		user.POST("/jobs/:id/"+word, g.orderJob(word))
+		act.post("/jobs/:id/"+word, word, g.orderJob(word))
 	}
 	user.GET("/jobs/:id/log", g.showLog)
 	user.GET("/schedules", g.listSchedules)
@@ -72,13 +74,33 @@ func (g *Gateway) routes() http.Handler {
 	user.GET("/backups", g.listBackups)
 	user.GET("/alerts", g.listAlerts)
 	user.GET("/closures", g.listClosures)
-	user.DELETE("/blackouts/:id", g.removeBlackout)
+	act.delete("/blackouts/:id", "blackout-remove", g.removeBlackout)
 	for _, scope := range []string{"", "/clusters/:cluster"} { // the fleet, one cluster
-		user.POST(scope+"/hold", g.readBody, g.mayHold, g.setHold)
-		user.DELETE(scope+"/hold", g.mayHold, g.liftHold)
-		user.POST(scope+"/blackouts", g.readBody, g.mayHold, g.addBlackout)
+		act.post(scope+"/hold", "hold", g.readBody, g.mayHold, g.setHold)
+		act.delete(scope+"/hold", "unhold", g.mayHold, g.liftHold)
+		act.post(scope+"/blackouts", "blackout-add", g.readBody, g.mayHold, g.addBlackout)
 	}
+	user.GET("/audit", g.listAudit)
+	g.userRoutes(user, act)
 	return r
+}
+
+// userRoutes are those about users, their tokens and sessions.
+func (g *Gateway) userRoutes(user *gin.RouterGroup, act acts) {
+	act.post("/logout", "logout", g.logout)
+	user.GET("/me", g.me)
+	user.GET("/users", g.listUsers)
+	act.post("/users", "user-add", g.readBody, g.addUser)
+	user.GET("/users/:name", g.showUser)
+	act.delete("/users/:name", "user-remove", g.removeUser)
+	act.put("/users/:name/grants", "user-grant", g.readBody, g.setGrants)
+	act.post("/users/:name/password", "user-passwd", g.readBody, g.setPassword)
+	act.post("/users/:name/disable", "user-disable", g.setDisabled(true))
+	act.post("/users/:name/enable", "user-enable", g.setDisabled(false))
+	act.post("/users/:name/revoke-tokens", "user-revoke-tokens", g.readBody, g.endSessions)
+	user.GET("/users/:name/tokens", g.listTokens)
+	act.post("/users/:name/tokens", "token-add", g.readBody, g.addToken)
+	act.delete("/users/:name/tokens/:token", "token-remove", g.removeToken)
 }
 
 // orders are the words of [store.Jobs.Order].

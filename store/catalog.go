@@ -52,14 +52,30 @@ type Manifest struct {
 	// Inventory is what the server held before and after the backup, and what a drill looks for; nil where that is not known.
 	// In the catalogue it is without the names of tables.
 	Inventory *job.Inventory `json:"inventory,omitempty"`
-	// Signature vouches for all of it but Archives and Drills.
+	// Signature vouches for all of it but Archives, Drills and Restores.
 	Signature *Signature `json:"signature,omitempty"`
 	// Archives are the copies in archives, oldest first. Only the catalogue has them: the file beside the backup, which is
 	// archived with it, stays as it was written.
 	Archives []Archive `json:"archives,omitempty"`
 	// Drills are the last tries to restore it, oldest first. They too are in the catalogue only.
 	Drills []Drill `json:"drills,omitempty"`
+	// Restores are the last times its data were got back to a directory, oldest first. Those to servers are jobs.
+	Restores []Restore `json:"restores,omitempty"`
 }
+
+// Restore says that the data of a backup were got back to a directory.
+type Restore struct {
+	Time      time.Time `json:"time"`
+	By        string    `json:"by"`
+	Host      string    `json:"host"`
+	Directory string    `json:"directory"`
+	Seconds   float64   `json:"seconds"`
+	// To is the point in time, TIME or GTID, that was replayed to; empty for that of the backup.
+	To string `json:"to,omitempty"`
+}
+
+// restoresKept bounds what is remembered of them.
+const restoresKept = 10
 
 // Drill is one try to restore a backup into a scratch server.
 type Drill struct {
@@ -156,6 +172,9 @@ func (c *Catalog) Put(ctx context.Context, m Manifest) error {
 		if len(m.Drills) == 0 {
 			m.Drills = now.Drills
 		}
+		if len(m.Restores) == 0 {
+			m.Restores = now.Restores
+		}
 		return m, true
 	})
 }
@@ -176,6 +195,21 @@ func (c *Catalog) AddDrill(ctx context.Context, m Manifest, d Drill) error {
 		now.Drills = now.Drills[max(0, len(now.Drills)-drillsKept):]
 		return now, exists
 	})
+}
+
+// AddRestore records that the data of a backup were got back. Errors: [ErrNoBackup] when the catalogue does not have it.
+func (c *Catalog) AddRestore(ctx context.Context, m Manifest, r Restore) error {
+	known := false
+	err := c.update(ctx, m, func(now Manifest, exists bool) (Manifest, bool) {
+		known = exists
+		now.Restores = append(slices.Clone(now.Restores), r)
+		now.Restores = now.Restores[max(0, len(now.Restores)-restoresKept):]
+		return now, exists
+	})
+	if err == nil && !known {
+		err = fmt.Errorf("%w: %q of %s in cluster %s", ErrNoBackup, m.ID, m.Server, m.Cluster)
+	}
+	return err
 }
 
 // update writes what edit makes of the entry of m, compare-and-swap, unless it answers false.

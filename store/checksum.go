@@ -79,7 +79,7 @@ func (d *Docs) EditChecksum(ctx context.Context, cluster string, edit func(*Chec
 	if err != nil {
 		return err
 	}
-	return update(ctx, kv, bus.StateKey(cluster, "", 0, DocChecksum), func(doc *Checksum) (bool, error) {
+	_, err = update(ctx, kv, bus.StateKey(cluster, "", 0, DocChecksum), func(doc *Checksum) (bool, error) {
 		edit(doc)
 		doc.More = 0
 		for _, list := range []*[]Finding{&doc.Differs, &doc.Unlike, &doc.Undone, &doc.Left} {
@@ -90,6 +90,7 @@ func (d *Docs) EditChecksum(ctx context.Context, cluster string, edit func(*Chec
 		}
 		return true, nil
 	})
+	return err
 }
 
 // Checksums reads the documents [DocChecksum] of all clusters, by [bus.StateKey].

@@ -239,34 +239,35 @@ func updateControl[T any](ctx context.Context, c *bus.Conn, key string, change f
 	if err != nil {
 		return err
 	}
-	return update(ctx, kv, key, change)
+	_, err = update(ctx, kv, key, change)
+	return err
 }
 
-// update is updateControl for any bucket.
-func update[T any](ctx context.Context, kv jetstream.KeyValue, key string, change func(*T) (bool, error)) (err error) {
+// update is updateControl for any bucket. It returns the revision that the document has now.
+func update[T any](ctx context.Context, kv jetstream.KeyValue, key string, change func(*T) (bool, error)) (revision uint64, err error) {
 	for range casTries {
-		v, revision, rerr := readControl[T](ctx, kv, key)
+		v, was, rerr := readControl[T](ctx, kv, key)
 		if rerr != nil {
-			return rerr
+			return 0, rerr
 		}
 		changed, cerr := change(&v)
 		if cerr != nil || !changed {
-			return cerr
+			return was, cerr
 		}
 		data, merr := json.Marshal(v)
 		if merr != nil {
-			return fmt.Errorf("encode %s: %w", key, merr)
+			return 0, fmt.Errorf("encode %s: %w", key, merr)
 		}
-		if revision == 0 {
-			_, err = kv.Create(ctx, key, data)
+		if was == 0 {
+			revision, err = kv.Create(ctx, key, data)
 		} else {
-			_, err = kv.Update(ctx, key, data, revision)
+			revision, err = kv.Update(ctx, key, data, was)
 		}
 		if err == nil {
-			return nil
+			return revision, nil
 		}
 	}
-	return fmt.Errorf("change %s: %w", key, errors.Join(ErrBusy, err))
+	return 0, fmt.Errorf("change %s: %w", key, errors.Join(ErrBusy, err))
 }
 
 // readControl reads a document and its revision; one that there is not is its zero value, revision 0.

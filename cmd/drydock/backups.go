@@ -25,7 +25,7 @@ func (f *folderFlags) add(cmd *cobra.Command) {
 func (f *folderFlags) read(c *cli) (folder string, keys []store.PublicKey, err error) {
 	cfg := &config.Config{}
 	if f.folder == "" || f.key == "" { // a copy of the folder is verified where there is no configuration
-		if cfg, err = config.Load(c.file); err != nil {
+		if cfg, err = config.LoadForCommand(c.file); err != nil {
 			return "", nil, err
 		}
 	}

@@ -2,10 +2,11 @@
 // and signed tokens (maintenance.txt section 6.1.7.1, wire.md section 6).
 //
 // It owns no network and no storage. The key that signs tokens is given to it, so that a token of one gateway serves at
-// every other. It never says which part of a credential was wrong.
+// every other, and so is what is known of users that were added at run time. It never says which part of a credential was wrong.
 package auth
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
@@ -17,7 +18,8 @@ import (
 var (
 	// ErrCredentials is returned by [Auth.Login] for an unknown user and for a wrong password alike.
 	ErrCredentials = errors.New("wrong credentials")
-	// ErrToken is returned by [Auth.Verify] for a token that is not ours, is expired, or names a user who is gone.
+	// ErrToken is returned by [Auth.Verify] for a token that is not ours, is expired or revoked, or names a user who is gone
+	// or has another password now.
 	ErrToken = errors.New("token not valid")
 )
 
@@ -30,15 +32,20 @@ type Config struct {
 	Grants map[string][]string // grant words by user name (api-credentials-acl-allow)
 	// ClusterGrants replaces Grants on one cluster for the users it names: cluster, user, words.
 	ClusterGrants map[string]map[string][]string
-	Lifetime      time.Duration    // of a token; 0 means [DefaultLifetime]
-	Now           func() time.Time // for tests; nil means [time.Now]
+	// Directory knows the users that were added at run time; nil means none.
+	Directory Directory
+	// Secrets are the database passwords by cluster: what [Auth.System] hands out ends with them.
+	Secrets  map[string]string
+	Lifetime time.Duration    // of a token; 0 means [DefaultLifetime]
+	Now      func() time.Time // for tests; nil means [time.Now]
 }
 
 // Auth checks credentials and tokens. Safe for concurrent use.
 type Auth struct {
-	cfg   Config
-	key   []byte
-	cache cache
+	cfg     Config
+	key     []byte
+	cache   cache
+	bouncer *bouncer
 }
 
 // New makes an Auth that signs with key, of which 32 bytes at least are wanted.
@@ -60,31 +67,70 @@ func New(key []byte, cfg Config) (*Auth, error) {
 			return nil, fmt.Errorf("check users: an empty name or password (user %q)", name)
 		}
 	}
-	return &Auth{cfg: cfg, key: key}, nil
+	return &Auth{cfg: cfg, key: key, bouncer: newBouncer()}, nil
 }
 
-// Password checks a user's password. Errors: [ErrCredentials].
+// Password checks a user's password. Errors: [ErrCredentials], [ErrBusy].
 func (a *Auth) Password(user, password string) (Principal, error) {
-	want, known := a.cfg.Users[user]
-	x, y := sha256.Sum256([]byte(password)), sha256.Sum256([]byte(want))
-	// Both are looked at whatever the other gave: the time must not tell which users exist.
-	same := subtle.ConstantTimeCompare(x[:], y[:]) == 1
-	if !same || !known {
+	x, known := a.account(user)
+	if x.fixed {
+		want, got := sha256.Sum256([]byte(x.password)), sha256.Sum256([]byte(password))
+		if subtle.ConstantTimeCompare(want[:], got[:]) == 1 {
+			return Principal{Name: user, auth: a, account: &x}, nil
+		}
+		known = false
+	}
+	if len(password) > maxPassword {
 		return Principal{}, ErrCredentials
 	}
-	return Principal{Name: user, auth: a}, nil
+	// A hash is computed whoever it is: the time must not tell which users exist, nor which are the configuration's.
+	hash, ok := parsePHC(x.doc.Hash)
+	if !known || !ok {
+		known, hash = false, decoy
+	}
+	same, err := a.bouncer.check(password, hash)
+	switch {
+	case err != nil:
+		return Principal{}, err
+	case !same || !known:
+		return Principal{}, ErrCredentials
+	}
+	return Principal{Name: user, auth: a, account: &x}, nil
 }
 
-// Login checks a user's password and returns a token. Errors: [ErrCredentials].
+// Login checks a user's password and returns a token. Errors: [ErrCredentials], [ErrBusy].
 func (a *Auth) Login(user, password string) (string, error) {
-	if _, err := a.Password(user, password); err != nil {
+	p, err := a.Password(user, password)
+	if err != nil {
 		return "", err
 	}
-	return a.sign(claims{User: user})
+	token, _, err := a.Session(p)
+	return token, err
 }
 
+// Session begins a session of a user whose password was checked: its token, and the caller as the token shows it.
+// Errors: [ErrToken] for anybody else.
+func (a *Auth) Session(p Principal) (string, Principal, error) {
+	if p.account == nil || p.token != nil || p.SessionID != "" {
+		return "", Principal{}, ErrToken
+	}
+	p.SessionID = rand.Text()
+	token, err := a.sign(claims{User: p.Name, ID: p.SessionID, Binding: a.binding(p.Name, *p.account)})
+	if err != nil {
+		return "", Principal{}, err
+	}
+	return token, p, nil
+}
+
+// Config is what a works with.
+func (a *Auth) Config() Config { return a.cfg }
+
 // System returns the token that secret-login answers: the user `system`, who exists on one server of one cluster only.
-// server is HOST:PORT.
+// server is HOST:PORT. It ends with the database password of the cluster. Errors: a cluster without one.
 func (a *Auth) System(cluster, server string) (string, error) {
-	return a.sign(claims{User: SystemUser, Cluster: cluster, Server: server})
+	binding, ok := a.systemBinding(cluster, server)
+	if !ok {
+		return "", fmt.Errorf("sign token: cluster %q has no database password", cluster)
+	}
+	return a.sign(claims{User: SystemUser, Cluster: cluster, Server: server, ID: rand.Text(), Binding: binding})
 }

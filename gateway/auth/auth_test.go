@@ -82,7 +82,7 @@ func TestGrantWordCoversWhatStartsWithIt(t *testing.T) {
 
 func TestSystemTokenServesOnlyItsOwnServer(t *testing.T) {
 	t.Parallel()
-	a := newAuth(t, auth.Config{})
+	a := newAuth(t, auth.Config{Secrets: map[string]string{"prod": "db secret"}})
 	token, err := a.System("prod", "db1:3306")
 	if err != nil {
 		t.Fatal(err)
@@ -138,7 +138,7 @@ func TestForgedExpiredAndForeignTokensAreRefused(t *testing.T) {
 func TestAScriptsTokenOutlivesItsLongestBackup(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1_800_000_000, 0)
-	a := newAuth(t, auth.Config{Lifetime: time.Hour, Now: func() time.Time { return now }})
+	a := newAuth(t, auth.Config{Secrets: map[string]string{"prod": "db secret"}, Lifetime: time.Hour, Now: func() time.Time { return now }})
 	token, err := a.System("prod", "db1:3306")
 	if err != nil {
 		t.Fatal(err)

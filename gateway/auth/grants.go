@@ -1,6 +1,12 @@
 package auth
 
-import "strings"
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"drydock/store"
+)
 
 // The grants that drydock asks for. A word of a user covers every grant that starts with it (wire.md section 6).
 const (
@@ -14,6 +20,8 @@ const (
 	Restart     = "db-restart"     // restart servers, also one after the other
 	Tarball     = "db-config"      // fetch the archive for a database container, with the database password in it
 	Hold        = "cluster-hold"   // set and lift holds and blackouts, and run a task in spite of one
+	Users       = "cluster-grant"  // manage users and what they may do
+	Audit       = "cluster-audit"  // read who changed what
 )
 
 // SystemUser is the user that secret-login provisions (maintenance.txt section 6.1.7.1).
@@ -24,11 +32,15 @@ var systemWords = []string{"db", "proxy"}
 // Principal is a caller whose token is valid.
 type Principal struct {
 	Name string
-	// Cluster and Server ("HOST:PORT") bind the user `system` to the one server whose password it proved; empty for users
-	// of the configuration.
+	// Cluster and Server ("HOST:PORT") bind the user `system` to the one server whose password it proved; empty for users.
 	Cluster, Server string
+	SessionID       string    // of the login that the token comes from; empty for an API token and for a password
+	TokenID         string    // of the API token
+	Expires         time.Time // of the token, zero for a password
 
-	auth *Auth
+	auth    *Auth
+	account *account     // nil when bound
+	token   *store.Token // of an API token
 }
 
 // Bound reports whether the caller is a database host, which speaks for one server only.
@@ -40,31 +52,43 @@ func (p Principal) May(cluster, server, grant string) bool {
 	if p.Bound() && (p.Cluster != cluster || p.Server != server) {
 		return false
 	}
-	return covers(p.words(cluster), grant)
+	return p.covers(cluster, grant)
 }
 
 // MayRead reports whether the caller may see a cluster: any grant on it will do. A bound caller sees nothing but its
 // own jobs, which the dbjobs routes show it.
 func (p Principal) MayRead(cluster string) bool {
-	return !p.Bound() && covers(p.words(cluster), "")
+	return !p.Bound() && p.covers(cluster, "")
 }
 
 // MayJobs reports whether the caller has a grant somewhere in the cluster: for the dbjobs routes that name no server.
 func (p Principal) MayJobs(cluster string) bool {
-	return (!p.Bound() || p.Cluster == cluster) && covers(p.words(cluster), Jobs)
+	return (!p.Bound() || p.Cluster == cluster) && p.covers(cluster, Jobs)
 }
 
-func (p Principal) words(cluster string) []string {
-	if p.Bound() {
-		return systemWords
+// covers reports whether the caller's words on a cluster cover a grant, and those of its API token, too.
+func (p Principal) covers(cluster, grant string) bool {
+	switch {
+	case p.Bound():
+		return covers(systemWords, grant)
+	case p.auth == nil || p.account == nil:
+		return false
 	}
-	if p.auth == nil {
-		return nil
+	words := p.account.words(&p.auth.cfg, p.Name, cluster)
+	if p.token == nil || len(p.token.Grants) == 0 {
+		return covers(words, grant)
 	}
-	if words, ok := p.auth.cfg.ClusterGrants[cluster][p.Name]; ok {
-		return words
+	if grant != "" {
+		return covers(words, grant) && covers(p.token.Grants, grant)
 	}
-	return p.auth.cfg.Grants[p.Name]
+	return slices.ContainsFunc(p.token.Grants, func(w string) bool { return meet(words, w) })
+}
+
+// meet reports whether some grant is covered by one of the words and by other.
+func meet(words []string, other string) bool {
+	return slices.ContainsFunc(words, func(w string) bool {
+		return w != "" && (strings.HasPrefix(w, other) || strings.HasPrefix(other, w))
+	})
 }
 
 // covers reports whether one of the words is a prefix of grant; every word covers the empty grant. An empty word, which

@@ -2,11 +2,16 @@ package auth
 
 import (
 	"crypto/sha256"
+	"crypto/subtle"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"drydock/store"
 )
 
 // claims is what a token says. Grants are not in it: they are looked up when the token is used, so that a change of the
@@ -17,6 +22,9 @@ type claims struct {
 	Server  string `json:"server,omitempty"`
 	Issued  int64  `json:"iat"`
 	Expires int64  `json:"exp"`
+	ID      string `json:"jti"`
+	// Binding ties the token to the password that it was given for ([Auth.binding]).
+	Binding string `json:"bnd"`
 }
 
 // claims implements [jwt.Claims] by what it has; drydock's tokens know no audience, issuer or start time.
@@ -48,8 +56,11 @@ func (a *Auth) sign(c claims) (string, error) {
 	return token, nil
 }
 
-// Verify returns who a token stands for. Errors: [ErrToken].
+// Verify returns who a token stands for: one of a login or an API token. Errors: [ErrToken].
 func (a *Auth) Verify(token string) (Principal, error) {
+	if strings.HasPrefix(token, TokenPrefix) {
+		return a.verifyToken(token)
+	}
 	c, ok := a.cache.get(token)
 	if !ok {
 		_, err := jwt.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return a.key, nil },
@@ -62,8 +73,21 @@ func (a *Auth) Verify(token string) (Principal, error) {
 	if c.Expires <= a.cfg.Now().Unix() {
 		return Principal{}, ErrToken
 	}
-	p := Principal{Name: c.User, Cluster: c.Cluster, Server: c.Server, auth: a}
-	if _, known := a.cfg.Users[c.User]; !known && !p.Bound() {
+	p := Principal{Name: c.User, Cluster: c.Cluster, Server: c.Server, SessionID: c.ID, Expires: time.Unix(c.Expires, 0), auth: a}
+	if p.Bound() {
+		want, known := a.systemBinding(c.Cluster, c.Server)
+		return checked(p, known && same(want, c.Binding))
+	}
+	x, known := a.account(c.User)
+	p.account = &x
+	over := slices.ContainsFunc(x.doc.Ended, func(e store.Ended) bool { return e.ID == c.ID })
+	return checked(p, known && !over && same(a.binding(c.User, x), c.Binding))
+}
+
+func same(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
+
+func checked(p Principal, good bool) (Principal, error) {
+	if !good {
 		return Principal{}, ErrToken
 	}
 	return p, nil

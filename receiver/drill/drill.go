@@ -53,7 +53,7 @@ func Run(ctx context.Context, cfg Config, b Backup) (res Result, err error) {
 	d := &drill{cfg: cfg, copy: recovery.New(recovery.Config{
 		Folder: cfg.Folder, Memory: cfg.Memory, Identities: cfg.Identities, Gentle: true, Step: cfg.Step, Line: cfg.Line,
 	}, b)}
-	if err := d.copy.Open(); err != nil {
+	if err := d.copy.Open(recovery.Needs(b.Format, b.Size)); err != nil {
 		return res, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(cfg.Folder)) }()

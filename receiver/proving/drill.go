@@ -12,6 +12,7 @@ import (
 
 	"drydock/job"
 	"drydock/receiver/drill"
+	"drydock/receiver/recovery"
 	"drydock/store"
 )
 
@@ -29,9 +30,9 @@ type Options struct {
 // Drill restores the backup m, whose file is at path, into a scratch server and looks through it. What it found is no error,
 // unless the drill itself could not be done. It needs neither bus nor database.
 func Drill(ctx context.Context, m store.Manifest, path string, o Options) (store.Drill, error) {
-	task, err := job.TaskByName(m.Task)
+	b, err := recovery.BackupOf(m, path)
 	if err != nil {
-		return store.Drill{}, fmt.Errorf("drill %s: %w %q", m.ID, err, m.Task)
+		return store.Drill{}, err
 	}
 	scratch, err := drill.OpenScratch(o.Scratch)
 	if err != nil {
@@ -44,10 +45,7 @@ func Drill(ctx context.Context, m store.Manifest, path string, o Options) (store
 	res, err := drill.Run(ctx, drill.Config{
 		Folder: scratch.Folder(), Memory: o.Memory,
 		Identities: o.Identities, Expect: expect, Step: o.Step, Line: o.Line,
-	}, drill.Backup{
-		Path: path, Compress: m.Compress, Encrypted: m.Encrypted, Algo: m.Algo, Hash: m.Hash, Size: m.Size,
-		Format: task.Format, XtraTool: m.Task == "xtrabackup",
-	})
+	}, b)
 	blamed := errors.Is(err, drill.ErrBackup)
 	if e := scratch.Close(); e != nil {
 		err = errors.Join(err, fmt.Errorf("remove the scratch folder: %w", e))

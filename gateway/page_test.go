@@ -1,0 +1,432 @@
+package gateway_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"drydock/gateway"
+	"drydock/internal/bustest"
+	"drydock/job"
+)
+
+// browser is a client with a cookie jar that does not follow redirects.
+type browser struct {
+	t    *testing.T
+	http *http.Client
+	base string
+	csrf string
+}
+
+func (r *rig) browser() *browser {
+	r.t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	transport := &http.Transport{}
+	r.t.Cleanup(transport.CloseIdleConnections)
+	return &browser{t: r.t, base: "http://" + r.g.HTTPAddr().String(), http: &http.Client{
+		Jar: jar, Timeout: 30 * time.Second, Transport: transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+func (b *browser) do(method, path string, form url.Values, header ...string) answer {
+	b.t.Helper()
+	req, err := http.NewRequest(method, b.base+path, strings.NewReader(form.Encode()))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	req.Header.Set("User-Agent", "Mozilla/5.0 test")
+	if method == http.MethodPost {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	res, err := b.http.Do(req)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	data, err := io.ReadAll(res.Body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return answer{res.StatusCode, res.Header, string(data)}
+}
+
+func (b *browser) get(path string) answer { b.t.Helper(); return b.do(http.MethodGet, path, nil) }
+
+// post sends a form with the proof of the session.
+func (b *browser) post(path string, form url.Values) answer {
+	b.t.Helper()
+	if form == nil {
+		form = url.Values{}
+	}
+	form.Set("csrf", b.csrf)
+	return b.do(http.MethodPost, path, form, "Sec-Fetch-Site", "same-origin")
+}
+
+var csrfField = regexp.MustCompile(`name="csrf" value="([^"]+)"`)
+
+func (b *browser) login(user, password string) *browser {
+	b.t.Helper()
+	got := b.do(http.MethodPost, "/login", url.Values{"username": {user}, "password": {password}}, "Sec-Fetch-Site", "same-origin")
+	if got.status != http.StatusSeeOther || got.header.Get("Location") != "/" {
+		b.t.Fatalf("login: %s", got)
+	}
+	m := csrfField.FindStringSubmatch(b.get("/").body)
+	if m == nil {
+		b.t.Fatal("the page has no proof for its forms")
+	}
+	b.csrf = m[1]
+	return b
+}
+
+// pages are the pages that anybody who is signed in may open; JOB stands for a job of the cluster sql.
+var pages = []string{"/", "/jobs/JOB", "/jobs/JOB/log.txt", "/live/fleet", "/live/jobs/JOB"}
+
+// actions are the forms of the pages, and what the REST route behind each answers to somebody without the grant.
+var actions = []string{"/jobs/JOB/cancel", "/jobs/JOB/retry", "/jobs/JOB/pause"}
+
+func withJob(paths []string, id string) (out []string) {
+	for _, p := range paths {
+		out = append(out, strings.ReplaceAll(p, "JOB", id))
+	}
+	return out
+}
+
+// TestNothingIsShownOrDoneWithoutASession: a page leads to the login, and back; streams and forms are refused.
+func TestNothingIsShownOrDoneWithoutASession(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	j := r.offered("sql", db1, "mariabackup")
+	b := r.browser()
+	for _, p := range withJob(pages, j.ID) {
+		got := b.get(p)
+		if strings.HasPrefix(p, "/live/") {
+			if got.status != http.StatusUnauthorized {
+				t.Errorf("%s: %s", p, got)
+			}
+			continue
+		}
+		want := "/login"
+		if p != "/" {
+			want += "?next=" + url.QueryEscape(p)
+		}
+		if got.status != http.StatusSeeOther || got.header.Get("Location") != want || strings.Contains(got.body, "mariabackup") {
+			t.Errorf("%s: %s to %s", p, got, got.header.Get("Location"))
+		}
+	}
+	for _, p := range withJob(actions, j.ID) {
+		if got := b.post(p, nil); got.status != http.StatusUnauthorized {
+			t.Errorf("POST %s: %s", p, got)
+		}
+	}
+	if now, _ := r.last(j.Key()); now.State != job.Available {
+		t.Errorf("the job is %s", now.State)
+	}
+}
+
+// TestAFormOfAnotherSiteDoesNothing: the cookie alone must not be enough, nor a proof without the browser's word for it.
+func TestAFormOfAnotherSiteDoesNothing(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	j := r.offered("sql", db1, "mariabackup")
+	b := r.browser().login("admin", "repman")
+	other := r.browser().login("admin", "repman")
+	for _, p := range withJob(append(actions, "/logout"), j.ID) {
+		for name, try := range map[string]func() answer{
+			"no proof": func() answer { return b.do(http.MethodPost, p, nil, "Sec-Fetch-Site", "same-origin") },
+			"wrong proof": func() answer {
+				return b.do(http.MethodPost, p, url.Values{"csrf": {"x"}}, "Sec-Fetch-Site", "same-origin")
+			},
+			"another site": func() answer {
+				return b.do(http.MethodPost, p, url.Values{"csrf": {b.csrf}}, "Sec-Fetch-Site", "cross-site")
+			},
+			"another origin": func() answer {
+				return b.do(http.MethodPost, p, url.Values{"csrf": {b.csrf}}, "Origin", "https://evil.example")
+			},
+			"proof in the path": func() answer { return b.do(http.MethodPost, p+"?csrf="+b.csrf, nil, "Sec-Fetch-Site", "same-origin") },
+		} {
+			if got := try(); got.status != http.StatusForbidden {
+				t.Errorf("%s: POST %s: %d", name, p, got.status)
+			}
+		}
+		if got := b.get(p); got.status != http.StatusNotFound {
+			t.Errorf("GET %s: %d", p, got.status)
+		}
+	}
+	if now, _ := r.last(j.Key()); now.State != job.Available {
+		t.Errorf("the job is %s", now.State)
+	}
+	if b.csrf == "" || other.csrf == "" {
+		t.Error("no proof")
+	}
+	if got := b.do(http.MethodPost, "/login", url.Values{"username": {"admin"}, "password": {"repman"}}, "Sec-Fetch-Site", "cross-site"); got.status != http.StatusForbidden {
+		t.Errorf("another site signs its visitor in: %d", got.status)
+	}
+	// The API takes the cookie for reading only.
+	if got := b.do(http.MethodGet, "/api/jobs/"+j.ID, nil); got.status != http.StatusOK {
+		t.Errorf("read by cookie: %s", got)
+	}
+	if got := b.do(http.MethodDelete, "/api/jobs/"+j.ID, nil); got.status != http.StatusUnauthorized {
+		t.Errorf("cancel by cookie: %s", got)
+	}
+}
+
+// TestThePageAsksTheSameGrantsAsTheAPI: what the routes refuse is refused, with their words, and what one may not see is
+// not there.
+func TestThePageAsksTheSameGrantsAsTheAPI(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(c *gateway.Config) {
+		for i := range c.Clusters {
+			if c.Clusters[i].Name == "api" {
+				c.Clusters[i].Grants = map[string][]string{"viewer": {}}
+			}
+		}
+	})
+	seen, hidden := r.offered("sql", db1, "mariabackup"), r.offered("api", db2, "mariabackup")
+	b := r.browser().login("viewer", "y")
+	for _, p := range withJob(actions, seen.ID) {
+		got := b.post(p, nil)
+		if got.status != http.StatusSeeOther {
+			t.Errorf("POST %s: %s", p, got)
+		}
+		if page := b.get("/jobs/" + seen.ID); !strings.Contains(page.body, "the grant db-backup is missing") || !strings.Contains(page.body, `role="alert"`) {
+			t.Errorf("POST %s says nothing: %s", p, page)
+		}
+	}
+	if page := b.get("/jobs/" + seen.ID).body; strings.Contains(page, "/cancel") {
+		t.Error("a button that would be refused is offered")
+	}
+	for _, p := range withJob([]string{"/jobs/JOB", "/jobs/JOB/log.txt", "/live/jobs/JOB"}, hidden.ID) {
+		if got := b.get(p); got.status != http.StatusNotFound || strings.Contains(got.body, "mariabackup") {
+			t.Errorf("%s: %s", p, got)
+		}
+	}
+	for _, p := range withJob(actions, hidden.ID) {
+		if got := b.post(p, nil); got.status != http.StatusSeeOther && got.status != http.StatusNotFound {
+			t.Errorf("POST %s: %s", p, got)
+		}
+	}
+	if got := b.get("/").body; strings.Contains(got, ">api<") || !strings.Contains(got, ">sql<") {
+		t.Error("the fleet shows other clusters than the reader's")
+	}
+	for _, j := range []job.Job{seen, hidden} {
+		if now, _ := r.last(j.Key()); now.State != job.Available {
+			t.Errorf("%s is %s", j.Key(), now.State)
+		}
+	}
+	admin := r.browser().login("admin", "repman")
+	if got := admin.post("/jobs/"+seen.ID+"/cancel", nil); got.status != http.StatusSeeOther {
+		t.Errorf("cancel: %s", got)
+	}
+	if now, _ := r.last(seen.Key()); now.State != job.Canceled || now.Steps[len(now.Steps)-1].Actor != "admin" {
+		t.Errorf("after the cancel it is %s by %+v", now.State, now.Steps)
+	}
+}
+
+// TestTheSessionCookieIsOutOfReach: no script reads it, no other site sends it, TLS alone carries it where there is TLS, and
+// signing out takes it away.
+func TestTheSessionCookieIsOutOfReach(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	form := url.Values{"username": {"admin"}, "password": {"repman"}, "next": {"//evil.example/"}}
+	for addr, want := range map[string]string{
+		"http://" + r.g.HTTPAddr().String(): "drydock=", "https://" + r.g.APIAddr().String(): "__Host-drydock=",
+	} {
+		req, _ := http.NewRequest(http.MethodPost, addr+"/login", strings.NewReader(form.Encode()))
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		req.Header.Set("User-Agent", "test")
+		client := r.browser().http
+		client.Transport = insecure(t)
+		res, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		cookie := res.Header.Get("Set-Cookie")
+		if res.StatusCode != http.StatusSeeOther || res.Header.Get("Location") != "/" {
+			t.Errorf("%s: %d to %q", addr, res.StatusCode, res.Header.Get("Location"))
+		}
+		for _, part := range []string{"HttpOnly", "SameSite=Strict", "Path=/"} {
+			if !strings.HasPrefix(cookie, want) || !strings.Contains(cookie, part) {
+				t.Errorf("%s: cookie %q lacks %s", addr, cookie, part)
+			}
+		}
+		if strings.HasPrefix(addr, "https") != strings.Contains(cookie, "Secure") {
+			t.Errorf("%s: cookie %q", addr, cookie)
+		}
+	}
+	b := r.browser().login("admin", "repman")
+	if got := b.post("/logout", nil); got.status != http.StatusSeeOther {
+		t.Errorf("logout: %s", got)
+	}
+	if got := b.get("/"); got.status != http.StatusSeeOther {
+		t.Errorf("after the logout: %d", got.status)
+	}
+	got := b.get("/login")
+	for name, want := range map[string]string{
+		"Content-Security-Policy": "script-src 'self'", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "X-Frame-Options": "DENY",
+	} {
+		if !strings.Contains(got.header.Get(name), want) || strings.Contains(got.header.Get(name), "unsafe") {
+			t.Errorf("%s: %q", name, got.header.Get(name))
+		}
+	}
+}
+
+// TestGuessingAtTheLoginEnds: by the page and by the API together.
+func TestGuessingAtTheLoginEnds(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	b := r.browser()
+	guess := func(password string) answer {
+		return b.do(http.MethodPost, "/login", url.Values{"username": {"dba"}, "password": {password}}, "Sec-Fetch-Site", "same-origin")
+	}
+	for i := range 10 {
+		if got := guess("wrong"); i < 5 && (got.status != http.StatusUnauthorized || !strings.Contains(got.body, "wrong user or password")) {
+			t.Fatalf("guess %d: %s", i, got)
+		}
+	}
+	if got := guess("x"); got.status != http.StatusTooManyRequests {
+		t.Errorf("the right password after ten wrong ones: %d", got.status)
+	}
+	if got := r.call("POST", "/api/login", "", []byte(`{"username":"dba","password":"x"}`)); got.status != http.StatusTooManyRequests || got.header.Get("Retry-After") == "" {
+		t.Errorf("by the API: %s", got)
+	}
+	if got := r.call("POST", "/api/login", "", []byte(`{"username":"admin","password":"repman"}`)); got.status != http.StatusOK {
+		t.Errorf("somebody else: %s", got)
+	}
+}
+
+// until reads a stream until it ends or something is in it. joined, if not nil, is called when it has begun.
+func (b *browser) until(ctx context.Context, path, text string, joined func()) (all string, found bool) {
+	b.t.Helper()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.base+path, nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	req.Header.Set("User-Agent", "test")
+	client := *b.http
+	client.Timeout = 0
+	res, err := client.Do(req)
+	if err != nil {
+		return err.Error(), false
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		b.t.Errorf("%s: %d", path, res.StatusCode)
+		return "", false
+	}
+	sc := bufio.NewScanner(res.Body)
+	sc.Buffer(nil, 1<<20)
+	if joined != nil {
+		joined()
+	}
+	for sc.Scan() {
+		if all += sc.Text() + "\n"; text != "" && strings.Contains(sc.Text(), text) {
+			return all, true
+		}
+	}
+	return all, false
+}
+
+// TestStreamsEndWithTheGateway: an open page must not hold up a stop.
+func TestStreamsEndWithTheGateway(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	j := r.offered("sql", db1, "mariabackup")
+	b := r.browser().login("admin", "repman")
+	ended := make(chan string, 2)
+	opened := make(chan struct{}, 2)
+	for _, p := range []string{"/live/fleet", "/live/jobs/" + j.ID} {
+		go func() {
+			if _, ok := b.until(r.ctx(), p, "hx-partial", nil); ok {
+				opened <- struct{}{}
+			}
+			all, _ := b.until(r.ctx(), p, "", nil)
+			ended <- all
+		}()
+	}
+	for range 2 {
+		select {
+		case <-opened:
+		case <-r.ctx().Done():
+			t.Fatal("no event came")
+		}
+	}
+	began := time.Now()
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > 8*time.Second {
+		t.Errorf("the stop took %s", took)
+	}
+	for range 2 {
+		<-ended
+	}
+}
+
+// TestAStreamTellsOfChangesOnly: the parts that are as they were shown are not sent again, a change comes by itself, and a
+// log line cannot write a field of the event.
+func TestAStreamTellsOfChangesOnly(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	j := r.offered("api", db1, "mariabackup")
+	b := r.browser().login("admin", "repman")
+	page := b.get("/jobs/" + j.ID)
+	m := regexp.MustCompile(`hx-sse:connect="([^"]+)"`).FindStringSubmatch(page.body)
+	if m == nil {
+		t.Fatalf("the page has no stream: %s", page)
+	}
+	live := strings.ReplaceAll(m[1], "&amp;", "&")
+	all, ok := b.until(r.ctx(), live, "last &lt;b&gt;line", func() {
+		r.apply(j.Key(), job.Start, nil)
+		(&fleet{rig: r}).log(j, "ERROR", "a\revent: gone\rdata: x", "last <b>line</b>")
+	})
+	if !ok || strings.Contains(all, "\nevent: gone") {
+		t.Errorf("the stream:\n%s", all)
+	}
+	if strings.Contains(all, "part-facts") {
+		t.Error("a part that did not change was sent")
+	}
+	if !strings.Contains(all, "processing") {
+		t.Errorf("the change did not come:\n%s", all)
+	}
+}
+
+func insecure(t *testing.T) *http.Transport {
+	tr := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	t.Cleanup(tr.CloseIdleConnections)
+	return tr
+}
+
+// TestMarkupFromOutsideIsText: host names, reasons, the tool's errors, conditions and log lines are shown and not obeyed.
+func TestMarkupFromOutsideIsText(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	b := f.browser().login("admin", "repman")
+	bustest.Until(t, 20*time.Second, "the last 30 days are read", func() bool { return !strings.Contains(b.get("/").body, "being read") })
+	for _, p := range []string{"/", "/jobs/" + f.failed.ID, "/jobs/" + f.running.ID} {
+		got := b.get(p)
+		if got.status != http.StatusOK || !strings.Contains(got.body, "&lt;script&gt;") {
+			t.Errorf("%s does not show the text: %d", p, got.status)
+		}
+		for _, bad := range []string{"<img", "<script>document", "<b id=owned"} {
+			if strings.Contains(got.body, bad) {
+				t.Errorf("%s holds %s", p, bad)
+			}
+		}
+	}
+}

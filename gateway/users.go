@@ -1,0 +1,505 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"drydock/gateway/auth"
+	"drydock/store"
+)
+
+// usersWait is how long a call of a user waits for the picture of the users after a start. Scripts do not wait for it.
+const usersWait = 3 * time.Second
+
+// usersReady waits a moment for the picture of the users; false when it is not complete: a token that was revoked would
+// be taken for good then, and a user that was added for unknown.
+func (g *Gateway) usersReady() bool {
+	select {
+	case <-g.users.Ready():
+		return true
+	default:
+	}
+	select {
+	case <-g.users.Ready():
+		return true
+	case <-time.After(usersWait):
+		return false
+	}
+}
+
+// verify returns who a token stands for. The token of a database host stands on nothing that the users have to do with.
+// Errors: [auth.ErrToken]; while drydock is starting one with status 503.
+func (g *Gateway) verify(token string) (auth.Principal, error) {
+	who, err := g.auth.Verify(token)
+	if token == "" || err == nil && who.Bound() {
+		return who, err
+	}
+	if !g.usersReady() {
+		return auth.Principal{}, errStarting
+	}
+	return g.auth.Verify(token)
+}
+
+// mayManage reports whether the caller may manage users; it answers by itself otherwise.
+func (g *Gateway) mayManage(c *gin.Context) bool {
+	if callOf(c).who.MayAll(auth.Users) {
+		return true
+	}
+	g.fail(c, errForbidden.withMessage("the grant %s is missing on every cluster or some", auth.Users))
+	return false
+}
+
+// own reports whether a route is about the caller itself.
+func own(c *gin.Context) bool { return !callOf(c).who.Bound() && callOf(c).who.Name == c.Param("name") }
+
+// target is the route's user, for a caller who may change it: one who manages users and has all that the user has, so
+// that nobody becomes more than he is by another one's password.
+func (g *Gateway) target(c *gin.Context) (store.UserInfo, bool) {
+	if !g.mayManage(c) {
+		return store.UserInfo{}, false
+	}
+	return g.seenTarget(c)
+}
+
+func (g *Gateway) seenTarget(c *gin.Context) (store.UserInfo, bool) {
+	doc, err := g.people.Get(c.Request.Context(), c.Param("name"))
+	if err != nil {
+		g.fail(c, err)
+		return store.UserInfo{}, false
+	}
+	u, ok := g.auth.Config().Info(doc)
+	switch {
+	case !ok:
+		g.fail(c, errUser)
+		return u, false
+	case !own(c) && !callOf(c).who.HoldsAll(u.Grants, u.Clusters):
+		g.fail(c, errForbidden.withMessage("%s may do more than you", u.Name))
+		return u, false
+	}
+	return u, true
+}
+
+// changeable is target for what the configuration decides of its own users.
+func (g *Gateway) changeable(c *gin.Context) (store.UserInfo, bool) {
+	u, ok := g.target(c)
+	if ok && u.Source == store.FromConfiguration {
+		g.fail(c, errFixed(u.Name))
+		return u, false
+	}
+	return u, ok
+}
+
+func errFixed(name string) error {
+	return errConflict.withMessage("%s stands in the configuration (api-credentials): change it there", name)
+}
+
+// stillManaged refuses what would leave nobody who may manage users here; without is the user as it would be.
+func (g *Gateway) stillManaged(c *gin.Context, without store.User) bool {
+	after := slices.DeleteFunc(g.users.All(), func(u store.User) bool { return u.Name == without.Name })
+	if g.auth.Config().Managed(append(after, without)) {
+		return true
+	}
+	g.fail(c, errConflict.withMessage("nobody could manage users through the API any more (grant %s); do it with drydock users on drydock's machine if you mean it", auth.Users))
+	return false
+}
+
+func (g *Gateway) listUsers(c *gin.Context) {
+	if !g.mayManage(c) {
+		return
+	}
+	docs, err := g.people.All(c.Request.Context())
+	if err != nil {
+		g.fail(c, err)
+		return
+	}
+	reply(c, http.StatusOK, gin.H{"users": g.auth.Config().List(docs)})
+}
+
+func (g *Gateway) showUser(c *gin.Context) {
+	if !own(c) && !g.mayManage(c) {
+		return
+	}
+	doc, err := g.people.Get(c.Request.Context(), c.Param("name"))
+	if err != nil {
+		g.fail(c, err)
+		return
+	}
+	u, ok := g.auth.Config().Info(doc)
+	if !ok {
+		g.fail(c, errUser)
+		return
+	}
+	reply(c, http.StatusOK, u)
+}
+
+// meAnswer is what GET /api/me answers.
+type meAnswer struct {
+	store.UserInfo
+	Token   string    `json:"token,omitempty"` // id of the API token that asks
+	Expires time.Time `json:"expires"`         // of the token or the session
+}
+
+func (g *Gateway) me(c *gin.Context) {
+	who := callOf(c).who
+	doc, _ := g.users.User(who.Name)
+	doc.Name = who.Name
+	u, ok := g.auth.Config().Info(doc)
+	if who.Bound() || !ok {
+		g.fail(c, errForbidden)
+		return
+	}
+	reply(c, http.StatusOK, meAnswer{u, who.TokenID, who.Expires})
+}
+
+func (g *Gateway) addUser(c *gin.Context) {
+	var in struct {
+		Name     string              `json:"name"`
+		Password string              `json:"password"`
+		Grants   []string            `json:"grants"`
+		Clusters map[string][]string `json:"clusters"`
+	}
+	if !g.mayManage(c) || !g.bodyInto(c, &in) {
+		return
+	}
+	k := callOf(c)
+	if err := store.CheckUserName(in.Name); err != nil {
+		g.fail(c, err)
+		return
+	}
+	k.act.Target, k.act.Detail = in.Name, GrantText(in.Grants, in.Clusters)
+	switch {
+	case g.auth.Config().Fixed(in.Name):
+		g.fail(c, errFixed(in.Name))
+		return
+	case !g.mayGive(c, in.Grants, in.Clusters):
+		return
+	}
+	hash, err := g.auth.Hash(in.Password)
+	if err != nil {
+		g.fail(c, err)
+		return
+	}
+	u, err := g.people.Add(c.Request.Context(), in.Name, hash, in.Grants, in.Clusters, k.who.Name)
+	if err != nil {
+		g.fail(c, err)
+		return
+	}
+	g.answerUser(c, http.StatusCreated, u)
+}
+
+// mayGive reports whether the caller has everything that it wants to give, and gives it where there is something.
+func (g *Gateway) mayGive(c *gin.Context, grants []string, clusters map[string][]string) bool {
+	for name := range clusters {
+		if g.clusters[name] == nil {
+			g.fail(c, errCluster.withMessage("unknown cluster %q", name))
+			return false
+		}
+	}
+	if !callOf(c).who.HoldsAll(grants, clusters) {
+		g.fail(c, errForbidden.withMessage("nobody may grant more than he has"))
+		return false
+	}
+	return true
+}
+
+func (g *Gateway) answerUser(c *gin.Context, status int, u store.User) {
+	info, _ := g.auth.Config().Info(u)
+	reply(c, status, info)
+}
+
+func (g *Gateway) removeUser(c *gin.Context) {
+	u, ok := g.changeable(c)
+	if !ok || !g.stillManaged(c, store.User{Name: u.Name}) {
+		return
+	}
+	was, err := g.people.Remove(c.Request.Context(), u.Name, callOf(c).who.Name)
+	if err != nil {
+		g.fail(c, err)
+		return
+	}
+	g.answerUser(c, http.StatusOK, was)
+}
+
+// setPassword changes somebody's password. For one's own it takes a session and the old one: an API token must not become
+// a way to stay, nor a browser that was left open.
+func (g *Gateway) setPassword(c *gin.Context) {
+	var in struct {
+		Old      string `json:"old"`
+		Password string `json:"password"`
+	}
+	if !g.bodyInto(c, &in) {
+		return
+	}
+	k := callOf(c)
+	switch {
+	case own(c) && g.auth.Config().Fixed(k.who.Name):
+		g.fail(c, errFixed(k.who.Name))
+		return
+	case own(c):
+		if !g.sessionOnly(c) || !g.provenAgain(c, in.Old) {
+			return
+		}
+	default:
+		if _, ok := g.changeable(c); !ok {
+			return
+		}
+	}
+	hash, err := g.auth.Hash(in.Password)
+	if err != nil {
+		g.fail(c, err)
+		return
+	}
+	u, err := g.people.SetPassword(c.Request.Context(), c.Param("name"), hash, k.who.Name)
+	if err != nil {
+		g.fail(c, err)
+		return
+	}
+	g.answerUser(c, http.StatusOK, u)
+}
+
+// provenAgain asks for the caller's password once more, under the limit of logins.
+func (g *Gateway) provenAgain(c *gin.Context, password string) bool {
+	t, ok := g.tryUser(c, callOf(c).who.Name)
+	if !ok {
+		return false
+	}
+	_, err := g.auth.Password(callOf(c).who.Name, password)
+	switch {
+	case err == nil:
+		t.worked()
+		return true
+	case errors.Is(err, auth.ErrCredentials):
+		g.fail(c, errForbidden.withMessage("the old password is wrong")) // no 401: the token is good
+	default:
+		t.undecided()
+		g.fail(c, err)
+	}
+	return false
+}
+
+func (g *Gateway) sessionOnly(c *gin.Context) bool {
+	if callOf(c).who.SessionID != "" && !callOf(c).who.Bound() {
+		return true
+	}
+	g.fail(c, errForbidden.withMessage("this takes a login, not an API token"))
+	return false
+}
+
+func (g *Gateway) setGrants(c *gin.Context) {
+	var in struct {
+		Grants   []string            `json:"grants"`
+		Clusters map[string][]string `json:"clusters"`
+	}
+	if !g.bodyInto(c, &in) {
+		return
+	}
+	k := callOf(c)
+	k.act.Detail = GrantText(in.Grants, in.Clusters)
+	u, ok := g.changeable(c)
+	if !ok || !g.mayGive(c, in.Grants, in.Clusters) ||
+		!g.stillManaged(c, store.User{Name: u.Name, Hash: "-", Grants: in.Grants, Clusters: in.Clusters, Disabled: u.Disabled}) {
+		return
+	}
+	if in.Clusters == nil {
+		in.Clusters = map[string][]string{}
+	}
+	after, err := g.people.EditGrants(c.Request.Context(), u.Name, k.who.Name, func(now *store.User) error {
+		if !k.who.HoldsAll(now.Grants, now.Clusters) {
+			return errForbidden.withMessage("%s may do more than you", u.Name) // since we looked
+		}
+		now.Grants, now.Clusters = in.Grants, in.Clusters
+		return nil
+	})
+	if err != nil {
+		g.fail(c, err)
+		return
+	}
+	g.answerUser(c, http.StatusOK, after)
+}
+
+func (g *Gateway) setDisabled(disabled bool) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		u, ok := g.changeable(c)
+		if !ok || disabled && !g.stillManaged(c, store.User{Name: u.Name}) {
+			return
+		}
+		after, err := g.people.SetDisabled(c.Request.Context(), u.Name, disabled, callOf(c).who.Name)
+		if err != nil {
+			g.fail(c, err)
+			return
+		}
+		g.answerUser(c, http.StatusOK, after)
+	}
+}
+
+// endSessions ends all sessions of a user, and with {"api_tokens":true} its API tokens: those of the configuration, too.
+func (g *Gateway) endSessions(c *gin.Context) {
+	var in struct {
+		Tokens bool `json:"api_tokens"`
+	}
+	if !g.bodyInto(c, &in) || !own(c) && !g.mayManage(c) {
+		return
+	}
+	u, ok := g.seenTarget(c)
+	if !ok {
+		return
+	}
+	callOf(c).act.Detail = "sessions"
+	if in.Tokens {
+		callOf(c).act.Detail = "sessions and API tokens"
+	}
+	after, err := g.people.EndSessions(c.Request.Context(), u.Name, in.Tokens, callOf(c).who.Name)
+	if err != nil {
+		g.fail(c, err)
+		return
+	}
+	g.answerUser(c, http.StatusOK, after)
+}
+
+func (g *Gateway) listTokens(c *gin.Context) {
+	if !own(c) && !g.mayManage(c) {
+		return
+	}
+	if u, ok := g.seenTarget(c); ok {
+		reply(c, http.StatusOK, gin.H{"tokens": u.Tokens})
+	}
+}
+
+const defaultTokenLifetime = 90 * 24 * time.Hour
+
+// newToken is the answer to a new API token: the only place where it is ever seen.
+type newToken struct {
+	store.TokenInfo
+	Token string `json:"token"`
+}
+
+// addToken makes an API token for the caller, who has logged in: a token that could make tokens would never end.
+func (g *Gateway) addToken(c *gin.Context) {
+	var in struct {
+		Name    string   `json:"name"`
+		Grants  []string `json:"grants"`
+		Expires string   `json:"expires"`
+	}
+	if !g.bodyInto(c, &in) {
+		return
+	}
+	k := callOf(c)
+	if !own(c) {
+		g.fail(c, errForbidden.withMessage("everybody makes his own tokens; drydock users token on drydock's machine makes them for others"))
+		return
+	}
+	if !g.sessionOnly(c) {
+		return
+	}
+	expires, err := TokenExpiry(in.Expires, time.Now())
+	if err == nil {
+		err = store.CheckGrants(in.Grants)
+	}
+	if err != nil {
+		g.fail(c, err)
+		return
+	}
+	if !g.holdsSomewhere(k.who, in.Grants) {
+		g.fail(c, errForbidden.withMessage("no token may do more than its user"))
+		return
+	}
+	t, text := auth.NewToken(in.Name, in.Grants, expires)
+	if _, err := g.people.AddToken(c.Request.Context(), k.who.Name, t, k.who.Name); err != nil {
+		g.fail(c, err)
+		return
+	}
+	k.act.Detail = tokenText(t)
+	c.Header("Cache-Control", "no-store")
+	reply(c, http.StatusCreated, newToken{t.Info(), text})
+}
+
+// holdsSomewhere reports whether the caller has each of the words somewhere; where it has not, a token with it cannot
+// use it either.
+func (g *Gateway) holdsSomewhere(who auth.Principal, words []string) bool {
+	for _, w := range words {
+		some := who.Holds("", []string{w})
+		for _, cl := range g.order {
+			some = some || who.Holds(cl.Name, []string{w})
+		}
+		if !some {
+			return false
+		}
+	}
+	return true
+}
+
+// TokenExpiry reads when an API token is to expire: a time, a duration, or empty for 90 days. Errors: [store.ErrUser].
+func TokenExpiry(text string, now time.Time) (time.Time, error) {
+	expires := now.Add(defaultTokenLifetime)
+	if text != "" {
+		if d, err := time.ParseDuration(text); err == nil {
+			expires = now.Add(d)
+		} else if expires, err = time.Parse(time.RFC3339, text); err != nil {
+			return expires, fmt.Errorf("%w: expires: write a duration such as 720h or a time such as 2027-01-31T00:00:00Z", store.ErrUser)
+		}
+	}
+	if !expires.After(now) || expires.After(now.Add(auth.MaxTokenLifetime)) {
+		return expires, fmt.Errorf("%w: a token expires in the future, and within five years", store.ErrUser)
+	}
+	return expires, nil
+}
+
+func tokenText(t store.Token) string {
+	text := fmt.Sprintf("token %s %q until %s", t.ID, t.Name, t.Expires.Format(time.RFC3339))
+	if len(t.Grants) > 0 {
+		text += ": " + strings.Join(t.Grants, " ")
+	}
+	return text
+}
+
+func (g *Gateway) removeToken(c *gin.Context) {
+	if !own(c) && !g.mayManage(c) {
+		return
+	}
+	callOf(c).act.Detail = "token " + c.Param("token")
+	u, ok := g.seenTarget(c)
+	if !ok {
+		return
+	}
+	t, err := g.people.RemoveToken(c.Request.Context(), u.Name, c.Param("token"), callOf(c).who.Name)
+	if err != nil {
+		g.fail(c, err)
+		return
+	}
+	callOf(c).act.Detail = tokenText(t)
+	reply(c, http.StatusOK, t.Info())
+}
+
+// logout ends the session that asks.
+func (g *Gateway) logout(c *gin.Context) {
+	who := callOf(c).who
+	if !g.sessionOnly(c) {
+		return
+	}
+	callOf(c).act.Target = who.Name
+	if err := g.people.EndSession(c.Request.Context(), who.Name, who.SessionID, who.Expires); err != nil {
+		g.fail(c, err)
+		return
+	}
+	reply(c, http.StatusOK, gin.H{"ended": true})
+}
+
+// GrantText writes grants for the audit: "db-backup db-logs; on prod: db".
+func GrantText(grants []string, clusters map[string][]string) string {
+	text := strings.Join(grants, " ")
+	names := make([]string, 0, len(clusters))
+	for name := range clusters {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		text += "; on " + name + ": " + strings.Join(clusters[name], " ")
+	}
+	return strings.TrimPrefix(text, "; ")
+}

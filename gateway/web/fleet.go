@@ -1,0 +1,240 @@
+package web
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"drydock/bus"
+	"drydock/job"
+	"drydock/store"
+)
+
+// fleetPage is what a DBA must know on a Monday.
+type fleetPage struct {
+	Now                                time.Time
+	Running, Queued, Failed            int
+	Overdue, Unproven, Backups, Faults int
+	Rows                               []clusterRow
+	Clusters, Matching                 int // all that the reader may see; those that match the filter
+	Filter                             string
+	More                               string // address of the list with more rows
+	Live                               []runningRow
+	Failures                           []failure
+	NoScheduler                        string
+	Reading                            bool // the last 30 days are being read
+}
+
+// Fine reports whether there is nothing to look at.
+func (p fleetPage) Fine() bool { return p.Failed == 0 && p.Overdue == 0 && p.Faults == 0 }
+
+// clusterRow is one cluster, in one line.
+type clusterRow struct {
+	Name              string
+	Servers           int
+	Worst             bus.Severity // of the open conditions
+	Errors, Warnings  int
+	Running, Failed   int
+	Good              time.Time // end of the newest backup
+	Proven, ProvenAt  time.Time // end of the newest backup that a drill restored, and when it did
+	MaxAge            time.Duration
+	Overdue, Unproven bool
+	Next              time.Time
+	NextTask          string
+	Closed            string
+	Opens             time.Time
+	Windows           string
+	Scheduled         bool
+	Strip             strip
+}
+
+// State is the row's state in a word.
+func (r clusterRow) State() string {
+	switch {
+	case r.Worst == bus.SeverityError:
+		return "error"
+	case r.Worst == bus.SeverityWarn || r.Failed > 0:
+		return "warn"
+	}
+	return "ok"
+}
+
+// worse puts the clusters that need somebody first.
+func worse(a, b clusterRow) int {
+	order := map[string]int{"error": 0, "warn": 1, "ok": 2}
+	yes := func(b bool) int {
+		if b {
+			return 0
+		}
+		return 1
+	}
+	return cmp.Or(
+		order[a.State()]-order[b.State()], yes(a.Overdue)-yes(b.Overdue), b.Errors-a.Errors, b.Failed-a.Failed, b.Warnings-a.Warnings,
+		yes(a.Unproven)-yes(b.Unproven), strings.Compare(a.Name, b.Name),
+	)
+}
+
+// runningRow is a job that works or waits to.
+type runningRow struct {
+	job.Job
+	Progress progress
+}
+
+const (
+	fleetRows    = 50
+	fleetRowsMax = 1000
+	runningRows  = 20
+	failureRows  = 10
+)
+
+// codeOverdue is the condition that the page counts by itself.
+const codeOverdue = "DOCK0201"
+
+func (w *Web) fleet(v *visit) (any, error) {
+	now := time.Now()
+	p := fleetPage{Now: now, Filter: strings.TrimSpace(v.query.Get("q"))}
+	rows := map[string]*clusterRow{}
+	for _, c := range w.readable(v) {
+		rows[c.Name] = &clusterRow{Name: c.Name, Servers: len(c.Servers)}
+		if w.cfg.MaxAge != nil {
+			rows[c.Name].MaxAge = w.cfg.MaxAge(c.Name)
+		}
+	}
+	w.fleetJobs(&p, rows)
+	w.fleetAlerts(&p, rows)
+	w.fleetBackups(&p, rows)
+	w.fleetSchedules(v, &p, rows)
+	p.Clusters = len(rows)
+	for _, r := range rows {
+		if strings.Contains(strings.ToLower(r.Name), strings.ToLower(p.Filter)) {
+			p.Rows = append(p.Rows, *r)
+		}
+	}
+	p.Matching = len(p.Rows)
+	slices.SortFunc(p.Rows, worse)
+	limit := limitOf(v.query.Get("n"), fleetRows, fleetRowsMax)
+	if p.Matching > limit {
+		p.Rows = p.Rows[:limit]
+		p.More = "/?" + v.with("n", strconv.Itoa(min(limit*4, fleetRowsMax)))
+	}
+	for i := range p.Rows {
+		p.Rows[i].Strip = w.model.strip(p.Rows[i].Name, now)
+		p.Reading = p.Reading || !p.Rows[i].Strip.Known
+	}
+	return p, nil
+}
+
+// with is the visit's query with one parameter changed.
+func (v *visit) with(key, value string) string {
+	q := map[string][]string{}
+	for k, values := range v.query {
+		q[k] = values
+	}
+	u := v.URL.Query()
+	for k := range u {
+		if k == "shown" || k == "after" {
+			u.Del(k)
+		}
+	}
+	u.Set(key, value)
+	return u.Encode()
+}
+
+// limitOf reads a number of rows, between 1 and most.
+func limitOf(s string, standard, most int) int {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		return standard
+	}
+	return min(n, most)
+}
+
+// fleetJobs counts what runs and what failed.
+func (w *Web) fleetJobs(p *fleetPage, rows map[string]*clusterRow) {
+	live := w.View.Select(func(j job.Job) bool { return rows[j.Cluster] != nil && j.State.Live() })
+	slices.SortFunc(live, func(a, b job.Job) int { return cmp.Or(a.Since.Compare(b.Since), strings.Compare(a.ID, b.ID)) })
+	for _, j := range live {
+		if !j.State.Running() && !j.State.Started() {
+			p.Queued++
+			continue
+		}
+		p.Running++
+		rows[j.Cluster].Running++
+		if len(p.Live) < runningRows {
+			p.Live = append(p.Live, runningRow{j, w.progressOf(j, p.Now)})
+		}
+	}
+	failures := w.model.recentFailures(p.Now, func(f failure) bool { return rows[f.Cluster] != nil })
+	for _, f := range failures {
+		rows[f.Cluster].Failed++
+	}
+	p.Failed = len(failures)
+	p.Failures = failures[:min(len(failures), failureRows)]
+}
+
+func (w *Web) fleetAlerts(p *fleetPage, rows map[string]*clusterRow) {
+	for _, a := range w.model.openAlerts(func(a bus.Alert) bool { return rows[a.Cluster] != nil }) {
+		r := rows[a.Cluster]
+		if rank(a.Severity) > rank(r.Worst) {
+			r.Worst = a.Severity
+		}
+		switch a.Severity {
+		case bus.SeverityError:
+			r.Errors++
+			p.Faults++
+		case bus.SeverityWarn:
+			r.Warnings++
+		}
+		if a.Code == codeOverdue {
+			r.Overdue = true
+			p.Overdue++
+		}
+	}
+}
+
+// fleetBackups finds the newest backup of each cluster, and the newest that a drill restored.
+func (w *Web) fleetBackups(p *fleetPage, rows map[string]*clusterRow) {
+	w.model.eachBackup(func(m store.Manifest) {
+		r := rows[m.Cluster]
+		if r == nil {
+			return
+		}
+		p.Backups++
+		if m.Ended.After(r.Good) {
+			r.Good = m.Ended
+		}
+		d, ok := m.Restored()
+		if !ok {
+			p.Unproven++
+		} else if m.Ended.After(r.Proven) {
+			r.Proven, r.ProvenAt = m.Ended, d.Time
+		}
+	})
+	for _, r := range rows {
+		r.Unproven = r.Proven.IsZero()
+	}
+}
+
+func (w *Web) fleetSchedules(v *visit, p *fleetPage, rows map[string]*clusterRow) {
+	all, err := w.schedules(v.Context())
+	if err != nil {
+		p.NoScheduler = "no scheduler answers: nothing that is scheduled begins"
+		return
+	}
+	for _, s := range all {
+		r := rows[s.Cluster]
+		if r == nil {
+			continue
+		}
+		r.Closed, r.Opens, r.Windows = s.Closed, s.Opens, s.Windows
+		if !s.Enabled || len(s.Next) == 0 {
+			continue
+		}
+		r.Scheduled = true
+		if r.Next.IsZero() || s.Next[0].Before(r.Next) {
+			r.Next, r.NextTask = s.Next[0], s.Task
+		}
+	}
+}
