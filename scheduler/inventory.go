@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"drydock/job"
@@ -14,10 +15,15 @@ func (s *Scheduler) list(ctx context.Context, c Cluster, j job.Job) {
 	if s.lister == nil || !slices.Contains(c.WholeBackups, j.Task) {
 		return
 	}
-	if last, ok := s.view.Get(j.Key()); ok && last.State.Live() {
-		return // what is kept is about that one
+	// The log itself: a list that is made when the backup runs already would not be one of before it.
+	last, _, err := s.jobs.Last(ctx, j.Key())
+	if err == nil && (last.State.Live() || last.ID == j.ID || last.Seen >= j.Seen) {
+		return
 	}
-	tables, err := s.lister(ctx, j.Cluster, j.Server, false)
+	var tables []job.Listed
+	if err == nil || errors.Is(err, store.ErrNone) {
+		tables, err = s.lister(ctx, j.Cluster, j.Server, false)
+	}
 	if err == nil {
 		err = s.docs.PutListing(ctx, j.Key(), j.ID, tables)
 	}
