@@ -40,7 +40,7 @@ func (g *Gateway) planPrune(c *gin.Context) {
 }
 
 type pinRequest struct {
-	Reason string `json:"reason"`
+	Reason string `json:"reason,omitempty"`
 }
 
 // pinBackup keeps a backup whatever the backup-keep keys say, or no longer.
