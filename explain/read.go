@@ -110,3 +110,17 @@ func (f *Facts) sign(actor string, at time.Time) {
 		f.Signs = append(f.Signs, at)
 	}
 }
+
+// The time that is looked at when nothing else is asked for, and the longest.
+const (
+	Within    = 24 * time.Hour
+	MaxWithin = 31 * 24 * time.Hour
+)
+
+// Around is the time to look at: so long before now, or half of it before and half after at.
+func Around(at time.Time, within time.Duration, now time.Time) (from, to time.Time) {
+	if at.IsZero() {
+		return now.Add(-within), now
+	}
+	return at.Add(-within / 2), at.Add(within / 2)
+}
