@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"filippo.io/age"
 	"golang.org/x/sys/unix"
@@ -159,10 +160,17 @@ func TestAFolderOfMydumperIsRestoredAsItWas(t *testing.T) {
 	backuptest.Statements(t, m, "DROP TABLE shop.`odd ``name`") // mydumper cannot
 	s := newShelf(t)
 	o := s.restoring(s.lay(store.Manifest{ID: "M", Task: "mydumper"}, sink.Spec{Compress: sink.Gzip}, content(t, backuptest.Folder(t, m))))
+	o.Owner = &recovery.Owner{UID: 12345, GID: 23456} // nobody here
 	apply(t, o)
 	files, err := filepath.Glob(filepath.Join(o.Place.Path(), "dump", "shop.plain*"))
 	if err != nil || len(files) < 2 {
 		t.Errorf("%v, %v", files, err)
+	}
+	for _, path := range append(files, o.Place.Path()) {
+		var st unix.Stat_t
+		if err := unix.Stat(path, &st); err != nil || st.Uid != 12345 || st.Gid != 23456 {
+			t.Errorf("%s is of %d:%d, %v", path, st.Uid, st.Gid, err)
+		}
 	}
 }
 
@@ -311,5 +319,17 @@ func TestTheTimeComesFromDrills(t *testing.T) {
 		if got != c.want || !strings.HasPrefix(p.Proof, c.proof) {
 			t.Errorf("%s: %v (%s), %s", c.name, got, p.Measured, p.Proof)
 		}
+	}
+}
+
+// At 3 a.m. one wants to know that there is an older one that was seen to restore.
+func TestAProvenBackupIsNamedBesideOneThatIsNot(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	chosen := store.Manifest{ID: "NEW", Cluster: "prod", Task: "mariabackup", Ended: now}
+	older := store.Manifest{ID: "OLD", Cluster: "prod", Task: "mariabackup", Ended: now.Add(-time.Hour), Drills: []store.Drill{{Restore: 1}}}
+	p := newPlan(chosen, "/x", Known{Manifests: []store.Manifest{chosen, older}})
+	if said := strings.Join(verdicts(p), ""); p.Refused() || !strings.Contains(said, "OLD") {
+		t.Error(said)
 	}
 }
