@@ -166,7 +166,7 @@ func PlanRestore(ctx context.Context, o RestoreOptions, known Known) (RestorePla
 	for _, phase := range o.phases(recovery.New(recovery.Config{}, b), b) {
 		p.Steps = append(p.Steps, phase.What)
 	}
-	p.Steps = append(p.Steps, "give the data their name")
+	p.Steps = append(p.Steps, lastStep)
 	p.file(o.Found)
 	if m.Encrypted {
 		p.found("key", opens(o), "a key here opens it")
