@@ -271,6 +271,9 @@ func checkServer(ctx context.Context, c config.Cluster, s job.Server) []Item {
 	if c.JobsMode == "sql" {
 		items = append(items, checkPrivileges(ctx, db, name, readOnly))
 	}
+	if c.Binlogs.Enabled {
+		items = append(items, checkBinlog(ctx, db, name, version))
+	}
 	return items
 }
 

@@ -19,10 +19,12 @@ import (
 	"drydock/alert"
 	"drydock/config"
 	"drydock/gateway"
+	"drydock/gateway/auth"
 	"drydock/gateway/web"
 	"drydock/job"
 	"drydock/receiver"
 	"drydock/receiver/archive"
+	"drydock/receiver/binlog"
 	"drydock/receiver/duty"
 	"drydock/receiver/proving"
 	"drydock/scheduler"
@@ -254,7 +256,8 @@ func (p *process) newReceiver(ctx context.Context) (func(context.Context) error,
 	if err != nil {
 		return nil, err
 	}
-	if err := keepPublicKey(p.Config, signer.Public()); err != nil {
+	warn := func(problem string) { cfg.Log.Warn("line of the public keys passed over", "problem", problem) }
+	if err := keepPublicKey(p.Config, signer.Public(), warn); err != nil {
 		return nil, err
 	}
 	cfg.Sign = signer.Sign
@@ -273,7 +276,13 @@ func (p *process) newReceiver(ctx context.Context) (func(context.Context) error,
 	if err != nil {
 		return nil, err
 	}
-	return func(ctx context.Context) error { return together(ctx, pool.Run, duties.Run) }, nil
+	binlogs, err := binlogConfig(p.Config, p.name, p.Log)
+	if err != nil {
+		return nil, err
+	}
+	binlogs.Sign = signer.SignSegment
+	logs := binlog.New(binlogs, p.conn)
+	return func(ctx context.Context) error { return together(ctx, pool.Run, logs.Run, duties.Run) }, nil
 }
 
 func dutyConfig(cfg *config.Config, name string, log *slog.Logger) duty.Config {
@@ -344,15 +353,14 @@ func gatewayConfig(cfg *config.Config, name, version string, log *slog.Logger) (
 		Name: actor(RoleGateway, name), Bind: g.BindAddress, HTTPPort: g.HTTPPort, APIPort: g.APIPort,
 		Address: address, OpenConfig: !g.SecureConfig,
 		CertFile: g.APICert, KeyFile: g.APIKey, TLSDir: filepath.Join(g.Datadir, "tls"),
-		Users: map[string]string{}, Grants: map[string][]string{}, TokenLifetime: g.TokenLifetime, Version: version,
+		TokenLifetime: g.TokenLifetime, Version: version,
 		Log: log.With("component", "gateway"),
 	}
 	if !g.HTTPServer {
 		out.HTTPPort = -1
 	}
-	for _, u := range g.Users {
-		out.Users[u.Name], out.Grants[u.Name] = u.Password.Reveal(), u.Grants
-	}
+	users := APIUsers(cfg)
+	out.Users, out.Grants = users.Users, users.Grants
 	for _, c := range cfg.Clusters {
 		out.Clusters = append(out.Clusters, gateway.Cluster{
 			Name: c.Name, Servers: Servers(c.Servers), BackupServers: backupServers(c), User: c.User, Password: c.Password.Reveal(),
@@ -362,6 +370,15 @@ func gatewayConfig(cfg *config.Config, name, version string, log *slog.Logger) (
 		})
 	}
 	return out, nil
+}
+
+// APIUsers are the users of the API that stand in the configuration.
+func APIUsers(cfg *config.Config) auth.Config {
+	out := auth.Config{Users: map[string]string{}, Grants: map[string][]string{}}
+	for _, u := range cfg.Global.Users {
+		out.Users[u.Name], out.Grants[u.Name] = u.Password.Reveal(), u.Grants
+	}
+	return out
 }
 
 // checkItems has the page look at what `drydock check` looks at.
@@ -427,7 +444,7 @@ func alertConfig(cfg *config.Config, name string, log *slog.Logger) alert.Config
 	for _, c := range cfg.Clusters {
 		out.Clusters = append(out.Clusters, alert.Cluster{
 			Name: c.Name, Servers: Servers(c.Servers), Lease: c.Lease, PickupTimeout: c.PickupTimeout, BackupMaxAge: c.BackupMaxAge,
-			Archive: c.Archive.Enabled, Drills: c.Drill.Enabled && c.Scheduler, DrillMaxAge: c.Drill.MaxAge, MaxClockSkew: c.MaxClockSkew,
+			Archive: c.Archive.Enabled, Drills: c.Drill.Enabled && c.Scheduler, DrillMaxAge: c.Drill.MaxAge, MaxClockSkew: c.MaxClockSkew, Binlogs: c.Binlogs.Enabled,
 		})
 	}
 	return out

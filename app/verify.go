@@ -24,14 +24,17 @@ import (
 func keysFile(cfg *config.Config) string { return filepath.Join(cfg.Global.Datadir, "manifest.pub") }
 
 // keepPublicKey adds a key to the file, if it is not there yet. Lines that are no keys stay as they are: they must not keep
-// the receiver from starting, and are not ours to remove.
-func keepPublicKey(cfg *config.Config, key store.PublicKey) error {
+// the receiver from starting, and are not ours to remove; warn gets what is wrong with them.
+func keepPublicKey(cfg *config.Config, key store.PublicKey, warn func(problem string)) error {
 	path := keysFile(cfg)
 	text, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read the public keys: %w", err)
 	}
-	known, _ := parseKeys(string(text))
+	known, problems := parseKeys(string(text))
+	for _, problem := range problems {
+		warn(path + ": " + problem)
+	}
 	if slices.ContainsFunc(known, func(k store.PublicKey) bool { return k.String() == key.String() }) {
 		return nil
 	}
@@ -72,21 +75,40 @@ func replaceFile(path, text string) (err error) {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// parseKeys reads public keys, one a line, and counts from one the lines that are something else.
-func parseKeys(text string) (keys []store.PublicKey, bad []int) {
+// parseKeys reads public keys, one a line, and says what is wrong with the lines that are something else.
+func parseKeys(text string) (keys []store.PublicKey, problems []string) {
 	n := 0
 	for line := range strings.Lines(text) {
 		n++
-		if strings.TrimSpace(line) == "" {
+		line = strings.TrimSpace(line)
+		if line == "" {
 			continue
 		}
-		if key, err := store.ParsePublicKey(line); err == nil {
+		switch key, err := store.ParsePublicKey(line); {
+		case err == nil:
 			keys = append(keys, key)
-		} else {
-			bad = append(bad, n)
+		case glued(line):
+			problems = append(problems, fmt.Sprintf("line %d has several public keys and counts as none: put each on a line of its own", n))
+		default:
+			problems = append(problems, fmt.Sprintf("line %d is not a public key: want 44 characters as `drydock backups key` prints them", n))
 		}
 	}
-	return keys, bad
+	return keys, problems
+}
+
+// glued tells that a line is keys one after the other: a line break was lost.
+func glued(line string) bool {
+	const width = 44 // characters of a key
+	line = strings.Join(strings.Fields(line), "")
+	if len(line) < 2*width || len(line)%width != 0 {
+		return false
+	}
+	for ; line != ""; line = line[width:] {
+		if _, err := store.ParsePublicKey(line[:width]); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // Keys are the public keys that manifests of this installation are trusted with: those of the data folder, or of path. A
@@ -100,16 +122,15 @@ func Keys(cfg *config.Config, path string, warn func(problem string)) ([]store.P
 	if err != nil {
 		return nil, fmt.Errorf("read the public keys: %w", err)
 	}
-	keys, bad := parseKeys(string(text))
-	for _, n := range bad {
-		problem := fmt.Sprintf("line %d is not a public key: want 44 characters as `drydock backups key` prints them", n)
+	keys, problems := parseKeys(string(text))
+	for _, problem := range problems {
 		if named {
 			return nil, fmt.Errorf("read the public keys in %s: %s", path, problem)
 		}
 		warn(path + ": " + problem)
 	}
 	if len(keys) == 0 {
-		return nil, fmt.Errorf("read the public keys: %s has none", path)
+		return nil, fmt.Errorf("read the public keys: %s has none, one a line", path)
 	}
 	return keys, nil
 }
@@ -247,14 +268,16 @@ func otherSize(size int64, m store.Manifest) string {
 }
 
 // RebuildCatalog fills the catalogue from the manifests in the backup folder: of those that are signed by one of the keys
-// and have their file, of the right size, beside them. It reads no backup and removes nothing. each gets all of them.
+// and have their file, of the right size, beside them. It reads no backup and removes nothing. each gets all of them. As in
+// [VerifyBackups], to find none is an error.
 func RebuildCatalog(ctx context.Context, conn *bus.Conn, folder string, keys []store.PublicKey, each func(Found)) error {
 	folder, err := filepath.Abs(folder) // who reads the catalogue works elsewhere
 	if err != nil {
 		return fmt.Errorf("find the backups: %w", err)
 	}
-	catalog := store.NewCatalog(conn)
-	return eachManifest(folder, keys, func(found Found) error {
+	catalog, any := store.NewCatalog(conn), false
+	err = eachManifest(folder, keys, func(found Found) error {
+		any = true
 		if found.Problem == "" {
 			found.Problem = unlisted(found)
 		}
@@ -267,6 +290,10 @@ func RebuildCatalog(ctx context.Context, conn *bus.Conn, folder string, keys []s
 		each(found)
 		return nil
 	})
+	if err == nil && !any {
+		err = noBackup(folder, "")
+	}
+	return err
 }
 
 // unlisted says why the file of a backup cannot be put into the catalogue, empty when it can.

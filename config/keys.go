@@ -189,6 +189,9 @@ func clusterKeys(c *Cluster) []key {
 	t.duration("backup-max-age", &c.BackupMaxAge, 0, bounds[time.Duration]{min: time.Second, zero: "never overdue"},
 		"How old the cluster's newest proven backup may become before the condition DOCK0201 (backup overdue) opens.")
 
+	t.group = "Binary logs"
+	binlogKeys(t, &c.Binlogs)
+
 	t.group = "Archive"
 	drillKeys(t, &c.Drill)
 	archiveKeys(t, &c.Archive)
@@ -297,6 +300,15 @@ func rollingKeys(t *table, r *Rolling) {
 		"How long those transactions may take; then the operation ends as an error.")
 	t.enum("rolling-reprov-seed", &r.Seed, "reseedlogicalmaster", []string{"reseedlogicalmaster", "reseedlogical"},
 		"Task that fills a server after it was reprovisioned: from the primary, or from the newest logical backup.")
+}
+
+// binlogKeys adds the archive of binary logs.
+func binlogKeys(t *table, b *Binlogs) {
+	t.boolean("backup-binlogs", &b.Enabled, false, "Archive the binary log of the cluster's primary while it is written (docs/binlogs.md).")
+	t.duration("backup-binlogs-flush", &b.Flush, time.Second, bounds[time.Duration]{min: 50 * time.Millisecond},
+		"How long what was received of the binary log may wait before it is on disk. A loss of both machines costs that much.")
+	t.number("backup-binlogs-server-id", &b.ServerID, 0, bounds[int]{min: 0, max: 1<<32 - 1}, "a number, 0 = made of the names of cluster and receiver",
+		"The server_id that a receiver asks for the binary log with. No replica of the cluster may have it, and no other receiver.")
 }
 
 // DrillMemory is what a drill may use where nothing else is said, in bytes.

@@ -107,8 +107,10 @@ func (c *cli) backupsRebuildCmd() *cobra.Command {
 				return err
 			}
 			return c.withBus(cmd.Context(), func(ctx context.Context, conn *bus.Conn) error {
-				return c.printFound(cmd, func(each func(app.Found)) error {
-					return app.RebuildCatalog(ctx, conn, folder, keys, each)
+				return audited(ctx, conn, bus.Audit{Verb: "catalog-rebuild", Target: folder}, func(*bus.Audit) error {
+					return c.printFound(cmd, func(each func(app.Found)) error {
+						return app.RebuildCatalog(ctx, conn, folder, keys, each)
+					})
 				})
 			})
 		},

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"drydock/app"
+	"drydock/bus"
 	"drydock/config"
 	"drydock/job"
 	"drydock/store"
@@ -118,7 +119,8 @@ func (c *cli) recordDrill(ctx context.Context, m store.Manifest, d store.Drill) 
 		defer conn.NC.Close()
 		catalog := store.NewCatalog(conn)
 		if _, err = catalog.Get(ctx, m.Cluster, m.Server, m.ID); err == nil { // AddDrill makes no entry, and does not say so
-			err = catalog.AddDrill(ctx, m, d)
+			act := bus.Audit{Verb: "drill", Cluster: m.Cluster, Server: m.Server.String(), Target: m.ID, Detail: d.Problem}
+			err = audited(ctx, conn, act, func(*bus.Audit) error { return catalog.AddDrill(ctx, m, d) })
 		}
 	}
 	if err != nil {

@@ -89,7 +89,7 @@ func (c *cli) showJob(ctx context.Context, cmd *cobra.Command, jobs *store.Jobs,
 	if err != nil {
 		return err
 	}
-	if c.output == "json" {
+	if c.output != "table" {
 		return c.print(cmd.OutOrStdout(), j, nil, nil)
 	}
 	w := cmd.OutOrStdout()

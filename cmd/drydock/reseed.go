@@ -74,12 +74,23 @@ func (c *cli) orderRestore(ctx context.Context, w io.Writer, cfg *config.Config,
 	if err != nil {
 		return err
 	}
-	if !o.force {
-		if err := refuseClosed(ctx, conn, o.cluster); err != nil {
+	act := bus.Audit{Verb: "reseed", Cluster: o.cluster, Server: r.Server.String(), Target: o.kind, Detail: forced(o.force)}
+	if o.flashback {
+		act.Verb = "flashback"
+	}
+	var done restore.Ordered
+	err = audited(ctx, conn, act, func(a *bus.Audit) error {
+		if !o.force {
+			if err := refuseClosed(ctx, conn, o.cluster); err != nil {
+				return err
+			}
+		}
+		if done, err = restore.NewDesk(conn, cliActor()).Order(ctx, r); err != nil {
 			return err
 		}
-	}
-	done, err := restore.NewDesk(conn, cliActor()).Order(ctx, r)
+		a.Jobs, a.Reason = []string{done.JobID}, done.Tick.Reason
+		return nil
+	})
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"drydock/app"
+	"drydock/bus"
 	"drydock/config"
 	"drydock/job"
 	"drydock/receiver/recovery"
@@ -266,8 +267,11 @@ func (c *cli) recordRestore(ctx context.Context, m store.Manifest, note app.Rest
 	if err == nil {
 		defer conn.NC.Close()
 		host, _ := os.Hostname() // only to tell
-		err = store.NewCatalog(conn).AddRestore(ctx, m, store.Restore{
-			Time: note.Restored, By: note.By, Host: host, Directory: to, Seconds: note.Seconds, To: note.To,
+		act := bus.Audit{Verb: "restore", Cluster: m.Cluster, Server: m.Server.String(), Target: m.ID, Detail: "to directory " + to}
+		err = audited(ctx, conn, act, func(*bus.Audit) error {
+			return store.NewCatalog(conn).AddRestore(ctx, m, store.Restore{
+				Time: note.Restored, By: note.By, Host: host, Directory: to, Seconds: note.Seconds, To: note.To,
+			})
 		})
 	}
 	if err != nil {
