@@ -65,6 +65,7 @@ func Check(ctx context.Context, cfg *config.Config) []Item {
 	items = append(items, checkAddress(cfg))
 	ours, busItem := checkBus(ctx, cfg)
 	items = append(items, busItem)
+	items = append(items, checkDisks(ctx, cfg)...)
 	items = append(items, checkPorts(cfg, ours)...)
 	items = append(items, checkTLS(cfg)...)
 	for _, c := range cfg.Clusters {

@@ -22,11 +22,14 @@ import (
 	"drydock/gateway/auth"
 	"drydock/gateway/web"
 	"drydock/job"
+	"drydock/pruning"
 	"drydock/receiver"
 	"drydock/receiver/archive"
 	"drydock/receiver/binlog"
 	"drydock/receiver/duty"
+	"drydock/receiver/keeper"
 	"drydock/receiver/proving"
+	"drydock/retention"
 	"drydock/scheduler"
 	"drydock/scheduler/local"
 	"drydock/scheduler/rolling"
@@ -58,6 +61,7 @@ func schedules(c config.Cluster) []scheduler.Schedule {
 		entry("rollingreprov", "scheduler-rolling-reprov", c.Rolling.Reprov),
 		entry("backupdrill", "scheduler-backup-drill", c.Drill.Schedule),
 	}
+	out = append(out, entry(pruning.Task, "scheduler-backup-prune", c.Prune))
 	for _, e := range []scheduler.Schedule{
 		entry("archiveprune", "scheduler-backup-restic-prune", c.Archive.Prune),
 		entry("archivecheck", "scheduler-backup-restic-check", c.Archive.Check),
@@ -267,12 +271,18 @@ func (p *process) newReceiver(ctx context.Context) (func(context.Context) error,
 		return nil, err
 	}
 	ledger := store.NewLedger(p.conn, actor(RoleReceiver, p.name))
+	keeping, err := keeperConfig(p.Config, p.name, p.Log)
+	if err != nil {
+		return nil, err
+	}
+	keeping.Sign = signer.SignNotes
 	drills, err := provingConfig(p.Config, p.name, p.Log)
 	if err != nil {
 		return nil, err
 	}
 	duties, err := duty.New(dutyConfig(p.Config, p.name, p.Log), p.conn, jobs, p.view,
-		archive.New(archiveConfig(p.Config, p.name, p.Log), ledger, p.view, p.catalog), proving.New(drills, p.catalog))
+		archive.New(archiveConfig(p.Config, p.name, p.Log), ledger, p.view, p.catalog), proving.New(drills, p.catalog),
+		keeper.Worker{Clusters: keeping.Clusters, Desk: pruning.NewDesk(p.conn)})
 	if err != nil {
 		return nil, err
 	}
@@ -281,8 +291,33 @@ func (p *process) newReceiver(ctx context.Context) (func(context.Context) error,
 		return nil, err
 	}
 	binlogs.Sign = signer.SignSegment
+	keep := keeper.New(keeping, p.conn, p.view, p.catalog)
 	logs := binlog.New(binlogs, p.conn)
-	return func(ctx context.Context) error { return together(ctx, pool.Run, logs.Run, duties.Run) }, nil
+	return func(ctx context.Context) error { return together(ctx, pool.Run, logs.Run, duties.Run, keep.Run) }, nil
+}
+
+func keeperConfig(cfg *config.Config, name string, log *slog.Logger) (keeper.Config, error) {
+	out := keeper.Config{
+		Name: name, DataDir: cfg.Global.Datadir, Reserve: cfg.Global.Receiver.Reserve, Clusters: map[string]keeper.Cluster{},
+		Log: log.With("component", "keeper"),
+	}
+	for _, c := range cfg.Clusters {
+		out.Clusters[c.Name] = keeper.Cluster{
+			Servers: Servers(c.Servers), Rules: rules(c), Pruned: c.Scheduler && c.Prune.Enabled, Archive: c.Archive.Enabled,
+		}
+	}
+	var err error
+	out.Keys, err = Keys(cfg, "", func(problem string) { out.Log.Warn("read the public keys", "problem", problem) })
+	return out, err
+}
+
+// rules say which backups of a cluster stay.
+func rules(c config.Cluster) retention.Rules {
+	a := c.Archive
+	return retention.Rules{
+		Last: a.KeepLast, Hourly: a.KeepHourly, Daily: a.KeepDaily, Weekly: a.KeepWeekly, Monthly: a.KeepMonthly, Yearly: a.KeepYearly,
+		Zone: c.Timezone,
+	}
 }
 
 func dutyConfig(cfg *config.Config, name string, log *slog.Logger) duty.Config {

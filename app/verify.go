@@ -15,6 +15,7 @@ import (
 	"drydock/bus"
 	"drydock/config"
 	"drydock/receiver"
+	"drydock/receiver/keeper"
 	"drydock/receiver/sink"
 	"drydock/store"
 )
@@ -158,6 +159,9 @@ func VerifyBackups(ctx context.Context, folder, id string, keys []store.PublicKe
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+		if found.Problem != "" && pruned(found) {
+			return nil
+		}
 		any = true
 		each(found)
 		return nil
@@ -166,6 +170,13 @@ func VerifyBackups(ctx context.Context, folder, id string, keys []store.PublicKe
 		err = noBackup(folder, id)
 	}
 	return err
+}
+
+// pruned reports whether a prune took a backup away while it was looked at: its manifest, which goes last, is gone too.
+func pruned(found Found) bool {
+	_, file := os.Lstat(found.File)
+	_, manifest := os.Lstat(found.File + receiver.ManifestSuffix)
+	return errors.Is(file, fs.ErrNotExist) && errors.Is(manifest, fs.ErrNotExist)
 }
 
 // noBackup says that a folder does not have the backup of an id, or none when that is empty.
@@ -268,7 +279,8 @@ func otherSize(size int64, m store.Manifest) string {
 }
 
 // RebuildCatalog fills the catalogue from the manifests in the backup folder: of those that are signed by one of the keys
-// and have their file, of the right size, beside them. It reads no backup and removes nothing. each gets all of them. As in
+// and have their file, of the right size, beside them. Pins, drills and archives come from the notes beside them, if those are
+// signed, too; what the catalogue knows already stays. It reads no backup and removes nothing. each gets all of them. As in
 // [VerifyBackups], to find none is an error.
 func RebuildCatalog(ctx context.Context, conn *bus.Conn, folder string, keys []store.PublicKey, each func(Found)) error {
 	folder, err := filepath.Abs(folder) // who reads the catalogue works elsewhere
@@ -283,9 +295,11 @@ func RebuildCatalog(ctx context.Context, conn *bus.Conn, folder string, keys []s
 		}
 		if found.Problem == "" {
 			found.Manifest.Path = found.File // the folder may have moved
-			if err := catalog.Put(ctx, found.Manifest); err != nil {
+			notes, problem := readNotes(found, keys)
+			if err := catalog.Found(ctx, found.Manifest, notes); err != nil {
 				return err
 			}
+			found.Problem = problem
 		}
 		each(found)
 		return nil
@@ -294,6 +308,27 @@ func RebuildCatalog(ctx context.Context, conn *bus.Conn, folder string, keys []s
 		err = noBackup(folder, "")
 	}
 	return err
+}
+
+// readNotes are the notes beside a backup, or none and what is wrong with them.
+func readNotes(found Found, keys []store.PublicKey) (n store.Notes, problem string) {
+	raw, err := os.ReadFile(found.File + keeper.NotesSuffix)
+	if errors.Is(err, fs.ErrNotExist) {
+		return n, ""
+	}
+	if err == nil {
+		err = store.ErrOtherKey
+		for _, key := range keys {
+			some, e := store.VerifyNotes(raw, key, found.Manifest)
+			if e == nil {
+				return some, ""
+			}
+			if !errors.Is(e, store.ErrOtherKey) {
+				err = e
+			}
+		}
+	}
+	return store.Notes{}, "listed without its notes (pin, drills, archives): " + err.Error()
 }
 
 // unlisted says why the file of a backup cannot be put into the catalogue, empty when it can.

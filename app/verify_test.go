@@ -69,7 +69,7 @@ func (s *shelf) lay(m store.Manifest, spec sink.Spec, data []byte) Found {
 	if m.Path, err = sink.Publish(spec); err != nil {
 		s.t.Fatal(err)
 	}
-	m.Type, m.Cluster, m.Server = store.ManifestType, "prod", job.Server{Host: "db1", Port: 3306}
+	m.Type, m.Cluster, m.Server, m.Receiver = store.ManifestType, "prod", job.Server{Host: "db1", Port: 3306}, "rcv"
 	m.Size, m.Stored, m.Algo, m.Hash, m.StoredHash = res.Received, res.Stored, res.Algo, res.Hash, res.StoredHash
 	m.Compress, m.Encrypted = spec.Compress, spec.Encrypted
 	if m, err = s.signer.Sign(m); err != nil {

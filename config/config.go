@@ -214,9 +214,10 @@ type Cluster struct {
 	BackupMaxAge time.Duration // backup-max-age, 0 = a backup is never overdue
 	MaxClockSkew time.Duration // monitoring-max-clock-skew, 0 = clocks may differ
 
-	Binlogs Binlogs // backup-binlogs*
-	Drill   Drill   // backup-drill-* and scheduler-backup-drill
-	Archive Archive // backup-restic*, backup-keep-* and scheduler-backup-restic-*
+	Prune   Schedule // scheduler-backup-prune and -cron
+	Binlogs Binlogs  // backup-binlogs*
+	Drill   Drill    // backup-drill-* and scheduler-backup-drill
+	Archive Archive  // backup-restic*, backup-keep-* and scheduler-backup-restic-*
 }
 
 // Binlogs is the archive of a cluster's binary logs.

@@ -193,6 +193,8 @@ func clusterKeys(c *Cluster) []key {
 	binlogKeys(t, &c.Binlogs)
 
 	t.group = "Archive"
+	t.schedule("scheduler-backup-prune", &c.Prune, "0 30 12 * * *",
+		"Delete the backups on the receivers that the backup-keep keys let go of. Never the last good or the last restored one.")
 	drillKeys(t, &c.Drill)
 	archiveKeys(t, &c.Archive)
 	return t.keys
@@ -344,7 +346,7 @@ func archiveKeys(t *table, a *Archive) {
 	t.number("backup-restic-limit-download", &a.Download, 0, bounds[int]{min: 0, max: 1 << 30}, "KiB/s, 0 = no limit", "Bandwidth from the repository.")
 	keep := func(what string, p *int, def int) {
 		t.number("backup-keep-"+what, p, def, bounds[int]{min: 0, max: 100_000}, "a number",
-			"Archives of each server and task that the prune keeps: the newest of so many "+keepUnits[what]+".")
+			"Backups and archives of each server and task that the prunes keep: the newest of so many "+keepUnits[what]+".")
 	}
 	keep("last", &a.KeepLast, 1)
 	keep("hourly", &a.KeepHourly, 0)
@@ -359,9 +361,9 @@ func archiveKeys(t *table, a *Archive) {
 		"How much of the data the check reads back. Empty: structure only.", emptyOr(subset))
 }
 
-// keepUnits are the periods of the backup-keep keys, of each of which the newest archive stays.
+// keepUnits are the periods of the backup-keep keys, of each of which the newest stays.
 var keepUnits = map[string]string{
-	"last": "archives, whenever they were made", "hourly": "hours", "daily": "days", "weekly": "weeks", "monthly": "months", "yearly": "years",
+	"last": "backups, whenever they were made", "hourly": "hours", "daily": "days", "weekly": "weeks", "monthly": "months", "yearly": "years",
 }
 
 // sshKeys adds how the script is run over SSH.

@@ -130,7 +130,7 @@ func (s Signer) SignSegment(g Segment) (Segment, error) {
 
 // VerifySegment is [VerifyManifest] for segments.
 func VerifySegment(raw []byte, trusted PublicKey) (Segment, error) {
-	text, sig, err := signedText(raw, trusted)
+	text, sig, err := signedText(raw, trusted, unsigned, "")
 	if err != nil {
 		return Segment{}, err
 	}

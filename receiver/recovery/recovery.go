@@ -179,7 +179,7 @@ func (c *Copy) unpack(ctx context.Context) error {
 // read gives the stream of the backup to take. It is hashed on its way: a file that rots on disk is told from a backup that
 // was never one.
 func (c *Copy) read(take func(io.Reader) error) error {
-	file, err := os.Open(c.backup.Path)
+	file, err := sink.OpenHeld(c.backup.Path)
 	if err != nil {
 		return err
 	}
