@@ -108,7 +108,7 @@ func schedulerConfig(cfg *config.Config, name string, log *slog.Logger) schedule
 			Lease: c.Lease, PickupTimeout: c.PickupTimeout, ClaimTimeout: c.ClaimTimeout, CheckTimeout: c.CheckTimeout,
 			Retry: c.Retry, Windows: c.Windows, WindowPolicy: c.WindowPolicy, MaxBackups: c.MaxBackups, Splay: c.Splay,
 			BackupMinSize: c.BackupMinSize, BackupMinRatio: c.BackupMinRatio,
-			ExecRemote: c.ExecRemote, Refuse: Refusals(cfg, c),
+			ExecRemote: c.ExecRemote, Refuse: Refusals(cfg, c), WholeBackups: wholeBackups(c),
 		})
 	}
 	return out
@@ -125,7 +125,7 @@ func (p *process) newScheduler(context.Context) (func(context.Context) error, er
 	}
 	runner := local.New(localCfg, p.conn, jobs, p.view, docs, facts)
 	roller := rolling.New(rollingConfig(p.Config, cfg.Actor, p.Log), p.conn, jobs, store.NewLedger(p.conn, cfg.Actor), p.view, facts)
-	cfg.Clear = runner.Clear
+	cfg.Clear, cfg.List = runner.Clear, runner.List
 	s, err := scheduler.New(cfg, p.conn, jobs, store.NewLedger(p.conn, cfg.Actor), p.view)
 	if err != nil {
 		return nil, err
@@ -341,7 +341,7 @@ func provingConfig(cfg *config.Config, name string, log *slog.Logger) (proving.C
 			return out, err
 		}
 		out.Clusters = append(out.Clusters, proving.Cluster{
-			Name: c.Name, Scratch: ScratchFolder(cfg, c.Name), Memory: c.Drill.Memory, Identities: identities,
+			Name: c.Name, Scratch: ScratchFolder(cfg, c.Name), Memory: c.Drill.Memory, Identities: identities, Compare: c.Drill.Compare,
 		})
 	}
 	return out, nil
@@ -512,7 +512,9 @@ func together(ctx context.Context, runs ...func(context.Context) error) error {
 }
 
 // drillSettings are those that a restart puts in force.
-func drillSettings(c config.Cluster) []any { return []any{c.Drill.Scratch, c.Drill.Memory} }
+func drillSettings(c config.Cluster) []any {
+	return []any{c.Drill.Scratch, c.Drill.Memory, c.Drill.Compare}
+}
 
 // archiveSettings are those that a restart puts in force; the schedules need none.
 func archiveSettings(c config.Cluster) config.Archive {

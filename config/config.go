@@ -232,6 +232,7 @@ type Drill struct {
 	Schedule               // scheduler-backup-drill and -cron
 	Scratch  string        // backup-drill-scratch, resolved to a path; "" = the folder drills of monitoring-datadir
 	Memory   int64         // backup-drill-memory, bytes
+	Compare  bool          // backup-drill-compare
 	MaxAge   time.Duration // backup-drill-max-age, 0 = never overdue
 }
 

@@ -323,6 +323,8 @@ func drillKeys(t *table, d *Drill) {
 	t.text("backup-drill-scratch", &d.Scratch, "", "a folder on the receiver's machine",
 		"Where drills work; an encrypted backup lies there in clear meanwhile. Empty: drills in monitoring-datadir.")
 	t.size("backup-drill-memory", &d.Memory, DrillMemory, "Memory for the pools of a drill: of preparing, and of the scratch server.")
+	t.boolean("backup-drill-compare", &d.Compare, true,
+		"A drill looks for every table that the server had before and after the backup. False where backups leave tables out on purpose.")
 	t.duration("backup-drill-max-age", &d.MaxAge, 14*24*time.Hour, bounds[time.Duration]{min: time.Second, zero: "never overdue"},
 		"With scheduler-backup-drill: how long a server may have backups of which none was shown to restore.")
 }

@@ -54,6 +54,9 @@ func (g *Gateway) pinBackup(on bool) gin.HandlerFunc {
 		if err == nil && !k.who.MayRead(m.Cluster) {
 			err = store.ErrNoBackup // as for one that does not exist
 		}
+		if err == nil {
+			k.act.Cluster, k.act.Server, k.act.Detail, k.act.Reason = m.Cluster, m.Server.String(), m.Task, in.Reason
+		}
 		if err == nil && !k.who.May(m.Cluster, "", auth.Backup) {
 			err = errForbidden.withMessage("the grant %s is missing", auth.Backup)
 		}

@@ -49,6 +49,9 @@ type Manifest struct {
 	// replica's own or its source's.
 	BinlogOf string      `json:"binlog_of,omitempty"`
 	Checks   []job.Check `json:"checks"` // what made it a backup
+	// Inventory is what the server held before and after the backup, and what a drill looks for; nil where that is not known.
+	// In the catalogue it is without the names of tables.
+	Inventory *job.Inventory `json:"inventory,omitempty"`
 	// Signature vouches for all of it but what follows, which is in the catalogue and in the [Notes] beside the file.
 	Signature *Signature `json:"signature,omitempty"`
 	// Archives are the copies in archives, oldest first. The manifest beside the backup, which is archived with it, stays as it
@@ -88,6 +91,8 @@ type Drill struct {
 	Version string    `json:"version,omitempty"` // of the scratch server
 	Tables  int       `json:"tables"`
 	Rows    int64     `json:"rows"`
+	// Compared are the tables that were looked for because the server had them before and after the backup; 0: not compared.
+	Compared int `json:"compared,omitempty"`
 	// Skipped are the tables that were not looked at, because the scratch server does not have their engines.
 	Skipped Skipped `json:"skipped,omitzero"`
 }
@@ -165,6 +170,7 @@ func NewCatalog(c *bus.Conn) *Catalog { return &Catalog{c} }
 
 // Put records a manifest; repeating it changes nothing, and keeps what is known beyond it.
 func (c *Catalog) Put(ctx context.Context, m Manifest) error {
+	m.Inventory = m.Inventory.Brief() // the catalogue is read as a whole
 	return c.update(ctx, m, func(now Manifest, _ bool) (Manifest, bool) {
 		if len(m.Archives) == 0 {
 			m.Archives = now.Archives
@@ -341,6 +347,8 @@ const (
 	DocFacts    = "_facts"    // [Facts]
 	DocTables   = "_tables"   // [Tables]; further parts are DocTables-2 and so on
 	DocChecksum = "_checksum" // [Checksum], of a whole cluster: the zero server
+	// DocInventory with -TASK is the list of tables before a backup ([Docs.PutListing]).
+	DocInventory = "_inventory"
 )
 
 // ScriptDoc is what drydock knows of the script on a database host.

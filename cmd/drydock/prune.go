@@ -122,16 +122,19 @@ func (c *cli) backupsPinCmd(on bool) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				m, err = catalog.SetPin(ctx, m, store.Pin{On: on, Time: time.Now().UTC(), By: operator(), Reason: reason})
-				if err != nil {
-					return err
-				}
-				verb := "pinned"
+				act := bus.Audit{Verb: "pin", Cluster: m.Cluster, Server: m.Server.String(), Target: m.ID, Detail: m.Task, Reason: reason}
+				state := "pinned"
 				if !on {
-					verb = "no longer pinned"
+					act.Verb, state = "unpin", "no longer pinned"
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s  %s of %s is %s\n", m.ID, m.Task, m.Server, verb)
-				return err
+				return audited(ctx, conn, act, func(*bus.Audit) error {
+					m, err := catalog.SetPin(ctx, m, store.Pin{On: on, Time: time.Now().UTC(), By: operator(), Reason: reason})
+					if err != nil {
+						return err
+					}
+					_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s  %s of %s is %s\n", m.ID, m.Task, m.Server, state)
+					return err
+				})
 			})
 		},
 	}

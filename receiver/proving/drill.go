@@ -10,6 +10,7 @@ import (
 
 	"filippo.io/age"
 
+	"drydock/job"
 	"drydock/receiver/drill"
 	"drydock/receiver/recovery"
 	"drydock/store"
@@ -21,7 +22,9 @@ type Options struct {
 	Memory     int64          // bytes for preparing and for the scratch server
 	Identities []age.Identity // open encrypted backups
 	By         string         // who asks for it
-	Step, Line func(string)   // see [drill.Config]
+	// Compare has the restored tables compared with what the server held; without it a backup may leave tables out.
+	Compare    bool
+	Step, Line func(string) // see [drill.Config]
 }
 
 // Drill restores the backup m, whose file is at path, into a scratch server and looks through it. What it found is no error,
@@ -35,9 +38,13 @@ func Drill(ctx context.Context, m store.Manifest, path string, o Options) (store
 	if err != nil {
 		return store.Drill{}, err
 	}
+	var expect *job.Inventory
+	if o.Compare {
+		expect = m.Inventory
+	}
 	res, err := drill.Run(ctx, drill.Config{
 		Folder: scratch.Folder(), Memory: o.Memory,
-		Identities: o.Identities, Step: o.Step, Line: o.Line,
+		Identities: o.Identities, Expect: expect, Step: o.Step, Line: o.Line,
 	}, b)
 	blamed := errors.Is(err, drill.ErrBackup)
 	if e := scratch.Close(); e != nil {
@@ -45,7 +52,7 @@ func Drill(ctx context.Context, m store.Manifest, path string, o Options) (store
 	}
 	d := store.Drill{
 		Time: time.Now().UTC(), By: o.By, Restore: res.Restore.Seconds(), Check: res.Check.Seconds(),
-		Version: res.Version, Tables: res.Tables, Rows: res.Rows, Skipped: store.SkippedOf(res.Skipped),
+		Version: res.Version, Tables: res.Tables, Rows: res.Rows, Skipped: store.SkippedOf(res.Skipped), Compared: res.Compared,
 	}
 	if blamed {
 		d.Problem, err = err.Error(), nil
