@@ -95,6 +95,7 @@ var statuses = []struct {
 	{job.ErrID, &problem{http.StatusNotFound, "unknown_job", "unknown job"}},
 	{store.ErrNone, &problem{http.StatusNotFound, "unknown_job", "unknown job"}},
 	{store.ErrNoClosure, &problem{http.StatusNotFound, "unknown_closure", "no such hold or blackout"}},
+	{store.ErrNoCondition, &problem{http.StatusNotFound, "unknown_condition", "no such open condition"}},
 	{store.ErrNoBackup, errBackup},
 	{store.ErrRemoved, errConflict.withMessage("the backup is deleted, or about to be")},
 	{store.ErrNoUser, errUser},
