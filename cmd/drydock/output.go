@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -37,7 +38,7 @@ func (f outputForm) Set(s string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("it is %s", strings.Join(outputForms, ", "))
+	return errors.New("it is table, json or yaml")
 }
 
 // outputFlag adds -o to a command that lists something.
