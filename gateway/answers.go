@@ -124,7 +124,7 @@ func problemOf(err error) *problem {
 	switch {
 	case errors.Is(err, store.ErrBlackout), errors.Is(err, store.ErrUser), errors.Is(err, auth.ErrPassword):
 		return errBadRequest.withMessage("%v", err) // it says what is wrong with it
-	case errors.Is(err, store.ErrUserExists):
+	case errors.Is(err, store.ErrUserExists), errors.Is(err, store.ErrAck):
 		return errConflict.withMessage("%v", err)
 	}
 	for _, s := range statuses {

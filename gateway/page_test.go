@@ -4,7 +4,10 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"fmt"
+	"html"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -16,6 +19,7 @@ import (
 	"drydock/gateway"
 	"drydock/internal/bustest"
 	"drydock/job"
+	"drydock/store"
 )
 
 // browser is a client with a cookie jar that does not follow redirects.
@@ -94,16 +98,61 @@ func (b *browser) login(user, password string) *browser {
 }
 
 // pages are the pages that anybody who is signed in may open; JOB stands for a job of the cluster sql.
-var pages = []string{"/", "/jobs/JOB", "/jobs/JOB/log.txt", "/live/fleet", "/live/jobs/JOB"}
+var pages = []string{
+	"/timeline", "/maintenance", "/maintenance/sql", "/history", "/history.csv", "/history.json", "/backups", "/schedules",
+	"/schedules?cluster=sql", "/conditions", "/health", "/live/timeline", "/live/maintenance/sql", "/live/history", "/live/backups",
+	"/live/schedules", "/live/conditions", "/live/health", "/", "/jobs/JOB", "/jobs/JOB/log.txt", "/live/fleet", "/live/jobs/JOB",
+}
 
-// actions are the forms of the pages, and what the REST route behind each answers to somebody without the grant.
-var actions = []string{"/jobs/JOB/cancel", "/jobs/JOB/retry", "/jobs/JOB/pause"}
+// action is a form of a page, and the grant that its REST route asks for.
+type action struct {
+	path  string
+	form  url.Values
+	grant string
+}
+
+// actions are all forms of the pages but the logout and the check, which ask for no grant. JOB and EDGE stand for a job of the
+// cluster sql and the edge of a condition of it.
+var actions = []action{
+	{"/jobs/JOB/cancel", nil, "db-backup"},
+	{"/jobs/JOB/retry", nil, "db-backup"},
+	{"/jobs/JOB/pause", nil, "db-backup"},
+	{"/maintenance/sql/run", url.Values{"slot": {"127.0.0.1:3306/mariabackup"}}, "db-backup"},
+	{"/maintenance/sql/run", url.Values{"task": {"optimize"}}, "db-maintenance"},
+	{"/maintenance/sql/hold", url.Values{"reason": {"x"}}, "cluster-hold"},
+	{"/maintenance/sql/hold", url.Values{"lift": {"1"}}, "cluster-hold"},
+	{"/conditions/ack", url.Values{"ack": {"sql/EDGE"}}, "cluster-ack"},
+	{"/conditions/ack", url.Values{"lift": {"sql/EDGE"}}, "cluster-ack"},
+	{"/backups/sql/127.0.0.1:3306/BACKUP/drill", nil, "db-maintenance"},
+}
+
+// of is the action about a job.
+func (a action) of(id string) action {
+	return action{strings.ReplaceAll(a.path, "JOB", id), maps.Clone(a.form), a.grant}
+}
+
+// said is the sentence of a page about the last action, or its problem.
+func (a answer) said() string {
+	m := regexp.MustCompile(`role="(?:alert|status)">([^<]*)<`).FindStringSubmatch(a.body)
+	if m == nil {
+		return fmt.Sprint(a.status)
+	}
+	return fmt.Sprint(a.status, " ", html.UnescapeString(m[1]))
+}
 
 func withJob(paths []string, id string) (out []string) {
 	for _, p := range paths {
 		out = append(out, strings.ReplaceAll(p, "JOB", id))
 	}
 	return out
+}
+
+// backup puts a backup into the catalogue.
+func (r *rig) backup(cluster string, s job.Server, id string) {
+	r.t.Helper()
+	if err := r.deps.Catalog.Put(r.ctx(), store.Manifest{Type: store.ManifestType, ID: id, Cluster: cluster, Server: s, Task: "mariabackup"}); err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 // TestNothingIsShownOrDoneWithoutASession: a page leads to the login, and back; streams and forms are refused.
@@ -116,7 +165,7 @@ func TestNothingIsShownOrDoneWithoutASession(t *testing.T) {
 		got := b.get(p)
 		if strings.HasPrefix(p, "/live/") {
 			if got.status != http.StatusUnauthorized {
-				t.Errorf("%s: %s", p, got)
+				t.Errorf("%s: %s", p, got.said())
 			}
 			continue
 		}
@@ -125,12 +174,12 @@ func TestNothingIsShownOrDoneWithoutASession(t *testing.T) {
 			want += "?next=" + url.QueryEscape(p)
 		}
 		if got.status != http.StatusSeeOther || got.header.Get("Location") != want || strings.Contains(got.body, "mariabackup") {
-			t.Errorf("%s: %s to %s", p, got, got.header.Get("Location"))
+			t.Errorf("%s: %d to %s", p, got.status, got.header.Get("Location"))
 		}
 	}
-	for _, p := range withJob(actions, j.ID) {
-		if got := b.post(p, nil); got.status != http.StatusUnauthorized {
-			t.Errorf("POST %s: %s", p, got)
+	for _, a := range append(actions, action{path: "/logout"}, action{path: "/health/check"}) {
+		if a = a.of(j.ID); b.post(a.path, a.form).status != http.StatusUnauthorized {
+			t.Errorf("POST %s is not refused", a.path)
 		}
 	}
 	if now, _ := r.last(j.Key()); now.State != job.Available {
@@ -145,7 +194,8 @@ func TestAFormOfAnotherSiteDoesNothing(t *testing.T) {
 	j := r.offered("sql", db1, "mariabackup")
 	b := r.browser().login("admin", "repman")
 	other := r.browser().login("admin", "repman")
-	for _, p := range withJob(append(actions, "/logout"), j.ID) {
+	for _, a := range append(actions, action{path: "/logout"}, action{path: "/health/check"}) {
+		p := a.of(j.ID).path
 		for name, try := range map[string]func() answer{
 			"no proof": func() answer { return b.do(http.MethodPost, p, nil, "Sec-Fetch-Site", "same-origin") },
 			"wrong proof": func() answer {
@@ -198,13 +248,14 @@ func TestThePageAsksTheSameGrantsAsTheAPI(t *testing.T) {
 	})
 	seen, hidden := r.offered("sql", db1, "mariabackup"), r.offered("api", db2, "mariabackup")
 	b := r.browser().login("viewer", "y")
-	for _, p := range withJob(actions, seen.ID) {
-		got := b.post(p, nil)
-		if got.status != http.StatusSeeOther {
-			t.Errorf("POST %s: %s", p, got)
+	r.backup("sql", db1, "BACKUP")
+	for _, a := range actions {
+		a = a.of(seen.ID)
+		if got := b.post(a.path, a.form); got.status != http.StatusSeeOther {
+			t.Errorf("POST %s: %s", a.path, got.said())
 		}
-		if page := b.get("/jobs/" + seen.ID); !strings.Contains(page.body, "the grant db-backup is missing") || !strings.Contains(page.body, `role="alert"`) {
-			t.Errorf("POST %s says nothing: %s", p, page)
+		if got := b.get("/jobs/" + seen.ID).said(); !strings.Contains(got, "the grant "+a.grant+" is missing") {
+			t.Errorf("POST %s: %s", a.path, got)
 		}
 	}
 	if page := b.get("/jobs/" + seen.ID).body; strings.Contains(page, "/cancel") {
@@ -212,12 +263,33 @@ func TestThePageAsksTheSameGrantsAsTheAPI(t *testing.T) {
 	}
 	for _, p := range withJob([]string{"/jobs/JOB", "/jobs/JOB/log.txt", "/live/jobs/JOB"}, hidden.ID) {
 		if got := b.get(p); got.status != http.StatusNotFound || strings.Contains(got.body, "mariabackup") {
-			t.Errorf("%s: %s", p, got)
+			t.Errorf("%s: %s", p, got.said())
 		}
 	}
-	for _, p := range withJob(actions, hidden.ID) {
-		if got := b.post(p, nil); got.status != http.StatusSeeOther && got.status != http.StatusNotFound {
-			t.Errorf("POST %s: %s", p, got)
+	for _, p := range []string{"/maintenance/api", "/live/maintenance/api", "/backups/api/127.0.0.1:3306/BACKUP", "/history?cluster=api", "/history.csv?cluster=api", "/schedules?cluster=api", "/backups?cluster=api", "/conditions?cluster=api"} {
+		if got := b.get(p); got.status != http.StatusNotFound {
+			t.Errorf("%s: %s", p, got.said())
+		}
+	}
+	for _, p := range []string{"/history", "/history.csv", "/history.json", "/conditions", "/timeline"} {
+		if got := b.get(p); got.status != http.StatusOK || strings.Contains(got.body, hidden.ID) || strings.Contains(got.body, ">api<") {
+			t.Errorf("%s shows what the reader may not see: %s", p, got.said())
+		}
+	}
+	for _, a := range actions {
+		p := strings.ReplaceAll(a.of(hidden.ID).path, "/sql/", "/api/")
+		form := a.of("").form
+		for _, word := range []string{"ack", "lift"} {
+			if form.Has(word) && p == "/conditions/ack" {
+				form.Set(word, "api/EDGE")
+			}
+		}
+		if got := b.post(p, form); got.status == http.StatusSeeOther {
+			if said := b.get("/").said(); !strings.Contains(said, "unknown") {
+				t.Errorf("POST %s: %s", p, said)
+			}
+		} else if got.status != http.StatusNotFound {
+			t.Errorf("POST %s: %s", p, got.said())
 		}
 	}
 	if got := b.get("/").body; strings.Contains(got, ">api<") || !strings.Contains(got, ">sql<") {

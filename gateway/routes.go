@@ -73,6 +73,8 @@ func (g *Gateway) routes() http.Handler {
 	user.GET("/ticks", g.listTicks)
 	user.GET("/backups", g.listBackups)
 	user.GET("/alerts", g.listAlerts)
+	act.post("/clusters/:cluster/alerts/:id/ack", "ack", g.readBody, g.ackAlert)
+	act.delete("/clusters/:cluster/alerts/:id/ack", "unack", g.unackAlert)
 	user.GET("/closures", g.listClosures)
 	act.delete("/blackouts/:id", "blackout-remove", g.removeBlackout)
 	for _, scope := range []string{"", "/clusters/:cluster"} { // the fleet, one cluster

@@ -14,17 +14,18 @@ import (
 
 // fleetPage is what a DBA must know on a Monday.
 type fleetPage struct {
-	Now                                time.Time
-	Running, Queued, Failed            int
-	Overdue, Unproven, Backups, Faults int
-	Rows                               []clusterRow
-	Clusters, Matching                 int // all that the reader may see; those that match the filter
-	Filter                             string
-	More                               string // address of the list with more rows
-	Live                               []runningRow
-	Failures                           []failure
-	NoScheduler                        string
-	Reading                            bool // the last 30 days are being read
+	Now                        time.Time
+	Running, Queued, Failed    int
+	Overdue, Unproven, Backups int
+	Faults, Acknowledged       int // open errors
+	Rows                       []clusterRow
+	Clusters, Matching         int // all that the reader may see; those that match the filter
+	Filter                     string
+	More                       string // address of the list with more rows
+	Live                       []runningRow
+	Failures                   []failure
+	NoScheduler                string
+	Reading                    bool // the last 30 days are being read
 }
 
 // Fine reports whether there is nothing to look at.
@@ -103,7 +104,11 @@ func (w *Web) fleet(v *visit) (any, error) {
 		}
 	}
 	w.fleetJobs(&p, rows)
-	w.fleetAlerts(&p, rows)
+	acks, err := w.Acks.All(v.Context())
+	if err != nil {
+		return nil, err
+	}
+	w.fleetAlerts(&p, rows, acks)
 	w.fleetBackups(&p, rows)
 	w.fleetSchedules(v, &p, rows)
 	p.Clusters = len(rows)
@@ -174,7 +179,8 @@ func (w *Web) fleetJobs(p *fleetPage, rows map[string]*clusterRow) {
 	p.Failures = failures[:min(len(failures), failureRows)]
 }
 
-func (w *Web) fleetAlerts(p *fleetPage, rows map[string]*clusterRow) {
+// fleetAlerts counts what is open. What somebody has acknowledged stays in its cluster's row and alarms nobody above.
+func (w *Web) fleetAlerts(p *fleetPage, rows map[string]*clusterRow, acks map[string]store.Ack) {
 	for _, a := range w.model.openAlerts(func(a bus.Alert) bool { return rows[a.Cluster] != nil }) {
 		r := rows[a.Cluster]
 		if rank(a.Severity) > rank(r.Worst) {
@@ -183,7 +189,11 @@ func (w *Web) fleetAlerts(p *fleetPage, rows map[string]*clusterRow) {
 		switch a.Severity {
 		case bus.SeverityError:
 			r.Errors++
-			p.Faults++
+			if _, known := acks[a.ID]; known {
+				p.Acknowledged++
+			} else {
+				p.Faults++
+			}
 		case bus.SeverityWarn:
 			r.Warnings++
 		}
@@ -220,7 +230,7 @@ func (w *Web) fleetBackups(p *fleetPage, rows map[string]*clusterRow) {
 func (w *Web) fleetSchedules(v *visit, p *fleetPage, rows map[string]*clusterRow) {
 	all, err := w.schedules(v.Context())
 	if err != nil {
-		p.NoScheduler = "no scheduler answers: nothing that is scheduled begins"
+		p.NoScheduler = noScheduler
 		return
 	}
 	for _, s := range all {
