@@ -10,7 +10,7 @@ TEST      ?= ./...
 TESTFLAGS ?= -race -p 2 -timeout 20m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test race lint fmt docs screenshots clean
+.PHONY: help setup build demo test race lint fmt bench docs screenshots clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ lint: ## gofmt, go vet, staticcheck, shellcheck
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 	shellcheck $$($(SHELL_FILES))
+
+bench: ## measure what checking a real physical stream costs its receiver
+	$(GO) test ./receiver -run '^$$' -bench FormatCheck -benchtime 15x
 
 fmt: ## format the Go code
 	"$$($(GO) env GOROOT)/bin/gofmt" -w .

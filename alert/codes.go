@@ -28,6 +28,8 @@ var (
 	jobStuck         = Code{"DOCK0102", bus.SeverityWarn, true, "the job gives no sign of life"}
 	backupOverdue    = Code{"DOCK0201", bus.SeverityError, false, "backup overdue"}
 	notArchived      = Code{"DOCK0202", bus.SeverityError, false, "backups are not archived"}
+	binlogGap        = Code{"DOCK0211", bus.SeverityError, false, "the archive of the binary log has a gap"}
+	binlogLate       = Code{"DOCK0212", bus.SeverityError, false, "the binary log is not archived"}
 	dumpPending      = Code{"DOCK0203", bus.SeverityInfo, false, "logical backup pending"}
 	doesNotRestore   = Code{"DOCK0204", bus.SeverityError, false, "a backup does not restore"}
 	notProven        = Code{"DOCK0205", bus.SeverityWarn, false, "no backup is shown to restore"}
@@ -47,7 +49,7 @@ var (
 func Codes() []Code {
 	return []Code{
 		optimizePending, physicalPending, reseedPending, logicalPending, flashbackPending, noSpace, noBackup, backupHeld,
-		jobFailed, jobStuck, backupOverdue, notArchived, dumpPending, doesNotRestore, notProven, poolExhausted, noReceiver, scriptOutdated, scriptNotChecked,
+		jobFailed, jobStuck, backupOverdue, notArchived, binlogGap, binlogLate, dumpPending, doesNotRestore, notProven, poolExhausted, noReceiver, scriptOutdated, scriptNotChecked,
 		serverDown, notReplicating, clockSkew, tablesDiffer, rollingFailed, rollingPaused,
 	}
 }
@@ -70,7 +72,7 @@ var pending = map[string]Code{
 // factual tells the codes that are judged by what is read from time to time.
 func factual(code string) bool {
 	switch code {
-	case noBackup.Name, backupOverdue.Name, notArchived.Name, doesNotRestore.Name, notProven.Name, scriptOutdated.Name, scriptNotChecked.Name,
+	case noBackup.Name, backupOverdue.Name, notArchived.Name, binlogGap.Name, binlogLate.Name, doesNotRestore.Name, notProven.Name, scriptOutdated.Name, scriptNotChecked.Name,
 		serverDown.Name, notReplicating.Name, clockSkew.Name, tablesDiffer.Name:
 		return true
 	}

@@ -31,6 +31,7 @@ type Evaluator struct {
 	view    *store.View
 	catalog *store.Catalog
 	docs    *store.Docs
+	binlogs *store.Binlogs
 	alerts  *store.Alerts
 	every   time.Duration
 	setup   atomic.Pointer[[]Cluster]
@@ -74,6 +75,7 @@ type facts struct {
 	servers   map[string]store.Facts
 	heard     freshness
 	checksums map[string]store.Checksum
+	binlogs   map[string]Binlogs // status and gaps, by cluster
 }
 
 const (
@@ -105,7 +107,7 @@ func New(cfg Config, conn *bus.Conn, jobs *store.Jobs, view *store.View, catalog
 	}
 	e := &Evaluator{
 		actor: cfg.Actor, log: cfg.Log, conn: conn, jobs: jobs, view: view, catalog: catalog, docs: docs, every: cfg.Every,
-		alerts: store.NewAlerts(conn, cfg.Actor), now: time.Now, settle: settle, kick: make(chan struct{}, 1),
+		binlogs: store.NewBinlogs(conn), alerts: store.NewAlerts(conn, cfg.Actor), now: time.Now, settle: settle, kick: make(chan struct{}, 1),
 		edges: map[string]edge{}, last: map[job.Key]Outcome{}, signs: signs{runs: map[string]sign{}},
 		fresh: map[string]backup{}, fact: facts{heard: freshness{}},
 	}

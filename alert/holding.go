@@ -27,7 +27,8 @@ type Snapshot struct {
 	Servers map[string]store.Facts
 	// Checksums is what the last comparison of each cluster found, by bus.StateKey with store.DocChecksum.
 	Checksums map[string]store.Checksum
-	Open      map[string]bool // the conditions that are open, by subject
+	Binlogs   map[string]Binlogs // what is known of the archive of binary logs, by cluster
+	Open      map[string]bool    // the conditions that are open, by subject
 }
 
 // Cluster is what the conditions of one cluster depend on.
@@ -38,6 +39,7 @@ type Cluster struct {
 	PickupTimeout time.Duration // scheduler-jobs-pickup-timeout
 	BackupMaxAge  time.Duration // backup-max-age; 0: a backup is never overdue
 	Archive       bool          // backup-restic
+	Binlogs       bool          // backup-binlogs
 	Drills        bool          // scheduler-backup-drill, where schedules run
 	DrillMaxAge   time.Duration // backup-drill-max-age; 0: a proof is never overdue
 	MaxClockSkew  time.Duration // monitoring-max-clock-skew; 0: clocks may differ
@@ -151,6 +153,7 @@ func Holding(s Snapshot) map[string]bus.Alert {
 		}
 		h.backups(c)
 		h.checksum(c)
+		h.binlogs(c)
 	}
 	return h.found
 }

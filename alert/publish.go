@@ -58,6 +58,9 @@ func (e *Evaluator) readFacts(ctx context.Context) error {
 		e.mu.Unlock()
 		return fmt.Errorf("read the catalogue and the scripts: %w", err)
 	}
+	if err := e.readGaps(ctx, *e.setup.Load(), manifests); err != nil {
+		return err
+	}
 	e.fact.backups = map[string]time.Time{}
 	e.fact.missing = map[string]Missing{}
 	e.fact.proofs = proofsOf(manifests)
@@ -100,6 +103,9 @@ func (e *Evaluator) readServers(ctx context.Context, stale bool) error {
 	checksums, err := e.docs.Checksums(ctx)
 	if err != nil {
 		return fmt.Errorf("read the comparisons: %w", err)
+	}
+	if err := e.readBinlogs(ctx, *e.setup.Load()); err != nil {
+		return err
 	}
 	e.fact.servers, e.fact.checksums, e.fact.asked = servers, checksums, now
 	return nil
@@ -149,7 +155,7 @@ func (e *Evaluator) snapshot(clusters []Cluster) Snapshot {
 	jobs := e.view.Select(func(j job.Job) bool { return serves(clusters, j.Cluster) })
 	s := Snapshot{
 		Now: e.now(), Up: e.up, Clusters: clusters, Backups: maps.Clone(e.fact.backups), Scripts: e.fact.scripts, Missing: e.fact.missing, Proofs: e.fact.proofs,
-		Checksums: e.fact.checksums, Open: map[string]bool{},
+		Checksums: e.fact.checksums, Binlogs: maps.Clone(e.fact.binlogs), Open: map[string]bool{},
 	}
 	s.Servers = e.fact.heard.fresh(e.fact.servers, s.Now, freshFor*max(e.every, askEvery))
 	e.mu.Lock()

@@ -65,6 +65,7 @@ func Check(ctx context.Context, cfg *config.Config) []Item {
 	items = append(items, checkAddress(cfg))
 	ours, busItem := checkBus(ctx, cfg)
 	items = append(items, busItem)
+	items = append(items, checkDisks(ctx, cfg)...)
 	items = append(items, checkPorts(cfg, ours)...)
 	items = append(items, checkTLS(cfg)...)
 	for _, c := range cfg.Clusters {
@@ -270,6 +271,9 @@ func checkServer(ctx context.Context, c config.Cluster, s job.Server) []Item {
 	items := []Item{{OK, name, version, ""}}
 	if c.JobsMode == "sql" {
 		items = append(items, checkPrivileges(ctx, db, name, readOnly))
+	}
+	if c.Binlogs.Enabled {
+		items = append(items, checkBinlog(ctx, db, name, version))
 	}
 	return items
 }

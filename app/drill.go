@@ -33,6 +33,12 @@ func DrillMemory(cfg *config.Config, cluster string) int64 {
 	return config.DrillMemory
 }
 
+// DrillCompares is backup-drill-compare of a cluster.
+func DrillCompares(cfg *config.Config, cluster string) bool {
+	c, ok := cfg.Cluster(cluster)
+	return !ok || c.Drill.Compare
+}
+
 // Identities are the private keys for the backups of a cluster, as the configuration names them.
 func Identities(cfg *config.Config, cluster string) ([]age.Identity, error) {
 	c, ok := cfg.Cluster(cluster)

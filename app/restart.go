@@ -66,6 +66,7 @@ func fixedParts(cfg *config.Config) map[string][]fixedPart {
 			{"the orchestrator", c.Orchestrator},
 			{"the encryption of backups", []any{c.EncryptRecipients, c.EncryptIdentity}},
 			{"the archive", archiveSettings(c)},
+			{"the archive of binary logs", binlogCluster(c, nil)},
 			{"drills", drillSettings(c)},
 		}
 	}

@@ -19,12 +19,17 @@ import (
 	"drydock/alert"
 	"drydock/config"
 	"drydock/gateway"
+	"drydock/gateway/auth"
 	"drydock/gateway/web"
 	"drydock/job"
+	"drydock/pruning"
 	"drydock/receiver"
 	"drydock/receiver/archive"
+	"drydock/receiver/binlog"
 	"drydock/receiver/duty"
+	"drydock/receiver/keeper"
 	"drydock/receiver/proving"
+	"drydock/retention"
 	"drydock/scheduler"
 	"drydock/scheduler/local"
 	"drydock/scheduler/rolling"
@@ -56,6 +61,7 @@ func schedules(c config.Cluster) []scheduler.Schedule {
 		entry("rollingreprov", "scheduler-rolling-reprov", c.Rolling.Reprov),
 		entry("backupdrill", "scheduler-backup-drill", c.Drill.Schedule),
 	}
+	out = append(out, entry(pruning.Task, "scheduler-backup-prune", c.Prune))
 	for _, e := range []scheduler.Schedule{
 		entry("archiveprune", "scheduler-backup-restic-prune", c.Archive.Prune),
 		entry("archivecheck", "scheduler-backup-restic-check", c.Archive.Check),
@@ -102,7 +108,7 @@ func schedulerConfig(cfg *config.Config, name string, log *slog.Logger) schedule
 			Lease: c.Lease, PickupTimeout: c.PickupTimeout, ClaimTimeout: c.ClaimTimeout, CheckTimeout: c.CheckTimeout,
 			Retry: c.Retry, Windows: c.Windows, WindowPolicy: c.WindowPolicy, MaxBackups: c.MaxBackups, Splay: c.Splay,
 			BackupMinSize: c.BackupMinSize, BackupMinRatio: c.BackupMinRatio,
-			ExecRemote: c.ExecRemote, Refuse: Refusals(cfg, c),
+			ExecRemote: c.ExecRemote, Refuse: Refusals(cfg, c), WholeBackups: wholeBackups(c),
 		})
 	}
 	return out
@@ -119,7 +125,7 @@ func (p *process) newScheduler(context.Context) (func(context.Context) error, er
 	}
 	runner := local.New(localCfg, p.conn, jobs, p.view, docs, facts)
 	roller := rolling.New(rollingConfig(p.Config, cfg.Actor, p.Log), p.conn, jobs, store.NewLedger(p.conn, cfg.Actor), p.view, facts)
-	cfg.Clear = runner.Clear
+	cfg.Clear, cfg.List = runner.Clear, runner.List
 	s, err := scheduler.New(cfg, p.conn, jobs, store.NewLedger(p.conn, cfg.Actor), p.view)
 	if err != nil {
 		return nil, err
@@ -224,14 +230,23 @@ func identitiesOf(c config.Cluster) ([]age.Identity, error) {
 	if c.EncryptIdentity == "" {
 		return nil, nil
 	}
-	f, err := os.Open(c.EncryptIdentity)
+	out, err := ReadIdentities(c.EncryptIdentity)
 	if err != nil {
 		return nil, fmt.Errorf("read backup-encrypt-identity of cluster %s: %w", c.Name, err)
+	}
+	return out, nil
+}
+
+// ReadIdentities reads a file of private keys. The error holds nothing of what is in it.
+func ReadIdentities(path string) ([]age.Identity, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
 	}
 	defer f.Close()
 	out, err := age.ParseIdentities(f)
 	if err != nil {
-		return nil, fmt.Errorf("read backup-encrypt-identity of cluster %s: %s holds no private keys as age-keygen writes them", c.Name, c.EncryptIdentity)
+		return nil, fmt.Errorf("%s holds no private keys as age-keygen writes them", path)
 	}
 	return out, nil
 }
@@ -245,7 +260,8 @@ func (p *process) newReceiver(ctx context.Context) (func(context.Context) error,
 	if err != nil {
 		return nil, err
 	}
-	if err := keepPublicKey(p.Config, signer.Public()); err != nil {
+	warn := func(problem string) { cfg.Log.Warn("line of the public keys passed over", "problem", problem) }
+	if err := keepPublicKey(p.Config, signer.Public(), warn); err != nil {
 		return nil, err
 	}
 	cfg.Sign = signer.Sign
@@ -255,16 +271,53 @@ func (p *process) newReceiver(ctx context.Context) (func(context.Context) error,
 		return nil, err
 	}
 	ledger := store.NewLedger(p.conn, actor(RoleReceiver, p.name))
+	keeping, err := keeperConfig(p.Config, p.name, p.Log)
+	if err != nil {
+		return nil, err
+	}
+	keeping.Sign = signer.SignNotes
 	drills, err := provingConfig(p.Config, p.name, p.Log)
 	if err != nil {
 		return nil, err
 	}
 	duties, err := duty.New(dutyConfig(p.Config, p.name, p.Log), p.conn, jobs, p.view,
-		archive.New(archiveConfig(p.Config, p.name, p.Log), ledger, p.view, p.catalog), proving.New(drills, p.catalog))
+		archive.New(archiveConfig(p.Config, p.name, p.Log), ledger, p.view, p.catalog), proving.New(drills, p.catalog),
+		keeper.Worker{Clusters: keeping.Clusters, Desk: pruning.NewDesk(p.conn)})
 	if err != nil {
 		return nil, err
 	}
-	return func(ctx context.Context) error { return together(ctx, pool.Run, duties.Run) }, nil
+	binlogs, err := binlogConfig(p.Config, p.name, p.Log)
+	if err != nil {
+		return nil, err
+	}
+	binlogs.Sign = signer.SignSegment
+	keep := keeper.New(keeping, p.conn, p.view, p.catalog)
+	logs := binlog.New(binlogs, p.conn)
+	return func(ctx context.Context) error { return together(ctx, pool.Run, logs.Run, duties.Run, keep.Run) }, nil
+}
+
+func keeperConfig(cfg *config.Config, name string, log *slog.Logger) (keeper.Config, error) {
+	out := keeper.Config{
+		Name: name, DataDir: cfg.Global.Datadir, Reserve: cfg.Global.Receiver.Reserve, Clusters: map[string]keeper.Cluster{},
+		Log: log.With("component", "keeper"),
+	}
+	for _, c := range cfg.Clusters {
+		out.Clusters[c.Name] = keeper.Cluster{
+			Servers: Servers(c.Servers), Rules: rules(c), Pruned: c.Scheduler && c.Prune.Enabled, Archive: c.Archive.Enabled,
+		}
+	}
+	var err error
+	out.Keys, err = Keys(cfg, "", func(problem string) { out.Log.Warn("read the public keys", "problem", problem) })
+	return out, err
+}
+
+// rules say which backups of a cluster stay.
+func rules(c config.Cluster) retention.Rules {
+	a := c.Archive
+	return retention.Rules{
+		Last: a.KeepLast, Hourly: a.KeepHourly, Daily: a.KeepDaily, Weekly: a.KeepWeekly, Monthly: a.KeepMonthly, Yearly: a.KeepYearly,
+		Zone: c.Timezone,
+	}
 }
 
 func dutyConfig(cfg *config.Config, name string, log *slog.Logger) duty.Config {
@@ -288,7 +341,7 @@ func provingConfig(cfg *config.Config, name string, log *slog.Logger) (proving.C
 			return out, err
 		}
 		out.Clusters = append(out.Clusters, proving.Cluster{
-			Name: c.Name, Scratch: ScratchFolder(cfg, c.Name), Memory: c.Drill.Memory, Identities: identities,
+			Name: c.Name, Scratch: ScratchFolder(cfg, c.Name), Memory: c.Drill.Memory, Identities: identities, Compare: c.Drill.Compare,
 		})
 	}
 	return out, nil
@@ -335,15 +388,14 @@ func gatewayConfig(cfg *config.Config, name, version string, log *slog.Logger) (
 		Name: actor(RoleGateway, name), Bind: g.BindAddress, HTTPPort: g.HTTPPort, APIPort: g.APIPort,
 		Address: address, OpenConfig: !g.SecureConfig,
 		CertFile: g.APICert, KeyFile: g.APIKey, TLSDir: filepath.Join(g.Datadir, "tls"),
-		Users: map[string]string{}, Grants: map[string][]string{}, TokenLifetime: g.TokenLifetime, Version: version,
+		TokenLifetime: g.TokenLifetime, Version: version,
 		Log: log.With("component", "gateway"),
 	}
 	if !g.HTTPServer {
 		out.HTTPPort = -1
 	}
-	for _, u := range g.Users {
-		out.Users[u.Name], out.Grants[u.Name] = u.Password.Reveal(), u.Grants
-	}
+	users := APIUsers(cfg)
+	out.Users, out.Grants = users.Users, users.Grants
 	for _, c := range cfg.Clusters {
 		out.Clusters = append(out.Clusters, gateway.Cluster{
 			Name: c.Name, Servers: Servers(c.Servers), BackupServers: backupServers(c), User: c.User, Password: c.Password.Reveal(),
@@ -353,6 +405,15 @@ func gatewayConfig(cfg *config.Config, name, version string, log *slog.Logger) (
 		})
 	}
 	return out, nil
+}
+
+// APIUsers are the users of the API that stand in the configuration.
+func APIUsers(cfg *config.Config) auth.Config {
+	out := auth.Config{Users: map[string]string{}, Grants: map[string][]string{}}
+	for _, u := range cfg.Global.Users {
+		out.Users[u.Name], out.Grants[u.Name] = u.Password.Reveal(), u.Grants
+	}
+	return out
 }
 
 // checkItems has the page look at what `drydock check` looks at.
@@ -418,7 +479,7 @@ func alertConfig(cfg *config.Config, name string, log *slog.Logger) alert.Config
 	for _, c := range cfg.Clusters {
 		out.Clusters = append(out.Clusters, alert.Cluster{
 			Name: c.Name, Servers: Servers(c.Servers), Lease: c.Lease, PickupTimeout: c.PickupTimeout, BackupMaxAge: c.BackupMaxAge,
-			Archive: c.Archive.Enabled, Drills: c.Drill.Enabled && c.Scheduler, DrillMaxAge: c.Drill.MaxAge, MaxClockSkew: c.MaxClockSkew,
+			Archive: c.Archive.Enabled, Drills: c.Drill.Enabled && c.Scheduler, DrillMaxAge: c.Drill.MaxAge, MaxClockSkew: c.MaxClockSkew, Binlogs: c.Binlogs.Enabled,
 		})
 	}
 	return out
@@ -451,7 +512,9 @@ func together(ctx context.Context, runs ...func(context.Context) error) error {
 }
 
 // drillSettings are those that a restart puts in force.
-func drillSettings(c config.Cluster) []any { return []any{c.Drill.Scratch, c.Drill.Memory} }
+func drillSettings(c config.Cluster) []any {
+	return []any{c.Drill.Scratch, c.Drill.Memory, c.Drill.Compare}
+}
 
 // archiveSettings are those that a restart puts in force; the schedules need none.
 func archiveSettings(c config.Cluster) config.Archive {

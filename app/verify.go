@@ -15,6 +15,7 @@ import (
 	"drydock/bus"
 	"drydock/config"
 	"drydock/receiver"
+	"drydock/receiver/keeper"
 	"drydock/receiver/sink"
 	"drydock/store"
 )
@@ -24,14 +25,17 @@ import (
 func keysFile(cfg *config.Config) string { return filepath.Join(cfg.Global.Datadir, "manifest.pub") }
 
 // keepPublicKey adds a key to the file, if it is not there yet. Lines that are no keys stay as they are: they must not keep
-// the receiver from starting, and are not ours to remove.
-func keepPublicKey(cfg *config.Config, key store.PublicKey) error {
+// the receiver from starting, and are not ours to remove; warn gets what is wrong with them.
+func keepPublicKey(cfg *config.Config, key store.PublicKey, warn func(problem string)) error {
 	path := keysFile(cfg)
 	text, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read the public keys: %w", err)
 	}
-	known, _ := parseKeys(string(text))
+	known, problems := parseKeys(string(text))
+	for _, problem := range problems {
+		warn(path + ": " + problem)
+	}
 	if slices.ContainsFunc(known, func(k store.PublicKey) bool { return k.String() == key.String() }) {
 		return nil
 	}
@@ -72,21 +76,40 @@ func replaceFile(path, text string) (err error) {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// parseKeys reads public keys, one a line, and counts from one the lines that are something else.
-func parseKeys(text string) (keys []store.PublicKey, bad []int) {
+// parseKeys reads public keys, one a line, and says what is wrong with the lines that are something else.
+func parseKeys(text string) (keys []store.PublicKey, problems []string) {
 	n := 0
 	for line := range strings.Lines(text) {
 		n++
-		if strings.TrimSpace(line) == "" {
+		line = strings.TrimSpace(line)
+		if line == "" {
 			continue
 		}
-		if key, err := store.ParsePublicKey(line); err == nil {
+		switch key, err := store.ParsePublicKey(line); {
+		case err == nil:
 			keys = append(keys, key)
-		} else {
-			bad = append(bad, n)
+		case glued(line):
+			problems = append(problems, fmt.Sprintf("line %d has several public keys and counts as none: put each on a line of its own", n))
+		default:
+			problems = append(problems, fmt.Sprintf("line %d is not a public key: want 44 characters as `drydock backups key` prints them", n))
 		}
 	}
-	return keys, bad
+	return keys, problems
+}
+
+// glued tells that a line is keys one after the other: a line break was lost.
+func glued(line string) bool {
+	const width = 44 // characters of a key
+	line = strings.Join(strings.Fields(line), "")
+	if len(line) < 2*width || len(line)%width != 0 {
+		return false
+	}
+	for ; line != ""; line = line[width:] {
+		if _, err := store.ParsePublicKey(line[:width]); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // Keys are the public keys that manifests of this installation are trusted with: those of the data folder, or of path. A
@@ -100,16 +123,15 @@ func Keys(cfg *config.Config, path string, warn func(problem string)) ([]store.P
 	if err != nil {
 		return nil, fmt.Errorf("read the public keys: %w", err)
 	}
-	keys, bad := parseKeys(string(text))
-	for _, n := range bad {
-		problem := fmt.Sprintf("line %d is not a public key: want 44 characters as `drydock backups key` prints them", n)
+	keys, problems := parseKeys(string(text))
+	for _, problem := range problems {
 		if named {
 			return nil, fmt.Errorf("read the public keys in %s: %s", path, problem)
 		}
 		warn(path + ": " + problem)
 	}
 	if len(keys) == 0 {
-		return nil, fmt.Errorf("read the public keys: %s has none", path)
+		return nil, fmt.Errorf("read the public keys: %s has none, one a line", path)
 	}
 	return keys, nil
 }
@@ -137,6 +159,9 @@ func VerifyBackups(ctx context.Context, folder, id string, keys []store.PublicKe
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+		if found.Problem != "" && pruned(found) {
+			return nil
+		}
 		any = true
 		each(found)
 		return nil
@@ -145,6 +170,13 @@ func VerifyBackups(ctx context.Context, folder, id string, keys []store.PublicKe
 		err = noBackup(folder, id)
 	}
 	return err
+}
+
+// pruned reports whether a prune took a backup away while it was looked at: its manifest, which goes last, is gone too.
+func pruned(found Found) bool {
+	_, file := os.Lstat(found.File)
+	_, manifest := os.Lstat(found.File + receiver.ManifestSuffix)
+	return errors.Is(file, fs.ErrNotExist) && errors.Is(manifest, fs.ErrNotExist)
 }
 
 // noBackup says that a folder does not have the backup of an id, or none when that is empty.
@@ -208,7 +240,7 @@ func claimed(raw []byte, why error) (m store.Manifest, problem string) {
 	if err := json.Unmarshal(raw, &m); err != nil {
 		return store.Manifest{}, "the manifest cannot be read: " + err.Error()
 	}
-	m.Archives, m.Drills = nil, nil
+	m.Archives, m.Drills, m.Restores = nil, nil, nil
 	return m, why.Error()
 }
 
@@ -247,26 +279,56 @@ func otherSize(size int64, m store.Manifest) string {
 }
 
 // RebuildCatalog fills the catalogue from the manifests in the backup folder: of those that are signed by one of the keys
-// and have their file, of the right size, beside them. It reads no backup and removes nothing. each gets all of them.
+// and have their file, of the right size, beside them. Pins, drills and archives come from the notes beside them, if those are
+// signed, too; what the catalogue knows already stays. It reads no backup and removes nothing. each gets all of them. As in
+// [VerifyBackups], to find none is an error.
 func RebuildCatalog(ctx context.Context, conn *bus.Conn, folder string, keys []store.PublicKey, each func(Found)) error {
 	folder, err := filepath.Abs(folder) // who reads the catalogue works elsewhere
 	if err != nil {
 		return fmt.Errorf("find the backups: %w", err)
 	}
-	catalog := store.NewCatalog(conn)
-	return eachManifest(folder, keys, func(found Found) error {
+	catalog, any := store.NewCatalog(conn), false
+	err = eachManifest(folder, keys, func(found Found) error {
+		any = true
 		if found.Problem == "" {
 			found.Problem = unlisted(found)
 		}
 		if found.Problem == "" {
 			found.Manifest.Path = found.File // the folder may have moved
-			if err := catalog.Put(ctx, found.Manifest); err != nil {
+			notes, problem := readNotes(found, keys)
+			if err := catalog.Found(ctx, found.Manifest, notes); err != nil {
 				return err
 			}
+			found.Problem = problem
 		}
 		each(found)
 		return nil
 	})
+	if err == nil && !any {
+		err = noBackup(folder, "")
+	}
+	return err
+}
+
+// readNotes are the notes beside a backup, or none and what is wrong with them.
+func readNotes(found Found, keys []store.PublicKey) (n store.Notes, problem string) {
+	raw, err := os.ReadFile(found.File + keeper.NotesSuffix)
+	if errors.Is(err, fs.ErrNotExist) {
+		return n, ""
+	}
+	if err == nil {
+		err = store.ErrOtherKey
+		for _, key := range keys {
+			some, e := store.VerifyNotes(raw, key, found.Manifest)
+			if e == nil {
+				return some, ""
+			}
+			if !errors.Is(e, store.ErrOtherKey) {
+				err = e
+			}
+		}
+	}
+	return store.Notes{}, "listed without its notes (pin, drills, archives): " + err.Error()
 }
 
 // unlisted says why the file of a backup cannot be put into the catalogue, empty when it can.

@@ -39,9 +39,22 @@ func newShelf(t *testing.T) *shelf {
 }
 
 // put lays a backup down as a receiver does, and returns its file.
-func (s *shelf) put(id string, data []byte) string {
+func (s *shelf) put(id string, data []byte) string { return s.putAs(id, data, sink.Spec{}) }
+
+// putAs is put with the compression and encryption of spec.
+func (s *shelf) putAs(id string, data []byte, spec sink.Spec) string {
 	s.t.Helper()
-	spec := sink.Spec{Dir: filepath.Join(s.folder, "prod", "db1_3306"), Name: "mariabackup-" + id + ".xbstream", Tag: id, Hash: sink.BLAKE3}
+	return s.lay(store.Manifest{ID: id, Task: "mariabackup"}, spec, data).File
+}
+
+// lay is put with what else shall stand in the manifest, and another form of the file.
+func (s *shelf) lay(m store.Manifest, spec sink.Spec, data []byte) Found {
+	s.t.Helper()
+	task, err := job.TaskByName(m.Task)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	spec.Dir, spec.Name, spec.Tag, spec.Hash = filepath.Join(s.folder, "prod", "db1_3306"), m.Task+"-"+m.ID+"."+string(task.Format), m.ID, sink.BLAKE3
 	f, err := sink.Create(spec)
 	if err != nil {
 		s.t.Fatal(err)
@@ -53,23 +66,21 @@ func (s *shelf) put(id string, data []byte) string {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	path, err := sink.Publish(spec)
-	if err != nil {
+	if m.Path, err = sink.Publish(spec); err != nil {
 		s.t.Fatal(err)
 	}
-	m, err := s.signer.Sign(store.Manifest{
-		Type: store.ManifestType, ID: id, Cluster: "prod", Server: job.Server{Host: "db1", Port: 3306}, Task: "mariabackup",
-		Path: path, Size: res.Received, Stored: res.Stored, Algo: res.Algo, Hash: res.Hash, StoredHash: res.StoredHash,
-	})
-	if err != nil {
+	m.Type, m.Cluster, m.Server, m.Receiver = store.ManifestType, "prod", job.Server{Host: "db1", Port: 3306}, "rcv"
+	m.Size, m.Stored, m.Algo, m.Hash, m.StoredHash = res.Received, res.Stored, res.Algo, res.Hash, res.StoredHash
+	m.Compress, m.Encrypted = spec.Compress, spec.Encrypted
+	if m, err = s.signer.Sign(m); err != nil {
 		s.t.Fatal(err)
 	}
 	raw, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.write(path+receiver.ManifestSuffix, raw)
-	return path
+	s.write(m.Path+receiver.ManifestSuffix, raw)
+	return Found{Manifest: m, File: m.Path}
 }
 
 func (s *shelf) write(path string, data []byte) {
@@ -271,6 +282,10 @@ func TestVerifyLooksAtSomething(t *testing.T) {
 			t.Errorf("backup %q in an empty folder is well", id)
 		}
 	}
+	err := RebuildCatalog(bustest.Context(t), bustest.Start(t), s.folder, keys, func(Found) {})
+	if err == nil || !strings.Contains(err.Error(), "find no backup in") {
+		t.Errorf("a catalogue is rebuilt from nothing: %v", err)
+	}
 	s.put("A", []byte("data"))
 	link := filepath.Join(t.TempDir(), "link")
 	if err := os.Symlink(s.folder, link); err != nil {
@@ -313,6 +328,7 @@ func TestPublicKeysSurviveABadFile(t *testing.T) {
 		{"no file", "", present.String() + "\n", 0},
 		{"no newline at the end", old.String(), both, 0},
 		{"torn", old.String() + "\n" + present.String()[:20], old.String() + "\n" + present.String()[:20] + "\n" + present.String() + "\n", 1},
+		{"two in one line", old.String() + present.String(), old.String() + present.String() + "\n" + present.String() + "\n", 1},
 		{"a remark", "# ours\n" + both, "# ours\n" + both, 1},
 		{"already there, without newline", strings.TrimSpace(both), strings.TrimSpace(both), 0},
 	} {
@@ -326,8 +342,12 @@ func TestPublicKeysSurviveABadFile(t *testing.T) {
 				}
 			}
 			for range 2 { // the second start changes nothing
-				if err := keepPublicKey(cfg, present); err != nil {
+				told := 0
+				if err := keepPublicKey(cfg, present, func(string) { told++ }); err != nil {
 					t.Fatal(err)
+				}
+				if told != c.warnings {
+					t.Errorf("the receiver is told of %d lines, want %d", told, c.warnings)
 				}
 				if text, err := os.ReadFile(keysFile(cfg)); err != nil || string(text) != c.after {
 					t.Errorf("the file says %q, %v; want %q", text, err, c.after)
@@ -345,6 +365,26 @@ func TestPublicKeysSurviveABadFile(t *testing.T) {
 				t.Errorf("named with --key: %v", err)
 			}
 		})
+	}
+}
+
+// Two keys without a line break between them must not look like no key at all.
+func TestGluedKeysAreNamed(t *testing.T) {
+	t.Parallel()
+	key := newShelf(t).signer.Public().String()
+	path := filepath.Join(t.TempDir(), "glued.pub")
+	for text, want := range map[string]string{
+		key + key + "\n":               "line 1 has several public keys",
+		key + "\n" + key + " " + key:   "line 2 has several public keys",
+		key + key[:40] + "\n":          "line 1 is not a public key",
+		strings.Repeat("x", 88) + "\n": "line 1 is not a public key",
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Keys(&config.Config{}, path, nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %s", text, err, want)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -193,4 +194,32 @@ func Listen[T any](c *Conn, subject string, handle func(T)) (*nats.Subscription,
 		return nil, fmt.Errorf("subscribe to %s: %w", subject, err)
 	}
 	return sub, nil
+}
+
+// Receivers lists the receivers that answer now, by name.
+func Receivers(ctx context.Context, c *Conn) ([]string, error) {
+	const patience = 300 * time.Millisecond // they answer at once, and nobody knows how many there are
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	inbox := c.NC.NewRespInbox()
+	sub, err := c.NC.SubscribeSync(inbox)
+	if err != nil {
+		return nil, fmt.Errorf("ask for receivers: %w", err)
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := c.NC.PublishRequest("$SRV.PING."+KeeperService, inbox, nil); err != nil {
+		return nil, fmt.Errorf("ask for receivers: %w", err)
+	}
+	var names []string
+	for {
+		msg, err := sub.NextMsgWithContext(ctx)
+		if err != nil {
+			slices.Sort(names)
+			return slices.Compact(names), nil // the time is over, or nobody listens
+		}
+		var p micro.Ping
+		if json.Unmarshal(msg.Data, &p) == nil && p.Metadata["receiver"] != "" {
+			names = append(names, p.Metadata["receiver"])
+		}
+	}
 }

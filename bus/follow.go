@@ -43,7 +43,7 @@ func (f From) policy(cfg *jetstream.OrderedConsumerConfig) {
 // Follow gives every message of the stream whose subject matches filter to handle, in order, from where from says,
 // until ctx ends (nil) or handle returns an error (that error). caughtUp, if not nil, is called once when everything
 // that was in the stream at the start has been handled. Messages that do not decode are logged and passed over: a
-// reader must not stop for what a newer version wrote. It survives lost connections and server restarts.
+// reader must not stop for what a newer version wrote; empty ones are passed over silently. It survives lost connections and server restarts.
 func Follow[T any](ctx context.Context, c *Conn, stream, filter string, from From, handle func(Meta, T) error, caughtUp func()) error {
 	caught := caughtUp == nil
 	for ctx.Err() == nil {
@@ -51,7 +51,9 @@ func Follow[T any](ctx context.Context, c *Conn, stream, filter string, from Fro
 		from.policy(&cfg)
 		err := followOnce(ctx, c, stream, cfg, func(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
 			var v T
-			if err := json.Unmarshal(m.Data(), &v); err != nil {
+			if len(m.Data()) == 0 {
+				// A key of a bucket was deleted.
+			} else if err := json.Unmarshal(m.Data(), &v); err != nil {
 				c.log.Warn("pass over a message that does not decode", "subject", m.Subject(), "seq", meta.Sequence.Stream, "err", err)
 			} else if err := handle(Meta{stream, m.Subject(), meta.Sequence.Stream, meta.Timestamp, meta.NumDelivered}, v); err != nil {
 				return stopFollow{err}

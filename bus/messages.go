@@ -212,7 +212,97 @@ const (
 	VerbCommit = "commit"
 	VerbCheck  = "check" // waits for the end of a Check stream
 	VerbSend   = "send"  // streams a backup out ([SendRequest], [SendReply])
+	VerbPlan   = "plan"  // what a prune would do now ([PlanRequest], [PlanReply])
+	VerbPrune  = "prune" // deletes what a plan named ([PruneRequest], [PruneReply])
+	VerbDisk   = "disk"  // how full the disk is, and when it will be ([DiskReply])
 )
+
+// PlanRequest asks a receiver what it would keep and delete of the backups of a cluster that it holds. Nothing is changed.
+type PlanRequest struct {
+	Cluster string `json:"cluster"`
+	From    int    `json:"from,omitempty"` // [PlanReply.Next] of the page before
+}
+
+// PlanReply is a page of a plan.
+type PlanReply struct {
+	Items []PlanItem `json:"items"`
+	Next  int        `json:"next,omitempty"` // where the next page begins; 0 when there is none
+}
+
+// PlanItem is a backup, or something that was left behind in the folder of one, and what is to become of it.
+type PlanItem struct {
+	Receiver string     `json:"receiver"`
+	Cluster  string     `json:"cluster"`
+	Server   job.Server `json:"server,omitzero"`
+	Task     string     `json:"task,omitempty"`
+	Backup   string     `json:"backup,omitempty"` // its id; empty for what is no backup
+	File     string     `json:"file,omitempty"`
+	Ended    time.Time  `json:"ended,omitzero"`
+	Bytes    int64      `json:"bytes"`
+	Keep     bool       `json:"keep"`
+	Why      []string   `json:"why"`
+	// Going says that a prune that was interrupted had begun to delete it. One that is to be kept by now must be named in a
+	// [PruneRequest], too: its record is taken back.
+	Going bool `json:"going,omitempty"`
+	// Problem says what is wrong with it, or that the receiver did not answer; empty when all is well.
+	Problem string `json:"problem,omitempty"`
+}
+
+// Name is what a [PruneRequest] calls the item.
+func (p PlanItem) Name() string {
+	if p.Backup != "" {
+		return p.Backup
+	}
+	return p.File
+}
+
+// PruneRequest has a receiver delete what a plan of its own named. It makes the plan anew before: what is to be kept by then
+// is kept. A request may be repeated.
+type PruneRequest struct {
+	Cluster string   `json:"cluster"`
+	Names   []string `json:"names"` // [PlanItem.Name], at most [PruneAtOnce]
+	By      string   `json:"by"`    // the job
+}
+
+// PruneAtOnce is how many items one request may name: a deletion on a slow disk takes seconds.
+const PruneAtOnce = 20
+
+// PruneReply says what became of each item, in no order. What is not in it was gone already.
+type PruneReply struct {
+	Outcomes []PruneOutcome `json:"outcomes"`
+}
+
+// PruneOutcome is what became of one item.
+type PruneOutcome struct {
+	Name    string `json:"name"`
+	Deleted bool   `json:"deleted"`
+	Freed   int64  `json:"freed"`             // bytes
+	Why     string `json:"why,omitempty"`     // why it was kept after all
+	Problem string `json:"problem,omitempty"` // why it could not be deleted
+}
+
+// DiskReply is how full the disk of a receiver's backups is.
+type DiskReply struct {
+	Receiver string    `json:"receiver"`
+	Time     time.Time `json:"time"`
+	Folder   string    `json:"folder"`
+	Total    int64     `json:"total"`   // bytes
+	Free     int64     `json:"free"`    // bytes that drydock may write
+	Reserve  int64     `json:"reserve"` // bytes of them that backups leave free (disk-reserve)
+	// Full says that the disk is expected to be full within a year, FullIn in how many seconds from Time on.
+	Full     bool            `json:"full"`
+	FullIn   float64         `json:"full_in_s"`
+	Outlook  string          `json:"outlook"` // the same for people
+	Rejected []RejectedCount `json:"rejected,omitempty"`
+}
+
+// RejectedCount is how many files of a server lie in its folder "rejected".
+type RejectedCount struct {
+	Cluster string     `json:"cluster"`
+	Server  job.Server `json:"server"`
+	Files   int        `json:"files"`
+	Bytes   int64      `json:"bytes"`
+}
 
 // The error codes of the receiver service, beside NATS's own.
 const (

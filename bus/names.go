@@ -52,11 +52,17 @@ const (
 	BucketBinlogs = "drydock_binlogs"
 )
 
+// StreamCatalog is the stream behind BucketCatalog, for those who follow it.
+const StreamCatalog = "KV_" + BucketCatalog
+
 // DurableFanout is the durable consumer on StreamTasks that all schedulers share.
 const DurableFanout = "scheduler-fanout"
 
 // ReceiverService is the name of the receivers' micro service, as `nats micro ls` shows it.
 const ReceiverService = "drydock-receiver"
+
+// KeeperService is the name of the micro service that keeps the backup folder of a receiver in order.
+const KeeperService = "drydock-keeper"
 
 // SubjectNext asks a scheduler for the schedules and their next ticks; answers [NextReply]. Served by the micro service
 // SchedulerService.
@@ -76,6 +82,7 @@ const (
 	AllAlerts   = "drydock.alert.>"
 	AllAudit    = "drydock.audit.>"
 	AllProgress = "drydock.progress.>"
+	AllCatalog  = "$KV." + BucketCatalog + ".>" // in StreamCatalog
 )
 
 // NoCluster stands where a cluster's token would, for what concerns the whole fleet.

@@ -119,6 +119,7 @@ func (l *loader) checkClusters(g *Global, clusters []Cluster) {
 		l.checkSSH(g, c, s)
 		l.checkOrchestrator(c, s)
 		l.checkArchive(c, s)
+		l.checkPrune(c, s)
 	}
 }
 
@@ -147,6 +148,7 @@ func (l *loader) checkSchedules(c Cluster, s *section) {
 		{"scheduler-db-servers-schema-monitor", c.SchemaMonitor},
 		{"scheduler-rolling-restart", c.Rolling.Restart},
 		{"scheduler-rolling-reprov", c.Rolling.Reprov},
+		{"scheduler-backup-prune", c.Prune},
 		{"scheduler-backup-restic-prune", c.Archive.Prune},
 		{"scheduler-backup-restic-check", c.Archive.Check},
 		{"scheduler-backup-drill", c.Drill.Schedule},
@@ -200,6 +202,19 @@ func (l *loader) checkOrchestrator(c Cluster, s *section) {
 		problem("is local for cluster %q and no command is set; set local-db-stop-command and local-db-start-command", c.Name)
 	case o.Kind == "script" && o.Script == (ServiceActions{}):
 		problem("is script for cluster %q and no script is set; set prov-db-stop-script and prov-db-start-script", c.Name)
+	}
+}
+
+// checkPrune warns of a backup folder that only grows.
+func (l *loader) checkPrune(c Cluster, s *section) {
+	const key = "scheduler-backup-prune"
+	taken := c.Scheduler && (c.PhysicalBackup.Enabled || c.LogicalBackup.Enabled)
+	keepsAll := c.Archive.KeepLast+c.Archive.KeepHourly+c.Archive.KeepDaily+c.Archive.KeepWeekly+c.Archive.KeepMonthly+c.Archive.KeepYearly == 0
+	switch {
+	case taken && !c.Prune.Enabled:
+		l.warn(l.where(key, s), key, "is off, so the backup folder of cluster %q only grows; see what it would delete with `drydock backups prune %s`", c.Name, c.Name)
+	case c.Prune.Enabled && keepsAll:
+		l.warn(l.where(key, s), key, "is on but every backup-keep key is 0, so it deletes no backup of cluster %q", c.Name)
 	}
 }
 

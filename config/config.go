@@ -214,8 +214,17 @@ type Cluster struct {
 	BackupMaxAge time.Duration // backup-max-age, 0 = a backup is never overdue
 	MaxClockSkew time.Duration // monitoring-max-clock-skew, 0 = clocks may differ
 
-	Drill   Drill   // backup-drill-* and scheduler-backup-drill
-	Archive Archive // backup-restic*, backup-keep-* and scheduler-backup-restic-*
+	Prune   Schedule // scheduler-backup-prune and -cron
+	Binlogs Binlogs  // backup-binlogs*
+	Drill   Drill    // backup-drill-* and scheduler-backup-drill
+	Archive Archive  // backup-restic*, backup-keep-* and scheduler-backup-restic-*
+}
+
+// Binlogs is the archive of a cluster's binary logs.
+type Binlogs struct {
+	Enabled  bool          // backup-binlogs
+	Flush    time.Duration // backup-binlogs-flush
+	ServerID int           // backup-binlogs-server-id, 0 = made of the names of cluster and receiver
 }
 
 // Drill is how backups are shown to restore.
@@ -223,6 +232,7 @@ type Drill struct {
 	Schedule               // scheduler-backup-drill and -cron
 	Scratch  string        // backup-drill-scratch, resolved to a path; "" = the folder drills of monitoring-datadir
 	Memory   int64         // backup-drill-memory, bytes
+	Compare  bool          // backup-drill-compare
 	MaxAge   time.Duration // backup-drill-max-age, 0 = never overdue
 }
 

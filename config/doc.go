@@ -46,7 +46,7 @@ func (k Key) place() string {
 	return "[Default] or a cluster"
 }
 
-// Sample is a complete configuration of ten lines. It takes two passwords from the environment: ADMIN_PASSWORD and
+// Sample is a complete configuration of eleven lines. It takes two passwords from the environment: ADMIN_PASSWORD and
 // DB_PASSWORD must be set to parse it.
 func Sample() string {
 	return `[Default]
@@ -59,6 +59,7 @@ db-servers-credential = "drydock:env:DB_PASSWORD"
 monitoring-scheduler = true
 scheduler-db-servers-logs = true
 scheduler-db-servers-physical-backup = true
+scheduler-backup-prune = true
 `
 }
 

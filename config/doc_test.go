@@ -67,9 +67,9 @@ func TestDefaultsPassTheirOwnChecks(t *testing.T) {
 	}
 }
 
-func TestSampleIsTenLinesThatWork(t *testing.T) {
+func TestSampleIsElevenLinesThatWork(t *testing.T) {
 	t.Parallel()
-	if n := strings.Count(Sample(), "\n"); n != 10 {
+	if n := strings.Count(Sample(), "\n"); n != 11 {
 		t.Errorf("sample has %d lines", n)
 	}
 	cfg, err := newLoader([]string{"ADMIN_PASSWORD=a", "DB_PASSWORD=b"}).load("drydock.toml", []byte(Sample()))

@@ -43,7 +43,7 @@ var foreign = []string{
 	"log-heartbeat", "log-failed-election", "log-task-level", "log-backup-stream", "log-backup-stream-",
 	// Backups beyond this version.
 	"backup-keep-until-valid", "backup-restic-purge-", "backup-restic-save-", "backup-restic-run-", "backup-restic-storage-policy",
-	"backup-restic-local-repository", "backup-lockddl", "backup-binlogs", "backup-binlogs-", "backup-binlog-",
+	"backup-restic-local-repository", "backup-lockddl", "backup-binlogs-keep", "backup-binlog-",
 	"backup-logical-dump-", "backup-logical-load-", "backup-mydumper-regex", "backup-mysqlbinlog-",
 	"backup-load-script", "backup-save-script", "backup-disk-threshold-", "backup-streaming",
 	"backup-streaming-", "backup-mbstream-", "compress-backups-", "scheduler-alert-", "scheduler-sla-rotate-cron",

@@ -189,7 +189,12 @@ func clusterKeys(c *Cluster) []key {
 	t.duration("backup-max-age", &c.BackupMaxAge, 0, bounds[time.Duration]{min: time.Second, zero: "never overdue"},
 		"How old the cluster's newest proven backup may become before the condition DOCK0201 (backup overdue) opens.")
 
+	t.group = "Binary logs"
+	binlogKeys(t, &c.Binlogs)
+
 	t.group = "Archive"
+	t.schedule("scheduler-backup-prune", &c.Prune, "0 30 12 * * *",
+		"Delete the backups on the receivers that the backup-keep keys let go of. Never the last good or the last restored one.")
 	drillKeys(t, &c.Drill)
 	archiveKeys(t, &c.Archive)
 	return t.keys
@@ -299,6 +304,15 @@ func rollingKeys(t *table, r *Rolling) {
 		"Task that fills a server after it was reprovisioned: from the primary, or from the newest logical backup.")
 }
 
+// binlogKeys adds the archive of binary logs.
+func binlogKeys(t *table, b *Binlogs) {
+	t.boolean("backup-binlogs", &b.Enabled, false, "Archive the binary log of the cluster's primary while it is written (docs/binlogs.md).")
+	t.duration("backup-binlogs-flush", &b.Flush, time.Second, bounds[time.Duration]{min: 50 * time.Millisecond},
+		"How long what was received of the binary log may wait before it is on disk. A loss of both machines costs that much.")
+	t.number("backup-binlogs-server-id", &b.ServerID, 0, bounds[int]{min: 0, max: 1<<32 - 1}, "a number, 0 = made of the names of cluster and receiver",
+		"The server_id that a receiver asks for the binary log with. No replica of the cluster may have it, and no other receiver.")
+}
+
 // DrillMemory is what a drill may use where nothing else is said, in bytes.
 const DrillMemory = 256 * mib
 
@@ -309,6 +323,8 @@ func drillKeys(t *table, d *Drill) {
 	t.text("backup-drill-scratch", &d.Scratch, "", "a folder on the receiver's machine",
 		"Where drills work; an encrypted backup lies there in clear meanwhile. Empty: drills in monitoring-datadir.")
 	t.size("backup-drill-memory", &d.Memory, DrillMemory, "Memory for the pools of a drill: of preparing, and of the scratch server.")
+	t.boolean("backup-drill-compare", &d.Compare, true,
+		"A drill looks for every table that the server had before and after the backup. False where backups leave tables out on purpose.")
 	t.duration("backup-drill-max-age", &d.MaxAge, 14*24*time.Hour, bounds[time.Duration]{min: time.Second, zero: "never overdue"},
 		"With scheduler-backup-drill: how long a server may have backups of which none was shown to restore.")
 }
@@ -332,7 +348,7 @@ func archiveKeys(t *table, a *Archive) {
 	t.number("backup-restic-limit-download", &a.Download, 0, bounds[int]{min: 0, max: 1 << 30}, "KiB/s, 0 = no limit", "Bandwidth from the repository.")
 	keep := func(what string, p *int, def int) {
 		t.number("backup-keep-"+what, p, def, bounds[int]{min: 0, max: 100_000}, "a number",
-			"Archives of each server and task that the prune keeps: the newest of so many "+keepUnits[what]+".")
+			"Backups and archives of each server and task that the prunes keep: the newest of so many "+keepUnits[what]+".")
 	}
 	keep("last", &a.KeepLast, 1)
 	keep("hourly", &a.KeepHourly, 0)
@@ -347,9 +363,9 @@ func archiveKeys(t *table, a *Archive) {
 		"How much of the data the check reads back. Empty: structure only.", emptyOr(subset))
 }
 
-// keepUnits are the periods of the backup-keep keys, of each of which the newest archive stays.
+// keepUnits are the periods of the backup-keep keys, of each of which the newest stays.
 var keepUnits = map[string]string{
-	"last": "archives, whenever they were made", "hourly": "hours", "daily": "days", "weekly": "weeks", "monthly": "months", "yearly": "years",
+	"last": "backups, whenever they were made", "hourly": "hours", "daily": "days", "weekly": "weeks", "monthly": "months", "yearly": "years",
 }
 
 // sshKeys adds how the script is run over SSH.

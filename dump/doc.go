@@ -2,8 +2,8 @@
 // mydumper's metadata.
 //
 // It finds what the end of a stream does not tell: whether the tool came to its own end, whether there is anything in
-// the dump, and the position in the binary log that it belongs to. It restores nothing and decides nothing. It imports the standard
-// library only.
+// the dump, whether files are missing or cut, and the position in the binary log that it belongs to. It restores nothing and decides
+// nothing. A bit that changed in a statement it does not find: nothing in a dump repeats it. The hashes of what was sent and stored do.
 package dump
 
 import "errors"
@@ -14,7 +14,7 @@ var (
 	ErrTruncated = errors.New("dump is truncated")
 	// ErrEmpty is a dump without any table.
 	ErrEmpty = errors.New("dump is empty")
-	// ErrMissing is a dump that lacks the rows of a table.
+	// ErrMissing is a dump that lacks a file: the rows or the schema of a table, the schema of a database.
 	ErrMissing = errors.New("dump is not whole")
 )
 

@@ -3,6 +3,7 @@ package dump
 import (
 	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"errors"
 	"strings"
 	"testing"
@@ -37,6 +38,8 @@ func TestTextDumps(t *testing.T) {
 		"a position in user data": {"-- Table structure for table `a`\nCHANGE MASTER TO MASTER_LOG_FILE='evil', MASTER_LOG_POS=1;\nSET GLOBAL gtid_slave_pos='6-6-6';" + mariaBody + end, nil, Position{}, ""},
 		"cut":                     {mariaHead + mariaBody, ErrTruncated, Position{}, ""},
 		"cut in the marker":       {mariaHead + mariaBody + "\n-- Dump completed on 2026-", ErrTruncated, Position{}, ""},
+		"its last byte cut":       {strings.TrimSuffix(mariaHead+mariaBody+end, "\n"), ErrTruncated, Position{}, ""},
+		"cut behind the marker":   {mariaHead + mariaBody + "\n-- Dump completed", ErrTruncated, Position{}, ""},
 		"marker in the middle":    {mariaHead + mariaBody + end + "more", ErrTruncated, Position{}, ""},
 		"nothing":                 {"", ErrEmpty, Position{}, ""},
 		"no table":                {mariaHead + end, ErrEmpty, Position{}, ""},
@@ -73,7 +76,7 @@ const (
 )
 
 // pack makes an archive of names and contents, in turn.
-func pack(t *testing.T, files ...string) []byte {
+func pack(t testing.TB, files ...string) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -91,10 +94,24 @@ func pack(t *testing.T, files ...string) []byte {
 	return b.Bytes()
 }
 
+// gz packs a text as mydumper does.
+func gz(t testing.TB, text string) string {
+	t.Helper()
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	if _, err := z.Write([]byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
 func TestFolderDumps(t *testing.T) {
 	t.Parallel()
-	shop := []string{"shop-schema-create.sql", "x", "shop.a-schema.sql", "x", "shop.a.sql", "", "shop.a-schema-triggers.sql", "x",
-		"shop.5-schema.sql", "x", "shop.5.00001.sql.gz", "x", "shop.v-schema.sql", "x", "shop.v-schema-view.sql", "x"}
+	shop := []string{"shop-schema-create.sql", "x;\n", "shop.a-schema.sql", "x;\n", "shop.a.sql", "", "shop.a-schema-triggers.sql", "x;\n",
+		"shop.5-schema.sql", "x;\n", "shop.5.00001.sql.gz", gz(t, "INSERT;\n"), "shop.v-schema.sql", "x;\n", "shop.v-schema-view.sql", "x;\n"}
 	with := func(more ...string) []byte { return pack(t, append(append([]string(nil), shop...), more...)...) }
 	whole := with("metadata", oldMetadata)
 	own := Position{"bin.000001", 322, "0-1-4", false}
@@ -104,25 +121,38 @@ func TestFolderDumps(t *testing.T) {
 		pos  Position
 	}{
 		"old metadata":             {whole, nil, own},
-		"entries below ./":         {pack(t, "./shop.a-schema.sql", "x", "./shop.a.sql", "x", "./metadata", oldMetadata), nil, own},
-		"new metadata":             {with("shop.void-schema.sql", "x", "metadata", newMetadata), nil, own},
+		"entries below ./":         {pack(t, "./shop.a-schema.sql", "x;\n", "./shop.a.sql", "x;\n", "./metadata", oldMetadata), nil, own},
+		"new metadata":             {with("shop.void-schema.sql", "x;\n", "metadata", newMetadata), nil, own},
 		"only a source's position": {with("metadata", onlySource), nil, Position{"src.000009", 932, "0-1-9", true}},
 		"a log without the rest":   {with("metadata", strings.Replace(oldMetadata, "0-1-3", "0-1-9", 1)), nil, Position{"src.000009", 932, "0-1-9", true}},
 		"a log of one domain":      {with("metadata", strings.Replace(oldMetadata, "0-1-3", "0-1-3,7-1-2", 1)), nil, Position{"src.000009", 932, "0-1-3,7-1-2", true}},
 		"padded as by tar":         {append(bytes.Clone(whole), make([]byte, 8192)...), nil, own},
-		"rows missing":             {with("shop.b-schema.sql", "x", "metadata", oldMetadata), ErrMissing, Position{}},
-		"rows of a like name":      {with("shop.b-schema.sql", "x", "shop.bb.sql", "x", "metadata", oldMetadata), ErrMissing, Position{}},
+		"schema missing":           {with("shop.b.sql", "x;", "metadata", oldMetadata), ErrMissing, Position{}},
+		"database missing":         {with("store.b-schema.sql", "x;", "store.b.sql", "x;", "metadata", oldMetadata), ErrMissing, Position{}},
+		"triggers of nothing":      {with("shop.b-schema-triggers.sql", "x;", "metadata", oldMetadata), ErrMissing, Position{}},
+		"a table like a suffix":    {with("shop.b-schema-create-schema.sql", "x;", "shop.b-schema-create.sql", "x;", "metadata", oldMetadata), nil, own},
+		"several files":            {with("shop.b-schema.sql", "x;", "shop.b.00000.sql", "x;", "shop.b.00001.sql", "x;", "metadata", oldMetadata), nil, own},
+		"one of several missing":   {with("shop.b-schema.sql", "x;", "shop.b.00000.sql", "x;", "shop.b.00002.sql", "x;", "metadata", oldMetadata), ErrMissing, Position{}},
+		"the first one missing":    {with("shop.b-schema.sql", "x;", "shop.b.00002.sql", "x;", "metadata", oldMetadata), ErrMissing, Position{}},
+		"gaps of newer versions":   {with("shop.void-schema.sql", "x;", "shop.b-schema.sql", "x;", "shop.b.00003.sql", "x;", "metadata", newMetadata), nil, own},
+		"other files":              {with("shop-schema-post.sql", "DELIMITER //", "shop.a-schema-sequence.sql", "x;", "metadata", oldMetadata), nil, own},
+		"a file cut":               {with("shop.b-schema.sql", "x;", "shop.b.sql", "INSERT INTO `b` VALUES (1,", "metadata", oldMetadata), ErrTruncated, Position{}},
+		"a packed file cut":        {with("shop.b-schema.sql.gz", gz(t, "CREATE;")[:20], "metadata", oldMetadata), ErrTruncated, Position{}},
+		"no packed file":           {with("shop.b-schema.sql.zst", "CREATE;", "metadata", oldMetadata), ErrTruncated, Position{}},
+		"one byte short":           {append(bytes.Clone(whole), make([]byte, 8191)...), ErrTruncated, Position{}},
+		"rows missing":             {with("shop.b-schema.sql", "x;\n", "metadata", oldMetadata), ErrMissing, Position{}},
+		"rows of a like name":      {with("shop.b-schema.sql", "x;\n", "shop.bb.sql", "x;\n", "metadata", oldMetadata), ErrMissing, Position{}},
 		"no metadata":              {with(), ErrTruncated, Position{}},
 		"metadata.partial":         {with("metadata.partial", oldMetadata), ErrTruncated, Position{}},
 		"not finished":             {with("metadata", strings.Replace(oldMetadata, "Finished", "Fin", 1)), ErrTruncated, Position{}},
-		"no table":                 {pack(t, "shop-schema-create.sql", "x", "metadata", oldMetadata), ErrEmpty, Position{}},
+		"no table":                 {pack(t, "shop-schema-create.sql", "x;\n", "metadata", oldMetadata), ErrEmpty, Position{}},
 		"no end blocks":            {whole[:len(whole)-1024], ErrTruncated, Position{}},
 		"half an end":              {whole[:len(whole)-512], ErrTruncated, Position{}},
 		"cut in a file":            {whole[:700], ErrTruncated, Position{}},
 		"cut between files":        {whole[:1024], ErrTruncated, Position{}},
 		"nothing":                  {nil, ErrTruncated, Position{}},
 		"no archive":               {[]byte(strings.Repeat("what is this? ", 1000)), ErrTruncated, Position{}},
-		"another folder":           {pack(t, "../../etc/passwd", "x"), ErrMissing, Position{}},
+		"another folder":           {pack(t, "../../etc/passwd", "x;\n"), ErrMissing, Position{}},
 	} {
 		for _, size := range []int{100, 1 << 20} {
 			s := NewTar()

@@ -20,6 +20,7 @@ type Metadata struct {
 	Source   Position // in that of the first server it replicates from
 	Finished bool     // the tool wrote that it finished
 
+	old     bool            // its format is that of versions that number files one by one
 	section string          // "own", "source", "table", "other", or "" outside
 	table   string          // of the section, as in its file names
 	empty   map[string]bool // tables that the tool says have no rows
@@ -27,13 +28,14 @@ type Metadata struct {
 }
 
 var (
-	finishedLine = regexp.MustCompile(`^(?:# )?Finished dump at: \d{4}-\d\d-\d\d`)
+	finishedLine = regexp.MustCompile(`^(?:# )?Finished dump at: \d{4}-\d\d-\d\d +\d{1,2}:\d\d:\d\d`)
 	tableSection = regexp.MustCompile("^\\[`(.+)`\\.`(.+)`\\]$")
 )
 
 // Line takes in one line. own tells that it belonged to the server's own position.
 func (m *Metadata) Line(text string) (own bool) {
 	t := strings.TrimSpace(text)
+	m.old = m.old || strings.HasPrefix(t, "Started dump at:") // newer ones write a comment
 	if m.heading(t) {
 		return false
 	}

@@ -50,12 +50,13 @@ var lastLine = regexp.MustCompile(`^-- Dump completed(?: on \d{4}-\d\d-\d\d +\d{
 
 // Close judges the dump after its last byte. Errors: [ErrTruncated], [ErrEmpty].
 func (s *SQL) Close() error {
-	text := bytes.TrimRight(s.last, "\r\n")
+	text, ended := bytes.CutSuffix(s.last, []byte("\n"))
+	text = bytes.TrimRight(text, "\r\n")
 	line := text[bytes.LastIndexByte(text, '\n')+1:]
 	switch {
 	case len(s.head) == 0:
 		return fmt.Errorf("%w: not a byte came", ErrEmpty)
-	case !lastLine.Match(line):
+	case !ended || !lastLine.Match(line):
 		return fmt.Errorf("%w: its last line is not %q", ErrTruncated, "-- Dump completed")
 	case !s.full:
 		return fmt.Errorf("%w: there is no table in it", ErrEmpty)

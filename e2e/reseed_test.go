@@ -210,7 +210,11 @@ func TestReplicaIsReseededFromTheBackupOfItsPrimary(t *testing.T) {
 			r := newReseedSite(t, options{mode: mode, keys: `compress-backups = "zstd"`})
 			backup := r.backup(r.onPrimary)
 			r.destroy()
-			id := r.reseed("reseed", "lab", r.replica.Addr(), "physical")
+			order := []string{"reseed", "lab", r.replica.Addr(), "physical"}
+			if mode == "api" { // the other way to say it
+				order = []string{"restore", "apply", backup, "--to-server", r.replica.Addr()}
+			}
+			id := r.reseed(order...)
 			j := r.cycleUntilEnded(r.onReplica, id, "reseedmariabackup")
 			if j.State != job.Success || j.Args[job.ArgBackup] != backup {
 				t.Fatalf("the reseed is %s (%s), args %v\n%s", j.State, j.Reason, j.Args, j.Evidence.Result)
@@ -223,6 +227,10 @@ func TestReplicaIsReseededFromTheBackupOfItsPrimary(t *testing.T) {
 			r.checkTheSame()
 			r.checkNothingLeft()
 			r.checkNoSecret(r.onReplica)
+			r.mustCLI("restore", "plan", backup, "--to-server", r.replica.Addr())
+			if out, err := r.cli("restore", "plan", backup, "--to-server", r.primary.Addr()); err == nil || !strings.Contains(out, "REFUSED") {
+				t.Errorf("a server that others replicate from: %v\n%s", err, out)
+			}
 		})
 	}
 }

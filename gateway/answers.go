@@ -95,6 +95,8 @@ var statuses = []struct {
 	{job.ErrID, &problem{http.StatusNotFound, "unknown_job", "unknown job"}},
 	{store.ErrNone, &problem{http.StatusNotFound, "unknown_job", "unknown job"}},
 	{store.ErrNoClosure, &problem{http.StatusNotFound, "unknown_closure", "no such hold or blackout"}},
+	{store.ErrNoBackup, errBackup},
+	{store.ErrRemoved, errConflict.withMessage("the backup is deleted, or about to be")},
 	{store.ErrNoUser, errUser},
 	{store.ErrNoToken, &problem{http.StatusNotFound, "unknown_token", "unknown token"}},
 	{auth.ErrBusy, errUnavailable.withMessage("too many logins at a time, try again")},

@@ -59,8 +59,16 @@ func (g *Gateway) audited(verb string) gin.HandlerFunc {
 		to := c.Writer
 		held := &heldAnswer{ResponseWriter: to, status: http.StatusOK}
 		c.Writer = held
-		defer func() { c.Writer = to }() // also when a handler panics: that answer is not held back
+		ended := false
+		defer func() {
+			if !ended { // the handler panics: the answer to that is not held back
+				c.Writer = to
+				k.act.Outcome, k.act.Error = bus.AuditFailed, errInternal.message
+				_ = g.record(c, k.act) // it is in the log as well
+			}
+		}()
 		c.Next()
+		ended = true
 		c.Writer = to
 		k.act.Outcome, k.act.Error = outcomeOf(held.status), k.problem
 		if err := g.record(c, k.act); err != nil && k.act.Outcome == bus.AuditDone {

@@ -15,6 +15,7 @@ import (
 
 	"drydock/bus"
 	"drydock/gateway/auth"
+	"drydock/gateway/metrics"
 	"drydock/gateway/web"
 	"drydock/restore"
 	"drydock/scripts"
@@ -32,6 +33,7 @@ type Gateway struct {
 	control  *store.Control
 	acks     *store.Acks
 	desk     *restore.Desk
+	readings *metrics.Reader
 	people   *store.Users
 	users    *store.UserView // run by Run
 	audits   *store.Audits
@@ -66,7 +68,8 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 		Deps: deps, cfg: cfg, log: cfg.Log, clusters: map[string]*cluster{}, sum: scripts.Checksum(cfg.Script),
 		logs: bus.NewBatcher(deps.Conn, bus.StreamLogs), stopping: make(chan struct{}), answerBy: shellLeaves,
 		control: store.NewControl(deps.Conn), acks: store.NewAcks(deps.Conn), desk: restore.NewDesk(deps.Conn, cfg.Name),
-		users: store.NewUserView(deps.Conn), audits: store.NewAudits(deps.Conn, cfg.Name), verbs: map[string]string{}, tries: newLimiter(time.Now),
+		readings: metrics.NewReader(cfg.Version, deps.Conn, deps.Catalog),
+		users:    store.NewUserView(deps.Conn), audits: store.NewAudits(deps.Conn, cfg.Name), verbs: map[string]string{}, tries: newLimiter(time.Now),
 	}
 	g.people = store.NewUsers(deps.Conn, g.users)
 	override := map[string]map[string][]string{}

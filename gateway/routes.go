@@ -52,6 +52,7 @@ func (g *Gateway) routes() http.Handler {
 	// REST, for operators.
 	r.GET("/healthz", g.health)
 	r.GET("/readyz", g.readiness)
+	r.GET("/metrics", g.metrics)
 	r.POST("/api/login", g.readBody, g.login)
 
 	user := r.Group("/api", g.user)
@@ -72,6 +73,9 @@ func (g *Gateway) routes() http.Handler {
 	user.GET("/schedules", g.listSchedules)
 	user.GET("/ticks", g.listTicks)
 	user.GET("/backups", g.listBackups)
+	user.GET("/backups/prune", g.planPrune)
+	act.post("/backups/:id/pin", "pin", g.readBody, g.pinBackup(true))
+	act.delete("/backups/:id/pin", "unpin", g.readBody, g.pinBackup(false))
 	user.GET("/alerts", g.listAlerts)
 	act.post("/clusters/:cluster/alerts/:id/ack", "ack", g.readBody, g.ackAlert)
 	act.delete("/clusters/:cluster/alerts/:id/ack", "unack", g.unackAlert)

@@ -414,7 +414,7 @@ func (g *Gateway) addToken(c *gin.Context) {
 		g.fail(c, err)
 		return
 	}
-	k.act.Detail = tokenText(t)
+	k.act.Detail = TokenText(t)
 	c.Header("Cache-Control", "no-store")
 	reply(c, http.StatusCreated, newToken{t.Info(), text})
 }
@@ -450,7 +450,8 @@ func TokenExpiry(text string, now time.Time) (time.Time, error) {
 	return expires, nil
 }
 
-func tokenText(t store.Token) string {
+// TokenText writes an API token for the audit.
+func TokenText(t store.Token) string {
 	text := fmt.Sprintf("token %s %q until %s", t.ID, t.Name, t.Expires.Format(time.RFC3339))
 	if len(t.Grants) > 0 {
 		text += ": " + strings.Join(t.Grants, " ")
@@ -472,7 +473,7 @@ func (g *Gateway) removeToken(c *gin.Context) {
 		g.fail(c, err)
 		return
 	}
-	callOf(c).act.Detail = tokenText(t)
+	callOf(c).act.Detail = TokenText(t)
 	reply(c, http.StatusOK, t.Info())
 }
 

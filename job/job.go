@@ -227,6 +227,9 @@ type Job struct {
 	Proven time.Time `json:"proven,omitzero"`
 	Backup string    `json:"backup,omitempty"` // id in the catalogue, once published
 	Steps  []Step    `json:"steps,omitempty"`
+	// Inventory is what the server held before and after the backup; nil where that is not known. Nobody changes what it
+	// points to.
+	Inventory *Inventory `json:"inventory,omitempty"`
 	// Plan is how far a rolling operation is; nil for other tasks, and before it begins.
 	Plan *Plan `json:"plan,omitempty"`
 	// Ready is when the job last stopped waiting for another job of its server, or its gate opened; the time to pick it up
@@ -371,6 +374,7 @@ func (j Job) Advance(e Event, reason, actor string, now time.Time) (next Job, ch
 	if e == Retry || e == Withdraw || e == Release {
 		// What an earlier taker sent or said does not vouch for the next one.
 		next.Dispatch, next.Stream, next.Evidence, next.Proven, next.Backup = Dispatch{}, nil, Evidence{}, time.Time{}, ""
+		next.Inventory = nil
 	}
 	return next, true, nil
 }

@@ -123,7 +123,7 @@ var tasks = []Task{
 	{Name: "archiveprune", Kind: KindArchive, Built: true, Place: AtReceiver, Whole: true},
 	{Name: "archivecheck", Kind: KindArchive, Built: true, Place: AtReceiver, Whole: true},
 	{Name: "backupdrill", Kind: KindArchive, Built: true, Place: AtReceiver, Whole: true, Narrow: true},
-	{Name: "backupprune", Kind: KindArchive, Place: AtReceiver, Whole: true},
+	{Name: "backupprune", Kind: KindArchive, Built: true, Place: AtReceiver, Whole: true},
 }
 
 // Tasks returns the table of tasks in client order. The slice is the caller's.

@@ -167,6 +167,7 @@ func (p *Pool) manifest(j job.Job, spec sink.Spec, checks []job.Check) store.Man
 		Trigger: j.Trigger, Tool: cmp.Or(said.Tool, ev.Tool), Started: j.Started(), Ended: s.Closed, Receiver: p.cfg.Name, Path: spec.Final(),
 		Compress: spec.Compress, Encrypted: spec.Encrypted, Size: s.Bytes, Stored: s.Stored, Algo: s.Algo, Hash: s.Hash, StoredHash: s.StoredHash,
 		BinlogFile: said.BinlogFile, BinlogPos: said.BinlogPos, GTID: said.GTID, BinlogOf: said.BinlogOf, Checks: checks,
+		Inventory: j.Inventory,
 	}
 }
 

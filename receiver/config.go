@@ -111,6 +111,11 @@ func safeElement(s string) bool {
 	})
 }
 
+// BackupsOf is the folder of a server's backups; ok is false for names that are none of a folder.
+func BackupsOf(dataDir, cluster string, s job.Server) (folder string, ok bool) {
+	return Config{DataDir: dataDir}.folder(job.KindBackup, cluster, s), safeElement(cluster) && safeElement(s.Host)
+}
+
 // folder is where the files of a server go that are of this kind.
 func (c Config) folder(kind job.Kind, cluster string, s job.Server) string {
 	server := fmt.Sprintf("%s_%d", s.Host, s.Port)

@@ -24,7 +24,7 @@ func folderDump(t *testing.T) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
-	for _, f := range [][2]string{{"shop.a-schema.sql", "x"}, {"shop.a.sql", ""}, {"metadata", metadata}} {
+	for _, f := range [][2]string{{"shop.a-schema.sql", "x;"}, {"shop.a.sql", ""}, {"metadata", metadata}} {
 		if err := w.WriteHeader(&tar.Header{Name: f[0], Size: int64(len(f[1])), Mode: 0o600}); err != nil {
 			t.Fatal(err)
 		}

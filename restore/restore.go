@@ -91,36 +91,54 @@ func (d *Desk) Order(ctx context.Context, r Request) (Ordered, error) {
 	if !names(r.Confirm, r.Server) {
 		return Ordered{}, refuse("this replaces all data of %s: confirm must be %q", r.Server, r.Server.String())
 	}
-	if r.Flashback && r.Kind != Physical {
-		return Ordered{}, refuse("a flashback is made from a physical backup only")
-	}
-	if err := d.free(ctx, r); err != nil {
-		return Ordered{}, err
-	}
-	facts, err := d.facts(ctx, r)
+	out, order, err := d.decide(ctx, r)
 	if err != nil {
 		return Ordered{}, err
 	}
+	out.Tick, err = d.ledger.Run(ctx, order)
+	out.JobID = job.NewID(out.Tick.Due, out.Tick.ID, job.Key{Cluster: r.Cluster, Server: r.Server, Task: out.Task})
+	return out, err
+}
+
+// Check says what [Desk.Order] would order, and records nothing: there is no tick and no job. Errors: those of Order, but for
+// the confirmation.
+func (d *Desk) Check(ctx context.Context, r Request) (Ordered, error) {
+	out, _, err := d.decide(ctx, r)
+	return out, err
+}
+
+// decide makes an order of a request, if nothing is against it.
+func (d *Desk) decide(ctx context.Context, r Request) (out Ordered, order store.Order, err error) {
+	if r.Flashback && r.Kind != Physical {
+		return out, order, refuse("a flashback is made from a physical backup only")
+	}
+	if err := d.free(ctx, r); err != nil {
+		return out, order, err
+	}
+	facts, err := d.facts(ctx, r)
+	if err != nil {
+		return out, order, err
+	}
 	if err := mayReplace(r, facts, time.Now()); err != nil {
-		return Ordered{}, err
+		return out, order, err
 	}
 	args := map[string]string{job.ArgConfirm: r.Server.String()}
 	p, known := primaryFor(r, facts, time.Now())
 	if known {
 		args[job.ArgPrimary] = p.Addr()
 	} else if r.Kind == Master {
-		return Ordered{}, refuse("which server is the primary of %s cannot be told: exactly one other must be up and replicate from nobody", r.Server)
+		return out, order, refuse("which server is the primary of %s cannot be told: exactly one other must be up and replicate from nobody", r.Server)
 	}
-	out := Ordered{Task: "reseedlogicalmaster"}
+	out.Task = "reseedlogicalmaster"
 	reason := "from the primary " + args[job.ArgPrimary]
 	if r.Kind != Master {
 		m, err := d.choose(ctx, r)
 		if err != nil {
-			return Ordered{}, err
+			return out, order, err
 		}
 		if known && !r.Flashback {
 			if err := reaches(ctx, r.Login, m, p); err != nil {
-				return Ordered{}, err
+				return out, order, err
 			}
 		}
 		out.Backup, out.Task = &m, taskFor(r, m)
@@ -128,14 +146,12 @@ func (d *Desk) Order(ctx context.Context, r Request) (Ordered, error) {
 		reason = fmt.Sprintf("from %s backup %s of %s, ended %s", m.Task, m.ID, m.Server, m.Ended.UTC().Format("2006-01-02 15:04:05 MST"))
 	}
 	if task, err := job.TaskByName(out.Task); err != nil || !task.Built {
-		return Ordered{}, refuse("task %s is not built yet", out.Task)
+		return out, order, refuse("task %s is not built yet", out.Task)
 	}
-	out.Tick, err = d.ledger.Run(ctx, store.Order{
+	return out, store.Order{
 		Cluster: r.Cluster, Task: out.Task, Servers: []job.Server{r.Server}, Args: args,
 		Trigger: job.Trigger{Kind: job.Manual, By: r.By, Force: r.Force}, Reason: "asked for by " + r.By + ", " + reason,
-	})
-	out.JobID = job.NewID(out.Tick.Due, out.Tick.ID, job.Key{Cluster: r.Cluster, Server: r.Server, Task: out.Task})
-	return out, err
+	}, nil
 }
 
 // names reports whether a text names a server: HOST:PORT, IPv6 with or without brackets.
@@ -227,6 +243,14 @@ func taskFor(r Request, m store.Manifest) string {
 		return "flashback" + m.Task
 	}
 	return "reseed" + m.Task
+}
+
+// KindOf is the kind that a backup is of, by its manifest.
+func KindOf(m store.Manifest) Kind {
+	if restorable(Physical, m) {
+		return Physical
+	}
+	return Logical
 }
 
 // restorable reports whether a backup is of the kind that is asked for.

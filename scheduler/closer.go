@@ -181,6 +181,9 @@ func (s *Scheduler) bounds(ctx context.Context, c Cluster, j job.Job) (job.Bound
 func (s *Scheduler) pass(ctx context.Context, c Cluster, t job.Task, j job.Job, v job.Verdict, waited time.Duration) error {
 	ch := store.Change{Event: job.Pass}
 	if t.Flow == job.FlowIn {
+		if t.Kind == job.KindBackup {
+			j = s.takeStock(ctx, j)
+		}
 		j, err := s.prove(ctx, j)
 		if err != nil || j.State != job.Finished {
 			return err

@@ -175,6 +175,7 @@ func (s *Scheduler) start(ctx context.Context, m bus.Meta, t bus.Tick, c Cluster
 	if op, ok := s.operation(c, closures, s.now()); ok && minds(op, fresh) && fresh.Gate == "" {
 		fresh.Gate, reason = job.GateRolling, behind(op)
 	}
+	s.list(ctx, c, fresh)
 	j, err := s.jobs.Create(ctx, fresh, reason)
 	switch {
 	case errors.Is(err, store.ErrSeen) && j.Seen > m.Seq && j.Tick != t.ID:

@@ -25,6 +25,9 @@ type Config struct {
 	// Clear reports whether nothing of an attempt of a job that drydock does itself goes on on its server any more; such a
 	// job is not halted before. It must not block: it is asked again. Optional; what it was at [New] stays.
 	Clear func(job.Job) bool
+	// List asks a server for the tables that backups are to be compared with, look also whether large ones have a row; nil:
+	// nothing is compared.
+	List func(ctx context.Context, cluster string, server job.Server, look bool) ([]job.Listed, error)
 }
 
 // Cluster is one cluster of servers with its schedules and time limits.
@@ -54,6 +57,9 @@ type Cluster struct {
 	MaxBackups     int           // backups that may run at a time, 0 = any (scheduler-max-concurrent-backups)
 	BackupMinSize  int64         // bytes that a backup has at least (backup-min-size)
 	BackupMinRatio float64       // of the median of the last good ones, 0 = any (backup-min-size-ratio)
+
+	// WholeBackups are the tasks whose backups hold every table: a drill compares them with what the server held.
+	WholeBackups []string
 
 	Splay time.Duration // scheduled jobs begin spread over so long (scheduler-splay)
 }
@@ -91,6 +97,7 @@ type Scheduler struct {
 	docs    *store.Docs
 	catalog *store.Catalog
 	clear   func(job.Job) bool
+	lister  func(ctx context.Context, cluster string, server job.Server, look bool) ([]job.Listed, error) // nil: there is none
 	now     func() time.Time
 
 	setup    atomic.Pointer[setup]
@@ -126,7 +133,7 @@ func New(cfg Config, conn *bus.Conn, jobs *store.Jobs, ledger *store.Ledger, vie
 	}
 	s := &Scheduler{
 		actor: cfg.Actor, log: cfg.Log, conn: conn, jobs: jobs, ledger: ledger, view: view, now: time.Now,
-		control: store.NewControl(conn), docs: store.NewDocs(conn), catalog: store.NewCatalog(conn), clear: cfg.Clear, queued: make(chan struct{}, 1),
+		control: store.NewControl(conn), docs: store.NewDocs(conn), catalog: store.NewCatalog(conn), clear: cfg.Clear, lister: cfg.List, queued: make(chan struct{}, 1),
 		reloaded: make(chan struct{}, 1), due: newInbox[slot](), finished: newInbox[job.Key](),
 		signs: newSigns(), closing: newClosing(),
 	}

@@ -71,6 +71,8 @@ type Segment struct {
 	Algo      string     `json:"algo"`
 	Hash      string     `json:"hash"` // of the first Stored bytes of the file
 	Signature *Signature `json:"signature,omitempty"`
+	// Lost says why the file is no longer what was stored, as its receiver last found it. Only the catalogue has it.
+	Lost string `json:"lost,omitempty"`
 }
 
 // ID names the segment in its cluster.
@@ -128,7 +130,7 @@ func (s Signer) SignSegment(g Segment) (Segment, error) {
 
 // VerifySegment is [VerifyManifest] for segments.
 func VerifySegment(raw []byte, trusted PublicKey) (Segment, error) {
-	text, sig, err := signedText(raw, trusted)
+	text, sig, err := signedText(raw, trusted, unsigned, "")
 	if err != nil {
 		return Segment{}, err
 	}

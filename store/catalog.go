@@ -49,14 +49,37 @@ type Manifest struct {
 	// replica's own or its source's.
 	BinlogOf string      `json:"binlog_of,omitempty"`
 	Checks   []job.Check `json:"checks"` // what made it a backup
-	// Signature vouches for all of it but Archives and Drills.
+	// Inventory is what the server held before and after the backup, and what a drill looks for; nil where that is not known.
+	// In the catalogue it is without the names of tables.
+	Inventory *job.Inventory `json:"inventory,omitempty"`
+	// Signature vouches for all of it but what follows, which is in the catalogue and in the [Notes] beside the file.
 	Signature *Signature `json:"signature,omitempty"`
-	// Archives are the copies in archives, oldest first. Only the catalogue has them: the file beside the backup, which is
-	// archived with it, stays as it was written.
+	// Archives are the copies in archives, oldest first. The manifest beside the backup, which is archived with it, stays as it
+	// was written.
 	Archives []Archive `json:"archives,omitempty"`
-	// Drills are the last tries to restore it, oldest first. They too are in the catalogue only.
+	// Drills are the last tries to restore it, oldest first.
 	Drills []Drill `json:"drills,omitempty"`
+	// Pin is an operator's last word about keeping it.
+	Pin *Pin `json:"pin,omitempty"`
+	// Removal says that its file goes, or is gone.
+	Removal *Removal `json:"removal,omitempty"`
+	// Restores are the last times its data were got back to a directory, oldest first. Those to servers are jobs.
+	Restores []Restore `json:"restores,omitempty"`
 }
+
+// Restore says that the data of a backup were got back to a directory.
+type Restore struct {
+	Time      time.Time `json:"time"`
+	By        string    `json:"by"`
+	Host      string    `json:"host"`
+	Directory string    `json:"directory"`
+	Seconds   float64   `json:"seconds"`
+	// To is the point in time, TIME or GTID, that was replayed to; empty for that of the backup.
+	To string `json:"to,omitempty"`
+}
+
+// restoresKept bounds what is remembered of them.
+const restoresKept = 10
 
 // Drill is one try to restore a backup into a scratch server.
 type Drill struct {
@@ -68,6 +91,8 @@ type Drill struct {
 	Version string    `json:"version,omitempty"` // of the scratch server
 	Tables  int       `json:"tables"`
 	Rows    int64     `json:"rows"`
+	// Compared are the tables that were looked for because the server had them before and after the backup; 0: not compared.
+	Compared int `json:"compared,omitempty"`
 	// Skipped are the tables that were not looked at, because the scratch server does not have their engines.
 	Skipped Skipped `json:"skipped,omitzero"`
 }
@@ -103,6 +128,8 @@ func (s Skipped) String() string {
 
 // drillsKept bounds what is remembered of a backup's drills: the last ones.
 const drillsKept = 10
+
+func lastDrills(list []Drill) []Drill { return list[max(0, len(list)-drillsKept):] }
 
 // Restored is the newest drill that restored the backup, unless a later one did not; ok is false when there is none.
 func (m Manifest) Restored() (d Drill, ok bool) {
@@ -141,14 +168,19 @@ type Catalog struct{ c *bus.Conn }
 // NewCatalog uses the bucket drydock_catalog.
 func NewCatalog(c *bus.Conn) *Catalog { return &Catalog{c} }
 
-// Put records a manifest; repeating it changes nothing, and keeps what is known of archives.
+// Put records a manifest; repeating it changes nothing, and keeps what is known beyond it.
 func (c *Catalog) Put(ctx context.Context, m Manifest) error {
+	m.Inventory = m.Inventory.Brief() // the catalogue is read as a whole
 	return c.update(ctx, m, func(now Manifest, _ bool) (Manifest, bool) {
 		if len(m.Archives) == 0 {
 			m.Archives = now.Archives
 		}
 		if len(m.Drills) == 0 {
 			m.Drills = now.Drills
+		}
+		m.Pin, m.Removal = now.Pin, now.Removal
+		if len(m.Restores) == 0 {
+			m.Restores = now.Restores
 		}
 		return m, true
 	})
@@ -166,10 +198,24 @@ func (c *Catalog) SetArchives(ctx context.Context, m Manifest, edit func([]Archi
 // AddDrill records a drill of a backup, unless the catalogue has it no more.
 func (c *Catalog) AddDrill(ctx context.Context, m Manifest, d Drill) error {
 	return c.update(ctx, m, func(now Manifest, exists bool) (Manifest, bool) {
-		now.Drills = append(slices.Clone(now.Drills), d)
-		now.Drills = now.Drills[max(0, len(now.Drills)-drillsKept):]
+		now.Drills = lastDrills(append(slices.Clone(now.Drills), d))
 		return now, exists
 	})
+}
+
+// AddRestore records that the data of a backup were got back. Errors: [ErrNoBackup] when the catalogue does not have it.
+func (c *Catalog) AddRestore(ctx context.Context, m Manifest, r Restore) error {
+	known := false
+	err := c.update(ctx, m, func(now Manifest, exists bool) (Manifest, bool) {
+		known = exists
+		now.Restores = append(slices.Clone(now.Restores), r)
+		now.Restores = now.Restores[max(0, len(now.Restores)-restoresKept):]
+		return now, exists
+	})
+	if err == nil && !known {
+		err = fmt.Errorf("%w: %q of %s in cluster %s", ErrNoBackup, m.ID, m.Server, m.Cluster)
+	}
+	return err
 }
 
 // update writes what edit makes of the entry of m, compare-and-swap, unless it answers false.
@@ -218,27 +264,41 @@ func (c *Catalog) update(ctx context.Context, m Manifest, edit func(now Manifest
 // ErrNoBackup is returned for a backup that is not in the catalogue.
 var ErrNoBackup = errors.New("no such backup")
 
-// Get reads the manifest of one backup. Errors: [ErrNoBackup].
+// Get reads the manifest of one backup. One whose files are deleted, or about to be, is none. Errors: [ErrNoBackup].
 func (c *Catalog) Get(ctx context.Context, cluster string, s job.Server, id string) (m Manifest, err error) {
+	m, _, err = c.entry(ctx, cluster, s, id)
+	if err == nil && !m.Listed() {
+		err = fmt.Errorf("%w: %q of %s in cluster %s: its file was deleted (%s)", ErrNoBackup, id, s, cluster, m.Removal.Why)
+	}
+	return m, err
+}
+
+// entry reads an entry and its revision. Errors: [ErrNoBackup].
+func (c *Catalog) entry(ctx context.Context, cluster string, s job.Server, id string) (m Manifest, revision uint64, err error) {
 	kv, err := c.c.Bucket(ctx, bus.BucketCatalog)
 	if err != nil {
-		return m, err
+		return m, 0, err
 	}
 	e, err := kv.Get(ctx, bus.CatalogKey(cluster, s.Host, s.Port, id))
 	if errors.Is(err, jetstream.ErrKeyNotFound) || errors.Is(err, jetstream.ErrInvalidKey) {
-		return m, fmt.Errorf("%w: %q of %s in cluster %s", ErrNoBackup, id, s, cluster)
+		return m, 0, fmt.Errorf("%w: %q of %s in cluster %s", ErrNoBackup, id, s, cluster)
 	}
 	if err != nil {
-		return m, fmt.Errorf("read manifest %s: %w", id, err)
+		return m, 0, fmt.Errorf("read manifest %s: %w", id, err)
 	}
 	if err := json.Unmarshal(e.Value(), &m); err != nil {
-		return m, fmt.Errorf("decode manifest %s: %w", id, err)
+		return m, 0, fmt.Errorf("decode manifest %s: %w", id, err)
 	}
-	return m, nil
+	return m, e.Revision(), nil
 }
 
-// List reads the manifests of a cluster and a server, newest first; an empty cluster or host means all.
+// List reads the manifests of a cluster and a server, newest first; an empty cluster or host means all. Backups whose files are
+// deleted, or about to be, are left out.
 func (c *Catalog) List(ctx context.Context, cluster string, server job.Server) ([]Manifest, error) {
+	return c.list(ctx, cluster, server, Manifest.Listed)
+}
+
+func (c *Catalog) list(ctx context.Context, cluster string, server job.Server, want func(Manifest) bool) ([]Manifest, error) {
 	kv, err := c.c.Bucket(ctx, bus.BucketCatalog)
 	if err != nil {
 		return nil, err
@@ -266,7 +326,7 @@ func (c *Catalog) List(ctx context.Context, cluster string, server job.Server) (
 			if err := json.Unmarshal(e.Value(), &m); err != nil {
 				return nil, fmt.Errorf("decode manifest %s: %w", e.Key(), err)
 			}
-			if (cluster == "" || m.Cluster == cluster) && (server.Host == "" || m.Server == server) {
+			if (cluster == "" || m.Cluster == cluster) && (server.Host == "" || m.Server == server) && want(m) {
 				out = append(out, m)
 			}
 		}
@@ -287,6 +347,8 @@ const (
 	DocFacts    = "_facts"    // [Facts]
 	DocTables   = "_tables"   // [Tables]; further parts are DocTables-2 and so on
 	DocChecksum = "_checksum" // [Checksum], of a whole cluster: the zero server
+	// DocInventory with -TASK is the list of tables before a backup ([Docs.PutListing]).
+	DocInventory = "_inventory"
 )
 
 // ScriptDoc is what drydock knows of the script on a database host.

@@ -14,6 +14,8 @@ func Unconfirmed(ctx context.Context, docs *Docs, cluster string, t job.Task, se
 	switch {
 	case t.Kind == job.KindRestore:
 		return t.Name + " throws the present data away", nil
+	case t.Name == "backupprune":
+		return t.Name + " deletes the backups that the backup-keep keys let go of; `drydock backups prune` shows which", nil
 	case t.Kind == job.KindRolling && t.Name != "rollingrestart":
 		return t.Name + " makes every replica anew, with the data of the primary", nil
 	case t.Kind != job.KindService || t.Name == "start":

@@ -22,7 +22,7 @@ type Signature struct {
 }
 
 // unsigned are the fields that the signature does not cover: itself, and what changes after the backup was made.
-var unsigned = []string{"signature", "archives", "drills"}
+var unsigned = []string{"signature", "archives", "drills", "lost", "restores", "pin", "removal"}
 
 // The ways in which a manifest is not vouched for.
 var (
@@ -69,7 +69,7 @@ func (s Signer) sign(doc any, id string) (*Signature, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode manifest %s: %w", id, err)
 	}
-	text, _, err := canonical(raw)
+	text, _, err := canonical(raw, unsigned)
 	if err != nil {
 		return nil, fmt.Errorf("sign manifest %s: %w", id, err)
 	}
@@ -97,7 +97,7 @@ func ParsePublicKey(text string) (PublicKey, error) {
 // it. It is read from the signed text: what raw says twice, or without a signature, is not in it. The version of drydock
 // that wrote it may have known other fields. Errors: [ErrUnsigned], [ErrOtherKey], [ErrSignature].
 func VerifyManifest(raw []byte, trusted PublicKey) (Manifest, error) {
-	text, sig, err := signedText(raw, trusted)
+	text, sig, err := signedText(raw, trusted, unsigned, "")
 	if err != nil {
 		return Manifest{}, err
 	}
@@ -109,9 +109,9 @@ func VerifyManifest(raw []byte, trusted PublicKey) (Manifest, error) {
 	return m, nil
 }
 
-// signedText is what the signature of raw vouches for. Errors: [ErrUnsigned], [ErrOtherKey], [ErrSignature].
-func signedText(raw []byte, trusted PublicKey) (text []byte, sig *Signature, err error) {
-	text, sig, err = canonical(raw)
+// signedText is what the signature of raw, of all but the fields named and behind the domain, vouches for. Errors: [ErrUnsigned], [ErrOtherKey], [ErrSignature].
+func signedText(raw []byte, trusted PublicKey, without []string, domain string) (text []byte, sig *Signature, err error) {
+	text, sig, err = canonical(raw, without)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -122,15 +122,15 @@ func signedText(raw []byte, trusted PublicKey) (text []byte, sig *Signature, err
 		return nil, nil, ErrOtherKey
 	}
 	value, err := base64.StdEncoding.DecodeString(sig.Value)
-	if err != nil || !ed25519.Verify(ed25519.PublicKey(trusted), text, value) {
+	if err != nil || !ed25519.Verify(ed25519.PublicKey(trusted), append([]byte(domain), text...), value) {
 		return nil, nil, ErrSignature
 	}
 	return text, &Signature{Key: trusted.String(), Value: base64.StdEncoding.EncodeToString(value)}, nil
 }
 
-// canonical is what a signature covers, and the signature that came with it. Of a key that stands there twice the last one
+// canonical is what a signature covers, which is all of raw but the fields named, and the signature that came with it. Of a key that stands there twice the last one
 // counts. Numbers keep their spelling: a reader that does not know a field must not round it.
-func canonical(raw []byte) (text []byte, sig *Signature, err error) {
+func canonical(raw []byte, without []string) (text []byte, sig *Signature, err error) {
 	if !json.Valid(raw) { // the decoder below does not look at what follows the document
 		return nil, nil, errors.New("decode manifest: not one JSON document")
 	}
@@ -141,7 +141,7 @@ func canonical(raw []byte) (text []byte, sig *Signature, err error) {
 		return nil, nil, fmt.Errorf("decode manifest: %w", err)
 	}
 	sig = signatureOf(fields)
-	for _, name := range unsigned {
+	for _, name := range without {
 		delete(fields, name)
 	}
 	text, err = json.Marshal(fields) // sorts the keys

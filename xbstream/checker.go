@@ -1,24 +1,35 @@
 // Package xbstream checks the stream format of mariabackup and xtrabackup while it passes by.
 //
-// It finds what an exit status and an end line do not: a stream that was truncated, a flipped bit, a file that never
-// ended, and a file that stands in the stream twice, which a backup under a concurrent table rebuild can produce and no
-// tool unpacks. It does not unpack anything.
+// It finds what an exit status and an end line do not: a stream that was cut, also between two files, a flipped bit, a file
+// that never ended, and a file that stands in the stream twice, which a backup under a concurrent table rebuild can produce
+// and no tool unpacks. It does not unpack anything.
 //
 // The stream is a sequence of chunks. All numbers are little-endian.
 //
 //	size  field
 //	8     magic "XBSTCK01"
-//	1     flags; bit 0: an unknown chunk may be ignored
-//	1     type: 'P' payload, 'S' sparse payload (xtrabackup), 'E' end of file
+//	1     flags; bit 0: an unknown kind may be passed over; bit 1: the payload begins a file anew that was streamed before
+//	      (mariabackup: its table was made anew meanwhile); else 0
+//	1     kind: 'P' payload, 'E' end of file; 'S' sparse payload (xtrabackup) or seek (mariabackup);
+//	      'R' rename and 'D' remove (mariabackup), for what happened to a file after it was streamed
 //	4     length of the path
 //	n     path
-//	      then for 'P' and 'S':
-//	4     number of entries of the sparse map ('S' only)
+//	      'R' only:
+//	4     length of the new path
+//	n     new path
+//	      seek only:
+//	8     offset at which the file goes on
+//	      'P', sparse 'S', and unknown kinds that may be passed over:
+//	4     number of entries of the sparse map (sparse only)
 //	8     length of the payload
 //	8     offset of the payload in its file
 //	4     CRC-32 (IEEE) of the sparse map and the payload
-//	8 × m sparse map ('S' only)
+//	8 × m sparse map (sparse only); of each entry 4 bytes are the hole before its part, 4 the length of the part
 //	      payload
+//
+// What it cannot find: a file without payload that changed its name or went, and a changed name in a rename or remove, as
+// nothing else in the stream repeats it; and a payload that was changed together with its checksum. The tools do not find
+// that either: the hash of the sent bytes and, of what matters to the server, a drill do.
 package xbstream
 
 import (
@@ -26,19 +37,35 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"path/filepath"
+	"slices"
+	"strings"
 )
 
 // The defects a stream can have; each is wrapped with where it is.
 var (
 	ErrTruncated = errors.New("stream is truncated")
 	ErrMagic     = errors.New("chunk does not begin as one")
+	ErrKind      = errors.New("chunk is of no known kind")
+	ErrLength    = errors.New("length or offset is not possible")
 	ErrChecksum  = errors.New("checksum does not match")
 	ErrOpenFile  = errors.New("file has no end")
 	ErrTwice     = errors.New("file stands in the stream twice")
 	ErrOffset    = errors.New("payload does not continue its file")
 	ErrPath      = errors.New("path is not allowed")
 	ErrEmpty     = errors.New("stream holds no file")
+	ErrUnended   = errors.New("backup is not complete")
+	// ErrRename is a stream that mbstream 10.11.19 does not unpack, though nothing is missing: it looks at the checksum of the
+	// last payload again when a file ends, and the new name of a rename lies in its buffer.
+	ErrRename = errors.New("an end without payload follows a rename of a table, which mbstream does not unpack")
 )
+
+// lastFiles are written by the tools when all else is in the stream: without them it was cut between two files. Each has
+// the names of several versions; compression and encryption by the tool add a suffix.
+var lastFiles = [][]string{
+	{"xtrabackup_checkpoints", "mariadb_backup_checkpoints"},
+	{"xtrabackup_info", "mariadb_backup_info"},
+}
 
 const (
 	magic     = "XBSTCK01"
@@ -50,8 +77,11 @@ const (
 
 const (
 	typePayload = 'P'
-	typeSparse  = 'S'
+	typeSparse  = 'S' // or a seek
+	typeRename  = 'R'
+	typeRemove  = 'D'
 	typeEOF     = 'E'
+	typePassed  = 0 // unknown, may be passed over
 )
 
 // Checker is an [io.Writer] that reads a stream. Write never fails and never holds the stream up: the defect found is
@@ -63,32 +93,41 @@ type Checker struct {
 	copyN  int64 // payload bytes that go to the checksum instead of being gathered
 	pos    int64 // in the stream
 	begin  int64 // of the chunk
+	whole  int64 // where the last whole chunk ended
 	err    error
 	opaque string // why the rest is not looked at, though nothing is wrong
 
 	kind   byte
+	anew   bool // the payload may begin a file anew
+	stale  bool // a rename came after the last payload
 	path   string
-	sparse int // bytes of the sparse map
+	first  []byte // what follows the path of an 'S', until it is known what it is
 	length int64
 	offset int64
 	sum    uint32 // that the chunk says
 	crc    uint32 // over what came
 
 	files map[string]*file
-	ended int
+	open  int // of them, not ended
 }
 
 // file is what is known of one file in the stream.
 type file struct {
-	next  int64 // offset that the next plain payload must have
+	next  int64 // offset that the next payload must have
 	ended bool
 }
 
 // New makes a checker for one stream.
 func New() *Checker {
 	c := &Checker{files: map[string]*file{}}
-	c.expect(headSize, c.head)
+	c.next()
 	return c
+}
+
+// next begins a chunk.
+func (c *Checker) next() {
+	c.whole = c.pos
+	c.expect(headSize, c.head)
 }
 
 func (c *Checker) expect(n int, step func([]byte) error) { c.need, c.step = n, step }
@@ -145,58 +184,127 @@ func (c *Checker) head(b []byte) error {
 	if string(b[:len(magic)]) != magic {
 		return ErrMagic
 	}
-	flags, kind := b[8], b[9]
-	n := binary.LittleEndian.Uint32(b[10:])
-	switch kind {
-	case typePayload, typeSparse, typeEOF:
-	default:
-		if flags&1 == 0 || kind != 0 {
-			// A newer tool may know more kinds. Not knowing one is no proof of damage, and beyond it nothing can be read.
-			c.opaque = fmt.Sprintf("chunk kind %q at byte %d is not known", kind, c.begin)
-			return nil
+	return c.afterMagic(b[len(magic):])
+}
+
+func (c *Checker) afterMagic(b []byte) error {
+	const ignorable, rewrite = 1, 2
+	flags, n := b[0], binary.LittleEndian.Uint32(b[2:])
+	c.kind, c.anew = b[1], false
+	switch c.kind {
+	case typePayload:
+		c.anew, flags = flags&rewrite != 0, flags&^rewrite
+		fallthrough
+	case typeSparse, typeRename, typeRemove, typeEOF:
+		if flags != 0 { // no tool sets one, and none looks at it
+			return fmt.Errorf("%w: kind %q with flags %#x", ErrKind, c.kind, flags)
 		}
+	default:
+		if flags != ignorable {
+			return fmt.Errorf("%w: %q", ErrKind, c.kind)
+		}
+		c.kind = typePassed
 	}
+	return c.expectPath(n, c.gotPath)
+}
+
+func (c *Checker) expectPath(n uint32, then func([]byte) error) error {
 	if n == 0 || n > maxPath {
 		return fmt.Errorf("%w: length %d", ErrPath, n)
 	}
-	c.kind = kind
-	c.expect(int(n), c.gotPath)
+	c.expect(int(n), then)
 	return nil
 }
 
-func (c *Checker) gotPath(b []byte) error {
-	c.path = string(b)
+// pathOf refuses what tools refuse or take for another name.
+func pathOf(b []byte) (string, error) {
+	name := string(b)
+	if !filepath.IsLocal(name) || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return "", fmt.Errorf("%w: %q", ErrPath, name)
+	}
+	return name, nil
+}
+
+func (c *Checker) gotPath(b []byte) (err error) {
+	if c.path, err = pathOf(b); err != nil {
+		return err
+	}
 	switch c.kind {
 	case typeEOF:
 		return c.end()
+	case typeRemove:
+		return c.remove()
+	case typeRename:
+		c.expect(4, func(b []byte) error { return c.expectPath(binary.LittleEndian.Uint32(b), c.rename) })
 	case typeSparse:
-		c.expect(4+8+8+4, c.payloadHead)
+		c.expect(8+len(magic), c.sparseOrSeek)
 	default:
-		c.expect(8+8+4, c.payloadHead)
+		c.expect(8+8+4, func(b []byte) error { return c.payloadHead(b, 0) })
 	}
 	return nil
 }
 
-func (c *Checker) payloadHead(b []byte) error {
-	c.sparse = 0
-	if c.kind == typeSparse {
-		n := binary.LittleEndian.Uint32(b)
-		if n > maxSparse {
-			return fmt.Errorf("%w: sparse map of %d entries", ErrMagic, n)
-		}
-		c.sparse, b = int(n)*8, b[4:]
+// sparseOrSeek tells the two apart: after the offset of a seek the next chunk begins, where a sparse one has the upper half
+// of a length, which is never that large.
+func (c *Checker) sparseOrSeek(b []byte) error {
+	if string(b[8:]) != magic {
+		c.first = append(c.first[:0], b...)
+		c.expect(4+8+8+4-len(b), c.sparseHead)
+		return nil
 	}
+	f := c.file()
+	if f.ended {
+		return ErrTwice
+	}
+	if f.next = int64(binary.LittleEndian.Uint64(b)); f.next < 0 {
+		return fmt.Errorf("%w: seek to %d", ErrLength, f.next)
+	}
+	c.begin, c.path = c.pos-int64(len(magic)), ""
+	c.expect(headSize-len(magic), c.afterMagic)
+	return nil
+}
+
+func (c *Checker) sparseHead(b []byte) error {
+	head := append(c.first, b...)
+	n := binary.LittleEndian.Uint32(head)
+	if n > maxSparse {
+		return fmt.Errorf("%w: sparse map of %d entries", ErrLength, n)
+	}
+	return c.payloadHead(head[4:], int(n))
+}
+
+// payloadHead takes the fields before the sparse map of so many entries, or before the payload.
+func (c *Checker) payloadHead(b []byte, sparse int) error {
 	c.length = int64(binary.LittleEndian.Uint64(b))
 	c.offset = int64(binary.LittleEndian.Uint64(b[8:]))
 	c.sum = binary.LittleEndian.Uint32(b[16:])
-	if c.length < 0 || c.offset < 0 {
-		return fmt.Errorf("%w: length %d at %d", ErrMagic, c.length, c.offset)
+	c.crc = 0
+	if c.length < 0 || c.offset < 0 || c.offset+c.length < 0 {
+		return fmt.Errorf("%w: length %d at %d", ErrLength, c.length, c.offset)
 	}
-	if err := c.continues(); err != nil {
+	if sparse > 0 {
+		c.expect(8*sparse, c.sparseMap)
+		return nil
+	}
+	return c.payload(0)
+}
+
+func (c *Checker) sparseMap(b []byte) error {
+	c.crc = crc32.ChecksumIEEE(b)
+	var holes int64
+	for ; len(b) > 0; b = b[8:] {
+		holes += int64(binary.LittleEndian.Uint32(b))
+	}
+	return c.payload(holes)
+}
+
+// payload begins one that spans so many bytes of holes, too.
+func (c *Checker) payload(holes int64) error {
+	if err := c.continues(holes); err != nil {
 		return err
 	}
-	c.crc, c.copyN = 0, int64(c.sparse)+c.length
-	if c.copyN == 0 {
+	c.stale = false
+	if c.copyN = c.length; c.copyN == 0 {
 		return c.payloadEnd()
 	}
 	return nil
@@ -204,15 +312,22 @@ func (c *Checker) payloadHead(b []byte) error {
 
 // continues checks that the payload belongs where its file is. A file that has ended must not go on: the tools would
 // create it a second time.
-func (c *Checker) continues() error {
+func (c *Checker) continues(holes int64) error {
+	if c.kind == typePassed {
+		return nil
+	}
 	f := c.file()
+	if f.ended && c.anew {
+		*f = file{}
+		c.open++
+	}
 	if f.ended {
 		return ErrTwice
 	}
-	if c.kind == typePayload && c.offset != f.next {
+	if c.offset != f.next {
 		return fmt.Errorf("%w: at %d, expected %d", ErrOffset, c.offset, f.next)
 	}
-	f.next = c.offset + c.length
+	f.next = c.offset + holes + c.length
 	return nil
 }
 
@@ -222,6 +337,7 @@ func (c *Checker) file() *file {
 	if f == nil {
 		f = &file{}
 		c.files[c.path] = f
+		c.open++
 	}
 	if len(c.files) > maxFiles {
 		c.opaque = fmt.Sprintf("more than %d files", maxFiles)
@@ -230,7 +346,7 @@ func (c *Checker) file() *file {
 }
 
 func (c *Checker) payloadEnd() error {
-	c.expect(headSize, c.head)
+	c.next()
 	if c.crc != c.sum {
 		return fmt.Errorf("%w: %08x, the chunk says %08x", ErrChecksum, c.crc, c.sum)
 	}
@@ -238,13 +354,46 @@ func (c *Checker) payloadEnd() error {
 }
 
 func (c *Checker) end() error {
-	c.expect(headSize, c.head)
+	c.next()
 	f := c.file() // an empty file is an end alone
 	if f.ended {
 		return ErrTwice
 	}
+	if c.stale && c.length > 0 {
+		return ErrRename
+	}
 	f.ended = true
-	c.ended++
+	c.open--
+	return nil
+}
+
+// rename gives an ended file another name, also one that another file had. A tool tells it of files, too, that it has not
+// streamed, and removes such.
+func (c *Checker) rename(b []byte) error {
+	c.next()
+	c.stale = true
+	name, err := pathOf(b)
+	if err != nil {
+		return err
+	}
+	for _, path := range []string{c.path, name} {
+		if f := c.files[path]; f != nil && !f.ended {
+			return fmt.Errorf("%w: it is renamed to %q", ErrOpenFile, name)
+		}
+	}
+	if f := c.files[c.path]; f != nil {
+		delete(c.files, c.path)
+		c.files[name] = f
+	}
+	return nil
+}
+
+func (c *Checker) remove() error {
+	c.next()
+	if f := c.files[c.path]; f != nil && !f.ended {
+		return fmt.Errorf("%w: it is removed", ErrOpenFile)
+	}
+	delete(c.files, c.path)
 	return nil
 }
 
@@ -256,25 +405,43 @@ func (c *Checker) Close() error {
 		return c.err
 	case c.opaque != "":
 		return nil
-	case c.copyN > 0 || len(c.have) > 0 || c.need != headSize:
+	case c.pos != c.whole:
 		return fmt.Errorf("%w at byte %d%s", ErrTruncated, c.pos, named(c.path))
 	case len(c.files) == 0:
 		return ErrEmpty
-	case c.ended < len(c.files):
+	case c.open > 0:
 		return fmt.Errorf("%w: %s", ErrOpenFile, c.openFiles())
 	}
+	for _, names := range lastFiles {
+		if !c.has(names) {
+			return fmt.Errorf("%w: the tool's file %q, which it writes at the end, is not in it", ErrUnended, names[0])
+		}
+	}
 	return nil
+}
+
+// has reports whether one of the names is in the stream.
+func (c *Checker) has(names []string) bool {
+	for _, name := range names {
+		for path := range c.files {
+			if path == name || strings.HasPrefix(path, name+".") {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (c *Checker) openFiles() string {
 	const few = 3
 	var names []string
 	for path, f := range c.files {
-		if !f.ended && len(names) < few {
+		if !f.ended {
 			names = append(names, path)
 		}
 	}
-	return fmt.Sprintf("%d of %d, such as %q", len(c.files)-c.ended, len(c.files), names)
+	slices.Sort(names)
+	return fmt.Sprintf("%d of %d, such as %q", c.open, len(c.files), names[:min(few, len(names))])
 }
 
 // Files is how many files the stream holds.

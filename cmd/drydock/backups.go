@@ -25,7 +25,7 @@ func (f *folderFlags) add(cmd *cobra.Command) {
 func (f *folderFlags) read(c *cli) (folder string, keys []store.PublicKey, err error) {
 	cfg := &config.Config{}
 	if f.folder == "" || f.key == "" { // a copy of the folder is verified where there is no configuration
-		if cfg, err = config.Load(c.file); err != nil {
+		if cfg, err = config.LoadForCommand(c.file); err != nil {
 			return "", nil, err
 		}
 	}
@@ -107,8 +107,10 @@ func (c *cli) backupsRebuildCmd() *cobra.Command {
 				return err
 			}
 			return c.withBus(cmd.Context(), func(ctx context.Context, conn *bus.Conn) error {
-				return c.printFound(cmd, func(each func(app.Found)) error {
-					return app.RebuildCatalog(ctx, conn, folder, keys, each)
+				return audited(ctx, conn, bus.Audit{Verb: "catalog-rebuild", Target: folder}, func(*bus.Audit) error {
+					return c.printFound(cmd, func(each func(app.Found)) error {
+						return app.RebuildCatalog(ctx, conn, folder, keys, each)
+					})
 				})
 			})
 		},

@@ -28,7 +28,7 @@ func scope(cfg *config.Config, args []string) (string, error) {
 }
 
 // withControl runs f with the holds and blackouts of the running drydock and the cluster that args name.
-func (c *cli) withControl(ctx context.Context, args []string, f func(ctx context.Context, control *store.Control, cluster string) error) error {
+func (c *cli) withControl(ctx context.Context, args []string, f func(ctx context.Context, conn *bus.Conn, control *store.Control, cluster string) error) error {
 	cfg, conn, err := c.dial()
 	if err != nil {
 		return err
@@ -40,7 +40,7 @@ func (c *cli) withControl(ctx context.Context, args []string, f func(ctx context
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	return f(ctx, store.NewControl(conn), cluster)
+	return f(ctx, conn, store.NewControl(conn), cluster)
 }
 
 func (c *cli) holdCmd() *cobra.Command {
@@ -50,12 +50,14 @@ func (c *cli) holdCmd() *cobra.Command {
 		Short: "Let no job begin on a cluster, or on the whole fleet, until unhold; what runs goes on",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.withControl(cmd.Context(), args, func(ctx context.Context, control *store.Control, cluster string) error {
-				h, err := control.SetHold(ctx, store.Hold{Cluster: cluster, Reason: reason, By: operator()})
-				if err == nil {
-					fmt.Fprintln(cmd.OutOrStdout(), h)
-				}
-				return err
+			return c.withControl(cmd.Context(), args, func(ctx context.Context, conn *bus.Conn, control *store.Control, cluster string) error {
+				return audited(ctx, conn, bus.Audit{Verb: "hold", Cluster: cluster, Reason: reason}, func(*bus.Audit) error {
+					h, err := control.SetHold(ctx, store.Hold{Cluster: cluster, Reason: reason, By: operator()})
+					if err == nil {
+						fmt.Fprintln(cmd.OutOrStdout(), h)
+					}
+					return err
+				})
 			})
 		},
 	}
@@ -69,12 +71,15 @@ func (c *cli) unholdCmd() *cobra.Command {
 		Short: "Lift the hold of a cluster, or of the whole fleet",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.withControl(cmd.Context(), args, func(ctx context.Context, control *store.Control, cluster string) error {
-				h, err := control.LiftHold(ctx, cluster)
-				if err == nil {
-					fmt.Fprintln(cmd.OutOrStdout(), "lifted:", h)
-				}
-				return err
+			return c.withControl(cmd.Context(), args, func(ctx context.Context, conn *bus.Conn, control *store.Control, cluster string) error {
+				return audited(ctx, conn, bus.Audit{Verb: "unhold", Cluster: cluster}, func(a *bus.Audit) error {
+					h, err := control.LiftHold(ctx, cluster)
+					if err == nil {
+						a.Detail = "of " + h.By
+						fmt.Fprintln(cmd.OutOrStdout(), "lifted:", h)
+					}
+					return err
+				})
 			})
 		},
 	}
@@ -113,13 +118,16 @@ func (c *cli) blackoutAddCmd() *cobra.Command {
 					return err
 				}
 			}
-			return c.withControl(cmd.Context(), args, func(ctx context.Context, control *store.Control, cluster string) error {
+			return c.withControl(cmd.Context(), args, func(ctx context.Context, conn *bus.Conn, control *store.Control, cluster string) error {
 				b.Cluster = cluster
-				added, err := control.AddBlackout(ctx, b)
-				if err == nil {
-					fmt.Fprintf(cmd.OutOrStdout(), "%s  %s\n", added.ID, added)
-				}
-				return err
+				return audited(ctx, conn, bus.Audit{Verb: "blackout-add", Cluster: cluster, Reason: reason}, func(a *bus.Audit) error {
+					added, err := control.AddBlackout(ctx, b)
+					if err == nil {
+						a.Target, a.Detail = added.ID, added.From.Format(time.RFC3339)+" to "+added.To.Format(time.RFC3339)
+						fmt.Fprintf(cmd.OutOrStdout(), "%s  %s\n", added.ID, added)
+					}
+					return err
+				})
 			})
 		},
 	}
@@ -149,7 +157,7 @@ func (c *cli) blackoutListCmd() *cobra.Command {
 		Short: "List holds and blackouts, those that ended in the last week included",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.withControl(cmd.Context(), nil, func(ctx context.Context, control *store.Control, _ string) error {
+			return c.withControl(cmd.Context(), nil, func(ctx context.Context, conn *bus.Conn, control *store.Control, _ string) error {
 				all, err := control.Closures(ctx)
 				if err != nil {
 					return err
@@ -191,12 +199,15 @@ func (c *cli) blackoutRemoveCmd() *cobra.Command {
 		Short: "End or call off a blackout",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.withControl(cmd.Context(), nil, func(ctx context.Context, control *store.Control, _ string) error {
-				b, err := control.RemoveBlackout(ctx, args[0])
-				if err == nil {
-					fmt.Fprintln(cmd.OutOrStdout(), "removed:", b)
-				}
-				return err
+			return c.withControl(cmd.Context(), nil, func(ctx context.Context, conn *bus.Conn, control *store.Control, _ string) error {
+				return audited(ctx, conn, bus.Audit{Verb: "blackout-remove", Target: args[0]}, func(a *bus.Audit) error {
+					b, err := control.RemoveBlackout(ctx, args[0])
+					if err == nil {
+						a.Cluster, a.Detail = b.Cluster, b.String()
+						fmt.Fprintln(cmd.OutOrStdout(), "removed:", b)
+					}
+					return err
+				})
 			})
 		},
 	}

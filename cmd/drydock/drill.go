@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"drydock/app"
+	"drydock/bus"
 	"drydock/config"
 	"drydock/job"
 	"drydock/store"
@@ -53,6 +54,7 @@ func (c *cli) drillRunCmd() *cobra.Command {
 			if o.Scratch == "" {
 				o.Scratch = app.ScratchFolder(cfg, found.Manifest.Cluster)
 			}
+			o.Compare = app.DrillCompares(cfg, found.Manifest.Cluster)
 			if o.Memory == 0 {
 				o.Memory = app.DrillMemory(cfg, found.Manifest.Cluster)
 			}
@@ -118,7 +120,8 @@ func (c *cli) recordDrill(ctx context.Context, m store.Manifest, d store.Drill) 
 		defer conn.NC.Close()
 		catalog := store.NewCatalog(conn)
 		if _, err = catalog.Get(ctx, m.Cluster, m.Server, m.ID); err == nil { // AddDrill makes no entry, and does not say so
-			err = catalog.AddDrill(ctx, m, d)
+			act := bus.Audit{Verb: "drill", Cluster: m.Cluster, Server: m.Server.String(), Target: m.ID, Detail: d.Problem}
+			err = audited(ctx, conn, act, func(*bus.Audit) error { return catalog.AddDrill(ctx, m, d) })
 		}
 	}
 	if err != nil {
@@ -126,7 +129,7 @@ func (c *cli) recordDrill(ctx context.Context, m store.Manifest, d store.Drill) 
 	}
 }
 
-var drillHeading = []string{"BACKUP", "RESTORED", "RESTORE", "CHECK", "TABLES", "ROWS", "SKIPPED", "SERVER", "PROBLEM"}
+var drillHeading = []string{"BACKUP", "RESTORED", "RESTORE", "CHECK", "TABLES", "ROWS", "COMPARED", "SKIPPED", "SERVER", "PROBLEM"}
 
 func drillRows(m store.Manifest, d store.Drill) [][]string {
 	restored, problem := "yes", "-"
@@ -134,7 +137,7 @@ func drillRows(m store.Manifest, d store.Drill) [][]string {
 		restored, problem = "NO", short(d.Problem, 200)
 	}
 	return [][]string{{
-		m.ID, restored, fmt.Sprintf("%.1fs", d.Restore), fmt.Sprintf("%.1fs", d.Check), fmt.Sprint(d.Tables), fmt.Sprint(d.Rows), fmt.Sprint(d.Skipped.Count), d.Version, problem,
+		m.ID, restored, fmt.Sprintf("%.1fs", d.Restore), fmt.Sprintf("%.1fs", d.Check), fmt.Sprint(d.Tables), fmt.Sprint(d.Rows), fmt.Sprint(d.Compared), fmt.Sprint(d.Skipped.Count), d.Version, problem,
 	}}
 }
 

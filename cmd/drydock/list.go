@@ -89,7 +89,7 @@ func (c *cli) showJob(ctx context.Context, cmd *cobra.Command, jobs *store.Jobs,
 	if err != nil {
 		return err
 	}
-	if c.output == "json" {
+	if c.output != "table" {
 		return c.print(cmd.OutOrStdout(), j, nil, nil)
 	}
 	w := cmd.OutOrStdout()
@@ -195,13 +195,13 @@ func (c *cli) backupsCmd() *cobra.Command {
 						return err
 					}
 				}
-				list, err := store.NewCatalog(conn).List(ctx, cluster, s)
+				list, err := store.NewCatalog(conn).All(ctx, cluster, s)
 				if err != nil {
 					return err
 				}
 				var rows [][]string
 				for _, m := range list {
-					rows = append(rows, []string{m.ID, m.Cluster, m.Server.String(), m.Task, clock(m.Ended), bytes(m.Size), bytes(m.Stored), proof(m), archived(m), m.Algo + ":" + short(m.Hash, 13), m.GTID, m.Path})
+					rows = append(rows, []string{m.ID, m.Cluster, m.Server.String(), m.Task, clock(m.Ended), bytes(m.Size), bytes(m.Stored), standing(m), archived(m), m.Algo + ":" + short(m.Hash, 13), m.GTID, m.Path})
 				}
 				return c.print(cmd.OutOrStdout(), list, []string{"BACKUP", "CLUSTER", "SERVER", "TOOL", "ENDED", "SIZE", "ON DISK", "PROOF", "ARCHIVE", "HASH", "GTID", "PATH"}, rows)
 			})
@@ -210,7 +210,7 @@ func (c *cli) backupsCmd() *cobra.Command {
 	c.outputFlag(cmd)
 	cmd.Flags().StringVar(&cluster, "cluster", "", "only this cluster")
 	cmd.Flags().StringVar(&server, "server", "", "only this server, HOST:PORT")
-	cmd.AddCommand(c.backupsVerifyCmd(), c.backupsRebuildCmd(), c.backupsKeyCmd())
+	cmd.AddCommand(c.backupsVerifyCmd(), c.backupsRebuildCmd(), c.backupsKeyCmd(), c.backupsPruneCmd(), c.backupsPinCmd(true), c.backupsPinCmd(false))
 	return cmd
 }
 

@@ -8,15 +8,16 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
 )
 
 // outputFlag adds -o to a command that lists something.
 func (c *cli) outputFlag(cmd *cobra.Command) {
-	cmd.Flags().StringVarP(&c.output, "output", "o", "table", "table or json")
+	cmd.Flags().StringVarP(&c.output, "output", "o", "table", "table, json or yaml")
 }
 
-// print writes v as JSON, or rows as a table under the heading, as -o says.
+// print writes v as JSON or YAML, or rows as a table under the heading, as -o says.
 func (c *cli) print(w io.Writer, v any, heading []string, rows [][]string) error {
 	switch c.output {
 	case "json":
@@ -24,10 +25,19 @@ func (c *cli) print(w io.Writer, v any, heading []string, rows [][]string) error
 		enc.SetIndent("", "  ")
 		enc.SetEscapeHTML(false)
 		return enc.Encode(v)
+	case "yaml":
+		text, err := json.Marshal(v) // its names, its order
+		if err == nil {
+			text, err = yaml.JSONToYAML(text)
+		}
+		if err == nil {
+			_, err = w.Write(text)
+		}
+		return err
 	case "table":
 		return writeTable(w, heading, rows)
 	}
-	return fmt.Errorf("unknown output %q: it is table or json", c.output)
+	return fmt.Errorf("unknown output %q: it is table, json or yaml", c.output)
 }
 
 func writeTable(w io.Writer, heading []string, rows [][]string) error {

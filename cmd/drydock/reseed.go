@@ -57,42 +57,66 @@ func restoreFlags(cmd *cobra.Command, o *restoreOrder) {
 }
 
 func (c *cli) runRestore(cmd *cobra.Command, o restoreOrder) error {
+	return c.runRestoreOrder(cmd.Context(), cmd.OutOrStdout(), o)
+}
+
+func (c *cli) runRestoreOrder(ctx context.Context, w io.Writer, o restoreOrder) error {
 	cfg, conn, err := c.dial()
 	if err != nil {
 		return err
 	}
 	defer conn.NC.Close()
-	return c.orderRestore(cmd.Context(), cmd.OutOrStdout(), cfg, conn, o)
+	return c.orderRestore(ctx, w, cfg, conn, o)
 }
 
 func (c *cli) orderRestore(ctx context.Context, w io.Writer, cfg *config.Config, conn *bus.Conn, o restoreOrder) error {
-	kind, ok := restore.ParseKind(o.kind)
-	if !ok {
-		return fmt.Errorf("cannot restore from %q: it is physical, logical or master", o.kind)
-	}
-	cluster, ok := cfg.Cluster(o.cluster)
-	if !ok {
-		return fmt.Errorf("no cluster %q in %s", o.cluster, cfg.File)
-	}
-	server, err := namedServer(cluster, o.server)
+	r, err := o.request(cfg)
 	if err != nil {
 		return err
 	}
-	if !o.force {
-		if err := refuseClosed(ctx, conn, o.cluster); err != nil {
+	act := bus.Audit{Verb: "reseed", Cluster: o.cluster, Server: r.Server.String(), Target: o.kind, Detail: forced(o.force)}
+	if o.flashback {
+		act.Verb = "flashback"
+	}
+	var done restore.Ordered
+	err = audited(ctx, conn, act, func(a *bus.Audit) error {
+		if !o.force {
+			if err := refuseClosed(ctx, conn, o.cluster); err != nil {
+				return err
+			}
+		}
+		if done, err = restore.NewDesk(conn, cliActor()).Order(ctx, r); err != nil {
 			return err
 		}
-	}
-	done, err := restore.NewDesk(conn, cliActor()).Order(ctx, restore.Request{
-		Cluster: o.cluster, Servers: app.Servers(cluster.Servers), Server: server, Kind: kind, Flashback: o.flashback,
-		Login: restore.Login{User: cluster.User, Password: cluster.Password.Reveal()}, Backup: o.backup, Confirm: o.confirm, By: operator(), Force: o.force,
+		a.Jobs, a.Reason = []string{done.JobID}, done.Tick.Reason
+		return nil
 	})
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "%s  %s on %s, %s\n", done.JobID, done.Task, server, done.Tick.Reason)
+	fmt.Fprintf(w, "%s  %s on %s, %s\n", done.JobID, done.Task, r.Server, done.Tick.Reason)
 	if !o.wait {
 		return nil
 	}
 	return watchJobs(ctx, w, conn, done.Tick, []string{done.JobID})
+}
+
+// request is what the desk is asked. Errors name what is unknown.
+func (o restoreOrder) request(cfg *config.Config) (r restore.Request, err error) {
+	kind, ok := restore.ParseKind(o.kind)
+	if !ok {
+		return r, fmt.Errorf("cannot restore from %q: it is physical, logical or master", o.kind)
+	}
+	cluster, ok := cfg.Cluster(o.cluster)
+	if !ok {
+		return r, fmt.Errorf("no cluster %q in %s", o.cluster, cfg.File)
+	}
+	server, err := namedServer(cluster, o.server)
+	if err != nil {
+		return r, err
+	}
+	return restore.Request{
+		Cluster: o.cluster, Servers: app.Servers(cluster.Servers), Server: server, Kind: kind, Flashback: o.flashback,
+		Login: restore.Login{User: cluster.User, Password: cluster.Password.Reveal()}, Backup: o.backup, Confirm: o.confirm, By: operator(), Force: o.force,
+	}, nil
 }

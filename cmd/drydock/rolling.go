@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"drydock/bus"
 	"drydock/config"
 	"drydock/job"
 	"drydock/store"
@@ -29,7 +30,7 @@ func (c *cli) rollingCmd() *cobra.Command {
 }
 
 // withOperation runs f with the operation of a cluster: the one that lives, or else the newest.
-func (c *cli) withOperation(ctx context.Context, cluster string, f func(context.Context, *store.Jobs, job.Job) error) error {
+func (c *cli) withOperation(ctx context.Context, cluster string, f func(context.Context, *bus.Conn, *store.Jobs, job.Job) error) error {
 	cfg, conn, err := c.dial()
 	if err != nil {
 		return err
@@ -42,7 +43,7 @@ func (c *cli) withOperation(ctx context.Context, cluster string, f func(context.
 	if err != nil {
 		return err
 	}
-	return f(ctx, jobs, j)
+	return f(ctx, conn, jobs, j)
 }
 
 func operation(ctx context.Context, cfg *config.Config, jobs *store.Jobs, cluster string) (job.Job, error) {
@@ -86,13 +87,15 @@ func (c *cli) rollingOrderCmd(word, short string) *cobra.Command {
 		Short: short,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.withOperation(cmd.Context(), args[0], func(ctx context.Context, jobs *store.Jobs, j job.Job) error {
-				j, err := jobs.Order(ctx, j, word, operator())
-				if err != nil {
-					return err
-				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%s  %s  %s: %s\n", j.ID, j.Task, j.State, word)
-				return nil
+			return c.withOperation(cmd.Context(), args[0], func(ctx context.Context, conn *bus.Conn, jobs *store.Jobs, j job.Job) error {
+				return audited(ctx, conn, aboutJob(word, j), func(*bus.Audit) error {
+					j, err := jobs.Order(ctx, j, word, operator())
+					if err != nil {
+						return err
+					}
+					fmt.Fprintf(cmd.OutOrStdout(), "%s  %s  %s: %s\n", j.ID, j.Task, j.State, word)
+					return nil
+				})
 			})
 		},
 	}
@@ -104,9 +107,9 @@ func (c *cli) rollingShowCmd() *cobra.Command {
 		Short: "Show the operation that runs, or the last one, server by server",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.withOperation(cmd.Context(), args[0], func(_ context.Context, _ *store.Jobs, j job.Job) error {
+			return c.withOperation(cmd.Context(), args[0], func(_ context.Context, _ *bus.Conn, _ *store.Jobs, j job.Job) error {
 				w := cmd.OutOrStdout()
-				if c.output != "json" {
+				if c.output == "table" {
 					fmt.Fprintf(w, "%s %s is %s%s\n\n", j.Task, j.ID, j.State, because(j))
 				}
 				return c.print(w, j, stageHeading, stageRows(j))

@@ -64,44 +64,59 @@ func (c *cli) runNow(ctx context.Context, w io.Writer, cfg *config.Config, conn 
 		return err
 	}
 	maps.Copy(args, told)
+	var tick bus.Tick
+	var ids []string
+	act := bus.Audit{Verb: "run", Cluster: r.cluster, Server: r.server, Target: r.task, Detail: forced(r.force)}
+	err = audited(ctx, conn, act, func(a *bus.Audit) error {
+		if tick, servers, err = orderRun(ctx, cfg, conn, r, servers, args); err != nil {
+			return err
+		}
+		for _, s := range servers {
+			ids = append(ids, job.NewID(tick.Due, tick.ID, job.Key{Cluster: r.cluster, Server: s, Task: r.task}))
+		}
+		a.Jobs, a.Reason = ids, tick.Reason
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for i, s := range servers {
+		on := s.String()
+		if s == (job.Server{}) {
+			on = "the cluster " + r.cluster
+		}
+		fmt.Fprintf(w, "%s  %s on %s\n", ids[i], r.task, on)
+	}
+	if !r.wait {
+		return nil
+	}
+	return watchJobs(ctx, w, conn, tick, ids)
+}
+
+// orderRun puts a request into the ledger, unless something is in its way. It returns the servers that were chosen.
+func orderRun(ctx context.Context, cfg *config.Config, conn *bus.Conn, r runRequest, servers []job.Server, args map[string]string) (bus.Tick, []job.Server, error) {
 	order := store.ByHand(r.cluster, r.task, servers, args, operator(), r.force)
 	if task, err := job.TaskByName(r.task); err == nil && task.Logical() && r.server == "" {
 		cluster, _ := cfg.Cluster(r.cluster) // targets found it
 		chosen, why, err := store.NewDocs(conn).Source(ctx, r.cluster, app.Sources(cluster))
 		if err != nil {
-			return err
+			return bus.Tick{}, nil, err
 		}
 		order.Servers, order.Reason = []job.Server{chosen}, order.Reason+"; "+why
 		servers = order.Servers
 	}
 	if !r.force {
 		if err := refuseClosed(ctx, conn, r.cluster); err != nil {
-			return err
+			return bus.Tick{}, nil, err
 		}
 	}
 	if !r.confirm {
 		if err := refuseUnconfirmed(ctx, conn, cfg, r, servers); err != nil {
-			return err
+			return bus.Tick{}, nil, err
 		}
 	}
 	tick, err := store.NewLedger(conn, cliActor()).Run(ctx, order)
-	if err != nil {
-		return err
-	}
-	var ids []string
-	for _, s := range servers {
-		id := job.NewID(tick.Due, tick.ID, job.Key{Cluster: r.cluster, Server: s, Task: r.task})
-		ids = append(ids, id)
-		on := s.String()
-		if s == (job.Server{}) {
-			on = "the cluster " + r.cluster
-		}
-		fmt.Fprintf(w, "%s  %s on %s\n", id, r.task, on)
-	}
-	if !r.wait {
-		return nil
-	}
-	return watchJobs(ctx, w, conn, tick, ids)
+	return tick, servers, err
 }
 
 // args are the arguments of the request that its task knows.

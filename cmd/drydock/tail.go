@@ -153,12 +153,14 @@ func (c *cli) cancelCmd() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				j, err = jobs.Cancel(ctx, j, cliActor())
-				if err != nil {
-					return fmt.Errorf("cancel %s: %w", args[0], err)
-				}
-				fmt.Fprintln(cmd.OutOrStdout(), j.ID, j.State)
-				return nil
+				return audited(ctx, conn, aboutJob("cancel", j), func(*bus.Audit) error {
+					j, err := jobs.Cancel(ctx, j, cliActor())
+					if err != nil {
+						return fmt.Errorf("cancel %s: %w", args[0], err)
+					}
+					fmt.Fprintln(cmd.OutOrStdout(), j.ID, j.State)
+					return nil
+				})
 			})
 		},
 	}

@@ -41,12 +41,15 @@ func (c *cli) replayCmd() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.withBus(cmd.Context(), func(ctx context.Context, conn *bus.Conn) error {
-				n, err := store.Replay(ctx, conn, slog.New(slog.NewTextHandler(os.Stderr, nil)))
-				if err != nil {
-					return err
-				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%d states written\n", n)
-				return nil
+				return audited(ctx, conn, bus.Audit{Verb: "replay"}, func(a *bus.Audit) error {
+					n, err := store.Replay(ctx, conn, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+					if err != nil {
+						return err
+					}
+					a.Detail = fmt.Sprintf("%d states", n)
+					fmt.Fprintf(cmd.OutOrStdout(), "%d states written\n", n)
+					return nil
+				})
 			})
 		},
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -97,8 +98,10 @@ func (h phc) matches(password string) bool {
 // decoy is checked where there is no hash, so that the time does not tell which users exist.
 var decoy = phc{argonMemory, argonPasses, argonLanes, make([]byte, argonSalt), make([]byte, argonKey)}
 
+// atOnce is how many hashes are computed at a time: a flood of logins takes half the processors at most, and 38 MiB.
+var atOnce = max(1, min(2, runtime.NumCPU()/2))
+
 const (
-	atOnce    = 2               // hashes computed at a time: a flood of logins takes two cores' part and 38 MiB, not more
 	maxInLine = 64              // checks that wait for that
 	lineWait  = 3 * time.Second // how long one waits; handlers have five seconds in all
 )

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,6 +32,29 @@ func Stored(t testing.TB, stream []byte) recovery.Backup {
 	return b
 }
 
+// streamed stores what a tool writes, without having all of it in memory.
+func streamed(t testing.TB, format job.Format, name string, args ...string) recovery.Backup {
+	t.Helper()
+	b := recovery.Backup{Path: filepath.Join(t.TempDir(), "backup"), Compress: "none", Algo: "sha256", Format: format}
+	f, err := os.Create(b.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	sum := sha256.New()
+	var said bytes.Buffer
+	cmd := exec.CommandContext(bustest.Context(t), name, args...)
+	cmd.Stdout, cmd.Stderr = io.MultiWriter(f, sum), &said
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%s: %v: %s", name, err, said.String())
+	}
+	if b.Size, err = f.Seek(0, io.SeekCurrent); err != nil {
+		t.Fatal(err)
+	}
+	b.Hash = hex.EncodeToString(sum.Sum(nil))
+	return b
+}
+
 // Text is a dump of SQL text.
 func Text(t testing.TB, sql string) recovery.Backup {
 	t.Helper()
@@ -42,15 +66,15 @@ func Text(t testing.TB, sql string) recovery.Backup {
 // Physical takes a backup with mariadb-backup.
 func Physical(t testing.TB, m *mariadbd.Server) recovery.Backup {
 	t.Helper()
-	return Stored(t, output(t, "mariadb-backup", "--defaults-file="+m.ConfigFile(), "--backup", "--stream=xbstream",
-		"--socket="+m.Socket(), "--user="+m.User(), "--password="+m.Password(), "--target-dir="+t.TempDir()))
+	return streamed(t, job.XBStream, "mariadb-backup", "--defaults-file="+m.ConfigFile(), "--backup", "--stream=xbstream",
+		"--socket="+m.Socket(), "--user="+m.User(), "--password="+m.Password(), "--target-dir="+t.TempDir())
 }
 
 // Dump takes a backup of all databases with mariadb-dump.
 func Dump(t testing.TB, m *mariadbd.Server) recovery.Backup {
 	t.Helper()
-	return Text(t, string(output(t, "mariadb-dump", "--no-defaults", "--socket="+m.Socket(), "--user="+m.User(), "--password="+m.Password(),
-		"--single-transaction", "--events", "--all-databases")))
+	return streamed(t, job.SQLText, "mariadb-dump", "--no-defaults", "--socket="+m.Socket(), "--user="+m.User(), "--password="+m.Password(),
+		"--single-transaction", "--events", "--all-databases")
 }
 
 // Folder takes a backup of the database shop with mydumper.

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"drydock/job"
+	"drydock/receiver/sink"
 	"drydock/store"
 )
 
@@ -139,11 +140,16 @@ func (x restic) verify(ctx context.Context, id string, m store.Manifest) (whole 
 
 // backup makes a snapshot of a backup and its manifest, and proves that it has both.
 func (x restic) backup(ctx context.Context, m store.Manifest, tell func(status)) (store.Archive, error) {
+	held, err := sink.OpenHeld(m.Path) // or it could be deleted meanwhile
+	if err != nil {
+		return store.Archive{}, fmt.Errorf("look at the backup: %w", err)
+	}
+	defer held.Close()
 	if err := present(m); err != nil {
 		return store.Archive{}, err
 	}
 	var sum status
-	err := x.run(ctx, func(line []byte) {
+	err = x.run(ctx, func(line []byte) {
 		var s status
 		if json.Unmarshal(line, &s) != nil {
 			return

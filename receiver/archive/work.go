@@ -139,7 +139,7 @@ func (w *work) record(ctx context.Context, m store.Manifest, a store.Archive) er
 
 // used says whether archives are known to be in the repository.
 func (w *work) used(ctx context.Context) (bool, error) {
-	all, err := w.catalog.List(ctx, "", job.Server{})
+	all, err := w.catalog.All(ctx, "", job.Server{})
 	if err != nil {
 		return false, err
 	}
@@ -204,7 +204,7 @@ func (w *work) strays(ctx context.Context, list []snapshot) (ids []string, err e
 	for _, s := range list {
 		there[s.ID] = true
 	}
-	all, err := w.catalog.List(ctx, w.cluster.Name, job.Server{})
+	all, err := w.catalog.All(ctx, w.cluster.Name, job.Server{})
 	if err != nil {
 		return nil, err
 	}
@@ -236,7 +236,7 @@ func (w *work) settle(ctx context.Context) (int, error) {
 	for _, s := range list {
 		there[s.ID] = true
 	}
-	all, err := w.catalog.List(ctx, w.cluster.Name, job.Server{})
+	all, err := w.catalog.All(ctx, w.cluster.Name, job.Server{})
 	if err != nil {
 		return 0, err
 	}

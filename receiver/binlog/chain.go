@@ -51,110 +51,20 @@ type Span struct {
 // ErrReach is in the chain of every error that says that the archive does not reach from the base to the wanted point.
 var ErrReach = errors.New("the archive of binary logs does not reach")
 
-// link is a segment and the gap before it.
-type link struct {
-	store.Segment
-	gap *store.Gap
-}
-
-// chain brings the segments of a cluster into one line of history, oldest first, as it leads to the newest one, and marks what is
-// missing between them. Segments that no line needs are left out: two receivers may have taken the same piece. It is pure.
-func chain(segments []store.Segment) []link {
-	all := slices.DeleteFunc(slices.Clone(segments), func(s store.Segment) bool { return s.End == s.Start })
-	store.SortSegments(all)
-	used := make([]bool, len(all))
-	var out []link
-	for at := len(all) - 1; at >= 0; {
-		used[at] = true
-		cur := link{Segment: all[at]}
-		before := previous(all, used, at)
-		if before >= 0 {
-			cur.gap = between(all[before], all[at])
-		} else if all[at].Gap != nil {
-			cur.gap = all[at].Gap
-		}
-		out = append(out, cur)
-		at = before
-	}
-	slices.Reverse(out)
-	return out
-}
-
-// previous is the segment that history goes on from, or else the newest one before; -1 without one.
-func previous(all []store.Segment, used []bool, at int) int {
-	s, found := all[at], -1
-	for i := range all {
-		if used[i] || i == at {
-			continue
-		}
-		if s.Prev != "" && all[i].ID() == s.Prev && (found < 0 || all[i].End > all[found].End) {
-			found = i
-		}
-	}
-	if found >= 0 {
-		return found
-	}
-	for i := at - 1; i >= 0; i-- {
-		if !used[i] {
-			return i
-		}
-	}
-	return -1
-}
-
-// between is what is missing between two segments that follow each other; nil when nothing is.
-func between(a, b store.Segment) *store.Gap {
-	gap := func(format string, args ...any) *store.Gap {
-		return &store.Gap{Found: b.Taken, Since: a.Until(), Before: a.After, After: b.Before, Reason: fmt.Sprintf(format, args...)}
-	}
-	switch {
-	case b.Gap != nil:
-		return b.Gap
-	case b.Prev != "" && a.ID() != b.Prev:
-		return gap("segment %s is missing", b.Prev)
-	case b.Prev != "" && a.Log == b.Log && a.File == b.File && a.End < b.Start:
-		return gap("of %s the bytes from %d to %d are missing", b.File, a.End, b.Start)
-	case b.Prev != "":
-		return nil
-	case a.Flavor != mariadbFlavor || b.Flavor != mariadbFlavor:
-		return gap("%s follows %s, and without GTIDs of MariaDB it cannot be told what lies between", b.Server, a.Server)
-	case a.After != b.Before:
-		return gap("%s of %s was archived to go on after %s, and what is here before it ends with %s", b.File, b.Server, b.Before, a.After)
-	}
-	return nil
-}
-
-// The values of [store.Segment.Flavor].
-const (
-	mariadbFlavor = "mariadb"
-	mysqlFlavor   = "mysql"
-)
-
-// Gaps are the pieces that an archive lacks, oldest first. It is pure.
-func Gaps(segments []store.Segment) []store.Gap {
-	var out []store.Gap
-	for i, l := range chain(segments) {
-		if l.gap != nil && i > 0 {
-			out = append(out, *l.gap)
-		}
-	}
-	return out
-}
-
 // clockSlack is how far the clocks of the database host and of the receiver may be apart.
 const clockSlack = time.Minute
 
 // Coverage says how far the segments of one cluster lead from a base, without reading any. It is pure. Errors: [ErrReach].
 func Coverage(segments []store.Segment, base Base) (Span, error) {
-	links := chain(segments)
+	links := store.BinlogChain(segments)
 	at, err := begin(links, base)
 	if err != nil {
 		return Span{}, err
 	}
 	span := Span{From: base.Time}
 	for i, l := range links[at:] {
-		if i > 0 && l.gap != nil {
-			span.Gap = l.gap
+		if i > 0 && l.Missing != nil {
+			span.Gap = l.Missing
 			break
 		}
 		span.Segments = append(span.Segments, l.Segment)
@@ -167,7 +77,7 @@ func Coverage(segments []store.Segment, base Base) (Span, error) {
 }
 
 // begin finds the last segment at which a replay on base can begin.
-func begin(links []link, base Base) (int, error) {
+func begin(links []store.BinlogLink, base Base) (int, error) {
 	if len(links) == 0 {
 		return 0, fmt.Errorf("%w: it is empty", ErrReach)
 	}
@@ -184,10 +94,18 @@ func begin(links []link, base Base) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	leads := State{} // where the stretch ends that the segment is in
 	for i, l := range slices.Backward(links) {
-		if state.Covers(stateOf(l.Before)) && early(l.Segment) && l.Flavor == mariadbFlavor {
+		if i == len(links)-1 || links[i+1].Missing != nil {
+			leads = stateOf(l.After)
+		}
+		// A log that was reset begins with nothing, which every base covers; but it does not lead to what the base has.
+		if state.Covers(stateOf(l.Before)) && leads.leadsTo(state) && early(l.Segment) && l.Flavor == store.FlavorMariaDB {
 			return i, nil
 		}
+	}
+	if last := links[len(links)-1]; state.Covers(stateOf(last.Before)) {
+		return 0, fmt.Errorf("%w: it ends with %s, and the base holds %s", ErrReach, last.After, base.GTID)
 	}
 	return 0, fmt.Errorf("%w: it begins after %s, and the base holds %s", ErrReach, links[0].Before, base.GTID)
 }

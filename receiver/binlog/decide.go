@@ -33,7 +33,7 @@ func decide(archive []store.Segment, s shelf, now time.Time) (start, error) {
 	if len(s.files) == 0 {
 		return start{}, fmt.Errorf("archive the binary log of %s: it has none yet", s.server)
 	}
-	links := chain(archive)
+	links := store.BinlogChain(archive)
 	if len(links) == 0 {
 		return start{file: s.files[0].name}, nil
 	}
@@ -109,7 +109,7 @@ func (s shelf) elsewhere(last store.Segment, now time.Time) (start, error) {
 			return out, nil
 		}
 	}
-	if !s.mariadb || last.Flavor != mariadbFlavor {
+	if !s.mariadb || last.Flavor != store.FlavorMariaDB {
 		out.gap = s.gap(last, now, State{}, "the archive goes on on %s after %s, and without GTIDs of MariaDB it cannot be told what lies between", s.server, last.Server)
 		return out, nil
 	}

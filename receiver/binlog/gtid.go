@@ -83,3 +83,16 @@ func (s State) Covers(o State) bool {
 	}
 	return true
 }
+
+// leadsTo is Covers for the domains that s knows, of which o must have one: a server may have others for itself.
+func (s State) leadsTo(o State) bool {
+	known := len(o) == 0
+	for d, g := range o {
+		if mine, ok := s[d]; ok {
+			if known = true; mine.Seq < g.Seq {
+				return false
+			}
+		}
+	}
+	return known
+}

@@ -229,12 +229,12 @@ func (r *recorder) flush(ctx context.Context) error {
 
 func (r *recorder) create() error {
 	s := store.Segment{
-		Type: store.SegmentType, Cluster: r.cl.Name, Server: r.server, Receiver: r.name, Flavor: mysqlFlavor, File: r.file, Log: r.head.sum,
+		Type: store.SegmentType, Cluster: r.cl.Name, Server: r.server, Receiver: r.name, Flavor: store.FlavorMySQL, File: r.file, Log: r.head.sum,
 		Created: r.head.created, Taken: time.Now().UTC().Truncate(time.Millisecond), Start: r.begun, Gap: r.gap, Before: r.before,
 		Stream: r.stream, Format: r.head.raw, Compress: or(r.cl.Compress, sink.None), Encrypted: len(r.cl.Recipients) > 0,
 	}
 	if r.head.format.mariadb() {
-		s.Flavor = mariadbFlavor
+		s.Flavor = store.FlavorMariaDB
 	}
 	if !r.cut && r.last.Type != "" {
 		s.Prev = r.last.ID()

@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
+	"path/filepath"
+	"syscall"
 	"time"
 
 	"filippo.io/age"
@@ -49,6 +52,7 @@ type Plan struct {
 	req  Request
 	stop int          // the number of the first transaction that is left out
 	cut  map[int]bool // transactions that the server never ended
+	held []func()
 }
 
 // errStop ends a reading early.
@@ -63,18 +67,58 @@ func Prepare(ctx context.Context, r Request) (*Plan, error) {
 		return nil, err
 	}
 	p := &Plan{Span: span, req: r, cut: map[int]bool{}}
+	if err := p.prepare(ctx); err != nil {
+		p.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// Close lets the segments be deleted again. It may be repeated.
+func (p *Plan) Close() {
+	for _, release := range p.held {
+		release()
+	}
+	p.held = nil
+}
+
+func (p *Plan) prepare(ctx context.Context) error {
+	r := p.req
 	for i := range p.Span.Segments {
 		if err := vouched(p.Span.Segments[i], r.Keys); err != nil {
-			return nil, err
+			return err
 		}
 		if r.Where != nil {
 			p.Span.Segments[i].Path = r.Where(p.Span.Segments[i])
 		}
 	}
 	if err := p.reaches(); err != nil {
-		return nil, err
+		return err
 	}
-	return p, p.survey(ctx)
+	if err := p.hold(); err != nil {
+		return err
+	}
+	return p.survey(ctx)
+}
+
+// hold keeps the segments from being deleted.
+func (p *Plan) hold() error {
+	held := map[string]bool{}
+	for _, s := range p.Span.Segments {
+		dir := filepath.Dir(s.Path)
+		if held[dir] {
+			continue
+		}
+		release, err := lockUse(dir, syscall.LOCK_SH)
+		if errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("read segment %s: %w; it was stored by receiver %s", s.Path, err, s.Receiver)
+		}
+		if err != nil {
+			return err
+		}
+		held[dir], p.held = true, append(p.held, release)
+	}
+	return nil
 }
 
 // vouched checks the signature of a segment, whose fields may have come from anywhere.
@@ -83,13 +127,7 @@ func vouched(s store.Segment, keys []store.PublicKey) error {
 	if err != nil {
 		return fmt.Errorf("encode segment %s: %w", s.ID(), err)
 	}
-	err = store.ErrOtherKey
-	for _, k := range keys {
-		if _, err = store.VerifySegment(raw, k); !errors.Is(err, store.ErrOtherKey) {
-			break
-		}
-	}
-	if err != nil {
+	if _, err := trusted(raw, keys); err != nil {
 		return fmt.Errorf("trust segment %s: %w", s.ID(), err)
 	}
 	return nil

@@ -143,6 +143,8 @@ func (g *rig) start(name string) *receiver {
 		g.t.Fatal(err)
 	}
 	r := &receiver{g: g, cmd: exec.Command(os.Args[0]), log: filepath.Join(g.root, name+".log")}
+	_, err = os.Stat(r.log)
+	first := err != nil
 	out, err := os.OpenFile(r.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		g.t.Fatal(err)
@@ -158,7 +160,7 @@ func (g *rig) start(name string) *receiver {
 	}
 	g.t.Cleanup(func() {
 		r.kill()
-		if text, err := os.ReadFile(r.log); err == nil && g.t.Failed() {
+		if text, err := os.ReadFile(r.log); first && err == nil && g.t.Failed() {
 			g.t.Logf("log of %s:\n%s", name, text[max(0, len(text)-8<<10):])
 		}
 	})

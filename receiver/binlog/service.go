@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"hash/crc32"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"filippo.io/age"
@@ -54,26 +56,36 @@ const (
 // Service archives the binary logs of every cluster that asks for it: one receiver of a cluster at a time. Make one with [New].
 type Service struct {
 	cfg     Config
-	conn    *bus.Conn
 	binlogs *store.Binlogs
+	catalog *store.Catalog
 	docs    *store.Docs
 	leases  *store.Leases
 }
 
 // New makes a service on a bus.
 func New(cfg Config, conn *bus.Conn) *Service {
-	return &Service{cfg: cfg, conn: conn, binlogs: store.NewBinlogs(conn), docs: store.NewDocs(conn), leases: store.NewLeases(conn, cfg.Actor, leaseTerm)}
+	return &Service{
+		cfg: cfg, binlogs: store.NewBinlogs(conn), catalog: store.NewCatalog(conn), docs: store.NewDocs(conn),
+		leases: store.NewLeases(conn, cfg.Actor, leaseTerm),
+	}
 }
 
 // Run takes up what an earlier process left, then archives until ctx ends. All that was received is durable when it returns.
 func (s *Service) Run(ctx context.Context) error {
-	if err := s.recover(ctx); err != nil {
+	unlock, err := lockFolder(s.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	for err := s.recover(ctx); err != nil; err = s.recover(ctx) {
 		if ctx.Err() != nil {
 			return nil
 		}
-		return err
+		s.cfg.Log.Warn("take up the archive of binary logs; it is tried again", "err", err)
+		pause(ctx, retryAfter)
 	}
 	var wg sync.WaitGroup
+	wg.Go(func() { s.tend(ctx) })
 	for _, cl := range s.cfg.Clusters {
 		if !cl.On {
 			continue
@@ -90,6 +102,22 @@ func (s *Service) Run(ctx context.Context) error {
 	<-ctx.Done()
 	wg.Wait()
 	return nil
+}
+
+// lockFolder keeps a second process out: each would cut off what the other is writing.
+func lockFolder(dir string) (unlock func(), err error) {
+	if err := makeFolder(dir); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, ".binlogs.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the archive of binary logs: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock the archive of binary logs: folder %s is in use by another receiver", dir)
+	}
+	return func() { f.Close() }, nil
 }
 
 // serverID is the same for a receiver of a cluster every time, and above what people number their servers with.
@@ -111,8 +139,12 @@ func (s *Service) recover(ctx context.Context) error {
 		seg, err := readManifest(path)
 		if err != nil || seg.Open {
 			var ok bool
-			if seg, ok, err = recoverSegment(path, s.cfg.Sign); err != nil || !ok {
-				return err
+			if seg, ok, err = recoverSegment(path, s.cfg.Sign); err != nil {
+				s.cfg.Log.Error("take up a segment of the binary log", "path", path, "err", err)
+				return nil
+			}
+			if !ok {
+				return nil
 			}
 		}
 		if seg.Receiver != s.cfg.Name {

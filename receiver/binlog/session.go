@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
 
 	"drydock/job"
+	"drydock/store"
 )
 
 // arrival is what the reader of a dump hands over.
@@ -81,7 +83,7 @@ func (a *archiver) follow(ctx context.Context, server job.Server) (err error) {
 		defer close(ended)
 		t.read(ctx, arrivals)
 	}()
-	a.log.Info("archiving the binary log", "cluster", a.cl.Name, "server", server.String(), "file", at.file, "pos", pos)
+	a.log.Info("archiving the binary log", "server", server.String(), "file", at.file, "pos", pos)
 	s := &session{a: a, r: r, expect: at.file}
 	return s.loop(ctx, arrivals, at)
 }
@@ -106,6 +108,9 @@ func (a *archiver) approach(ctx context.Context, server job.Server) (start, *tap
 	if s.files, err = t.logs(ctx); err == nil && t.mariadb {
 		s.current, err = t.current(ctx)
 	}
+	if err == nil {
+		err = a.settle(ctx, segments)
+	}
 	var at start
 	if err == nil {
 		at, err = decide(segments, s, time.Now())
@@ -120,9 +125,31 @@ func (a *archiver) approach(ctx context.Context, server job.Server) (start, *tap
 	}
 	a.doubted = ""
 	if at.gap != nil {
-		a.log.Error("the archive of the binary log has a gap", "cluster", a.cl.Name, "server", server.String(), "reason", at.gap.Reason)
+		a.log.Error("the archive of the binary log has a gap", "server", server.String(), "reason", at.gap.Reason)
 	}
 	return at, t, nil
+}
+
+// settle closes the segments of this receiver that an error left open: a full disk, for one.
+func (a *archiver) settle(ctx context.Context, segments []store.Segment) error {
+	for i, s := range segments {
+		if s.Receiver != a.name || !s.Open {
+			continue
+		}
+		fresh, ok, err := recoverSegment(s.Path, a.sign)
+		if errors.Is(err, os.ErrNotExist) || err == nil && !ok {
+			fresh, err = s, nil
+			fresh.Open, fresh.Lost = false, "the file is missing"
+		}
+		if err != nil {
+			return err
+		}
+		if err := a.binlogs.Put(ctx, fresh); err != nil {
+			return err
+		}
+		segments[i] = fresh
+	}
+	return nil
 }
 
 // doubt remembers that a log is not the one that was archived, though it has its name and begins like it.
@@ -161,6 +188,7 @@ type session struct {
 	r      *recorder
 	expect string      // the log whose beginning comes next
 	begins *headReader // while it comes
+	idle   time.Time   // when there was nothing to read last: all that had been logged was here
 }
 
 // loop takes events in and makes them durable in time.
@@ -185,9 +213,16 @@ func (s *session) loop(ctx context.Context, arrivals <-chan arrival, at start) e
 			if err := s.r.flush(ctx); err != nil {
 				return err
 			}
-			s.a.progress(ctx, s.r.server, s.r.lastEvent())
+			s.a.progress(ctx, s.r.server, later(s.r.lastEvent(), s.idle))
 		}
 	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // explain puts words to what the server says.
@@ -205,6 +240,7 @@ func (s *session) explain(err error, at start) error {
 // take sorts what comes: events of the log, and what the server says beside it.
 func (s *session) take(ctx context.Context, in arrival) error {
 	e := in.event
+	s.idle = later(s.idle, in.idle)
 	if e.kind() == evHeartbeat || e.kind() == evHeartbeatMySQL {
 		if in.idle.IsZero() {
 			return nil
@@ -216,6 +252,9 @@ func (s *session) take(ctx context.Context, in arrival) error {
 		}
 		s.a.upToDate(ctx, s.r.server, in.idle)
 		return s.r.seen(ctx, in.idle.UTC())
+	}
+	if e.kind() == evEncryption && e.end() == 0 {
+		return nil // as with the format description: the archive has it
 	}
 	if e.kind() == evRotate && e.end() == 0 {
 		return s.turn(ctx, e)

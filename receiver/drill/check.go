@@ -21,16 +21,21 @@ func (d *drill) check(ctx context.Context, res *Result) error {
 	if err != nil {
 		return d.broken(ctx, fmt.Errorf("list the tables: %w", err))
 	}
+	found := finds{}
 	for _, t := range tables {
-		if err := d.inspect(ctx, t, res); err != nil {
+		rows, err := d.inspect(ctx, t, res)
+		if err != nil {
 			return d.broken(ctx, fmt.Errorf("%s: %w", t, err))
 		}
+		found.add(t, rows)
 	}
+	res.Problems = append(res.Problems, found.lacks(d.cfg.Expect)...)
+	res.Compared = d.cfg.Expect.Count()
 	switch {
 	case res.Tables == 0:
 		return fmt.Errorf("%w: there is no table in it", ErrBackup)
 	case len(res.Problems) > 0:
-		return fmt.Errorf("%w: %d of %d tables are not well: %s", ErrBackup, len(res.Problems), res.Tables, res.Problems[0])
+		return fmt.Errorf("%w: %d things are not well in %d tables: %s", ErrBackup, len(res.Problems), res.Tables, first(res.Problems))
 	}
 	return nil
 }
@@ -49,39 +54,50 @@ func answered(err error) bool {
 	return errors.As(err, &answer)
 }
 
-// inspect looks at one table. What it finds goes into res; an error is one of the looking.
-func (d *drill) inspect(ctx context.Context, t string, res *Result) error {
+// first is the first few of a list, for people.
+func first(list []string) string {
+	const few = 3
+	text := strings.Join(list[:min(len(list), few)], "; ")
+	if len(list) > few {
+		text += "; ..."
+	}
+	return text
+}
+
+// inspect looks at one table, and counts its rows; they are negative when that could not be. What it finds goes into res; an
+// error is one of the looking.
+func (d *drill) inspect(ctx context.Context, t name, res *Result) (rows int64, err error) {
+	rows = -1
 	problem, err := d.checkTable(ctx, t)
 	if err == nil && problem == "" {
-		var rows int64
-		if err = d.copy.DB().QueryRowContext(ctx, "SELECT COUNT(*) FROM "+t).Scan(&rows); err == nil {
+		if err = d.copy.DB().QueryRowContext(ctx, "SELECT COUNT(*) FROM "+t.String()).Scan(&rows); err == nil {
 			res.Rows += rows
 		}
 	}
 	if err != nil && (!answered(err) || recovery.NoSpace(err.Error())) {
-		return err
+		return rows, err
 	}
 	if err != nil {
 		problem = err.Error()
 	}
 	switch {
 	case noEngine.MatchString(problem):
-		res.Skipped = append(res.Skipped, t)
-		d.cfg.Line(t + ": not looked at: " + problem)
-		return nil
+		res.Skipped = append(res.Skipped, t.String())
+		d.cfg.Line(t.String() + ": not looked at: " + problem)
+		return rows, nil
 	case problem != "":
-		res.Problems = append(res.Problems, t+": "+problem)
-		d.cfg.Line(t + ": " + problem)
+		res.Problems = append(res.Problems, t.String()+": "+problem)
+		d.cfg.Line(t.String() + ": " + problem)
 	}
 	res.Tables++
-	return nil
+	return rows, nil
 }
 
 // noEngine is what a server says of a table whose engine is a plugin that it did not load: scratch servers load none.
 var noEngine = regexp.MustCompile(`(?i)unknown storage engine|(plugin|engine) '[^']*' is not loaded`)
 
 // tables lists all that hold rows, the server's own included: without mysql.* nobody could log in to what was restored.
-func (d *drill) tables(ctx context.Context) (out []string, err error) {
+func (d *drill) tables(ctx context.Context) (out []name, err error) {
 	rows, err := d.copy.DB().QueryContext(ctx, `SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES
 		WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED') AND TABLE_SCHEMA NOT IN ('information_schema', 'performance_schema') ORDER BY 1, 2`)
 	if err != nil {
@@ -89,11 +105,11 @@ func (d *drill) tables(ctx context.Context) (out []string, err error) {
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var schema, name string
-		if err := rows.Scan(&schema, &name); err != nil {
+		var t name
+		if err := rows.Scan(&t.schema, &t.table); err != nil {
 			return nil, err
 		}
-		out = append(out, ident(schema)+"."+ident(name))
+		out = append(out, t)
 	}
 	return out, rows.Err()
 }
@@ -101,8 +117,8 @@ func (d *drill) tables(ctx context.Context) (out []string, err error) {
 func ident(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
 
 // checkTable is what CHECK TABLE finds wrong, empty when nothing. An engine that cannot be asked is not wrong.
-func (d *drill) checkTable(ctx context.Context, t string) (problem string, err error) {
-	rows, err := d.copy.DB().QueryContext(ctx, "CHECK TABLE "+t)
+func (d *drill) checkTable(ctx context.Context, t name) (problem string, err error) {
+	rows, err := d.copy.DB().QueryContext(ctx, "CHECK TABLE "+t.String())
 	if err != nil {
 		return "", err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"filippo.io/age"
 
+	"drydock/job"
 	"drydock/receiver/recovery"
 )
 
@@ -16,6 +17,7 @@ type Config struct {
 	Folder     string         // the scratch folder; made by Run, which leaves nothing of it behind
 	Memory     int64          // bytes that preparing and the scratch server may use for their pools
 	Identities []age.Identity // open encrypted backups
+	Expect     *job.Inventory // what the backup must hold; nil: nothing is known of that
 	// Step is told what the drill does next, and Line what a tool or the scratch server said. Both may be called from several
 	// goroutines.
 	Step func(what string)
@@ -32,6 +34,8 @@ type Result struct {
 	Version string        // of the scratch server
 	Tables  int
 	Rows    int64
+	// Compared are the tables of Config.Expect: so many were looked for.
+	Compared int
 	// Skipped are the tables whose engine the scratch server does not have: they were not looked at.
 	Skipped []string
 	// Problems are the tables that are not well, with what the server says; none makes the backup restored.
@@ -49,7 +53,7 @@ func Run(ctx context.Context, cfg Config, b Backup) (res Result, err error) {
 	d := &drill{cfg: cfg, copy: recovery.New(recovery.Config{
 		Folder: cfg.Folder, Memory: cfg.Memory, Identities: cfg.Identities, Gentle: true, Step: cfg.Step, Line: cfg.Line,
 	}, b)}
-	if err := d.copy.Open(); err != nil {
+	if err := d.copy.Open(recovery.Needs(b.Format, b.Size)); err != nil {
 		return res, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(cfg.Folder)) }()

@@ -3,7 +3,10 @@ package drill
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
+	"fmt"
+	"hash/crc32"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -16,6 +19,8 @@ import (
 	"drydock/internal/bustest"
 	"drydock/internal/mariadbd"
 	"drydock/internal/mariadbdtest"
+	"drydock/job"
+	"drydock/xbstream"
 )
 
 // bench is a drill's surroundings in a test.
@@ -47,30 +52,47 @@ func newBench(t *testing.T) *bench {
 	return b
 }
 
+// Some hundred MB, so that tools stream, work in several steps and write more than one log file.
 func TestARealBackupIsRestoredAndLookedThrough(t *testing.T) {
 	t.Parallel()
-	backup := backuptest.Physical(t, backuptest.Filled(t, mariadbd.Options{}))
-	b := newBench(t)
-	res, err := Run(bustest.Context(t), b.cfg, backup)
-	if err != nil {
-		t.Fatal(err)
+	const parts, part = 6, 100_000
+	const bigRows = parts * part
+	m := backuptest.Filled(t, mariadbd.Options{Extra: []string{
+		"innodb_buffer_pool_size=512M", "innodb_log_file_size=512M", "innodb_flush_log_at_trx_commit=0", "innodb_doublewrite=0", "skip-log-bin",
+	}})
+	backuptest.Statements(t, m, "CREATE TABLE shop.big (i INT PRIMARY KEY, t VARCHAR(250) CHARACTER SET latin1)")
+	for i := range parts {
+		backuptest.Statements(t, m, fmt.Sprintf("INSERT INTO shop.big SELECT seq, REPEAT(MD5(seq), 6) FROM shop.seq_%d_to_%d", i*part+1, (i+1)*part))
 	}
-	if res.Rows < 20_002 || res.Tables < 20 || !strings.Contains(res.Version, "MariaDB") || len(res.Problems) != 0 {
-		t.Errorf("%+v", res)
-	}
-	if res.Restore == 0 || res.Check == 0 {
-		t.Errorf("it took no time: %+v", res)
+	two := int64(2)
+	held := map[string]job.Rows{"odd `name": {Filled: true}, "plain": {Exact: &two}, "big": {Filled: true}}
+	for _, c := range []struct {
+		take  func(testing.TB, *mariadbd.Server) Backup
+		least int64 // bytes of the stream
+	}{{backuptest.Physical, 250 << 20}, {backuptest.Dump, 110 << 20}} {
+		backup := c.take(t, m)
+		t.Run(string(backup.Format), func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			b.cfg.Expect = &job.Inventory{Schemas: map[string]job.Schema{"shop": {Count: len(held), Tables: held}}}
+			res, err := Run(t.Context(), b.cfg, backup)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if backup.Size < c.least || res.Rows < bigRows+20_002 || res.Tables < 20 || !strings.Contains(res.Version, "MariaDB") || len(res.Problems) != 0 || res.Compared != 3 {
+				t.Errorf("of %d bytes: %+v", backup.Size, res)
+			}
+			if res.Restore == 0 || res.Check == 0 {
+				t.Errorf("it took no time: %+v", res)
+			}
+			t.Logf("%d MB: restored in %s, checked in %s", backup.Size>>20, res.Restore, res.Check)
+		})
 	}
 }
 
-func TestADumpIsLoadedAndLookedThrough(t *testing.T) {
+func TestADumpThatLostDataIsNotCalledRestored(t *testing.T) {
 	t.Parallel()
 	dump := backuptest.Dump(t, backuptest.Filled(t, mariadbd.Options{}))
-	b := newBench(t)
-	res, err := Run(bustest.Context(t), b.cfg, dump)
-	if err != nil || res.Rows < 20_002 {
-		t.Errorf("%+v, %v", res, err)
-	}
 	text, err := os.ReadFile(dump.Path)
 	if err != nil {
 		t.Fatal(err)
@@ -78,6 +100,12 @@ func TestADumpIsLoadedAndLookedThrough(t *testing.T) {
 	cut := backuptest.Text(t, string(text[:len(text)/2]))
 	if res, err := Run(bustest.Context(t), newBench(t).cfg, cut); !errors.Is(err, ErrBackup) {
 		t.Errorf("half a dump: %+v, %v", res, err)
+	}
+	// Whole as a file, but not of all that the server held.
+	b := newBench(t)
+	b.cfg.Expect = &job.Inventory{Schemas: map[string]job.Schema{"shop": {Count: 2, Tables: map[string]job.Rows{"plain": {}, "orders": {}}}}}
+	if res, err := Run(bustest.Context(t), b.cfg, dump); !errors.Is(err, ErrBackup) || !strings.Contains(err.Error(), "`shop`.`orders` is missing") {
+		t.Errorf("a table is missing: %+v, %v", res, err)
 	}
 }
 
@@ -94,7 +122,11 @@ func TestAFolderOfMydumperIsLoadedAndLookedThrough(t *testing.T) {
 
 func TestADamagedBackupIsNotCalledRestored(t *testing.T) {
 	t.Parallel()
-	good := backuptest.Physical(t, backuptest.Filled(t, mariadbd.Options{}))
+	m := backuptest.Filled(t, mariadbd.Options{})
+	if err := m.Restart(bustest.Context(t)); err != nil { // so that preparing does not write the pages anew from the log
+		t.Fatal(err)
+	}
+	good := backuptest.Physical(t, m)
 	stream, err := os.ReadFile(good.Path)
 	if err != nil {
 		t.Fatal(err)
@@ -109,6 +141,7 @@ func TestADamagedBackupIsNotCalledRestored(t *testing.T) {
 	rotten := bytes.Clone(stream)
 	rotten[len(rotten)/2] ^= 1
 	damages["one bit flipped"] = rotten
+	damages["one bit flipped, its checksum made anew"] = resealed(t, stream, strings.Repeat("x", 100))
 	for name, data := range damages {
 		b := newBench(t)
 		if res, err := Run(bustest.Context(t), b.cfg, backuptest.Stored(t, data)); !errors.Is(err, ErrBackup) {
@@ -123,6 +156,36 @@ func TestADamagedBackupIsNotCalledRestored(t *testing.T) {
 	if _, err := Run(bustest.Context(t), b.cfg, good); !errors.Is(err, ErrBackup) {
 		t.Errorf("a bit flipped on disk: %v", err)
 	}
+}
+
+// resealed is a stream with one bit changed in a row that holds text, and the checksum of its chunk made anew: the format of
+// the stream is that of a good one.
+func resealed(t *testing.T, stream []byte, text string) []byte {
+	t.Helper()
+	out := bytes.Clone(stream)
+	changed := false
+	for at := 0; at < len(out) && !changed; {
+		kind, path := out[at+9], at+14
+		at = path + int(binary.LittleEndian.Uint32(out[path-4:]))
+		if kind != 'P' {
+			continue
+		}
+		log := strings.HasPrefix(string(out[path:at]), "ib_logfile")
+		size := int(binary.LittleEndian.Uint64(out[at:]))
+		sum, payload := out[at+16:], out[at+20:at+20+size]
+		at += 20 + size
+		if row := bytes.LastIndex(payload, []byte(text)); row >= 0 && !log {
+			payload[row+len(text)/2] ^= 1
+			binary.LittleEndian.PutUint32(sum, crc32.ChecksumIEEE(payload))
+			changed = true
+		}
+	}
+	check := xbstream.New()
+	_, _ = check.Write(out)
+	if err := check.Close(); err != nil || !changed {
+		t.Errorf("changed: %t; the format alone finds %v", changed, err)
+	}
+	return out
 }
 
 func TestADrillThatCannotBeDoneBlamesNoBackup(t *testing.T) {

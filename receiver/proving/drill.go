@@ -12,6 +12,7 @@ import (
 
 	"drydock/job"
 	"drydock/receiver/drill"
+	"drydock/receiver/recovery"
 	"drydock/store"
 )
 
@@ -21,34 +22,37 @@ type Options struct {
 	Memory     int64          // bytes for preparing and for the scratch server
 	Identities []age.Identity // open encrypted backups
 	By         string         // who asks for it
-	Step, Line func(string)   // see [drill.Config]
+	// Compare has the restored tables compared with what the server held; without it a backup may leave tables out.
+	Compare    bool
+	Step, Line func(string) // see [drill.Config]
 }
 
 // Drill restores the backup m, whose file is at path, into a scratch server and looks through it. What it found is no error,
 // unless the drill itself could not be done. It needs neither bus nor database.
 func Drill(ctx context.Context, m store.Manifest, path string, o Options) (store.Drill, error) {
-	task, err := job.TaskByName(m.Task)
+	b, err := recovery.BackupOf(m, path)
 	if err != nil {
-		return store.Drill{}, fmt.Errorf("drill %s: %w %q", m.ID, err, m.Task)
+		return store.Drill{}, err
 	}
 	scratch, err := drill.OpenScratch(o.Scratch)
 	if err != nil {
 		return store.Drill{}, err
 	}
+	var expect *job.Inventory
+	if o.Compare {
+		expect = m.Inventory
+	}
 	res, err := drill.Run(ctx, drill.Config{
 		Folder: scratch.Folder(), Memory: o.Memory,
-		Identities: o.Identities, Step: o.Step, Line: o.Line,
-	}, drill.Backup{
-		Path: path, Compress: m.Compress, Encrypted: m.Encrypted, Algo: m.Algo, Hash: m.Hash, Size: m.Size,
-		Format: task.Format, XtraTool: m.Task == "xtrabackup",
-	})
+		Identities: o.Identities, Expect: expect, Step: o.Step, Line: o.Line,
+	}, b)
 	blamed := errors.Is(err, drill.ErrBackup)
 	if e := scratch.Close(); e != nil {
 		err = errors.Join(err, fmt.Errorf("remove the scratch folder: %w", e))
 	}
 	d := store.Drill{
 		Time: time.Now().UTC(), By: o.By, Restore: res.Restore.Seconds(), Check: res.Check.Seconds(),
-		Version: res.Version, Tables: res.Tables, Rows: res.Rows, Skipped: store.SkippedOf(res.Skipped),
+		Version: res.Version, Tables: res.Tables, Rows: res.Rows, Skipped: store.SkippedOf(res.Skipped), Compared: res.Compared,
 	}
 	if blamed {
 		d.Problem, err = err.Error(), nil

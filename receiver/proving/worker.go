@@ -33,6 +33,7 @@ type Cluster struct {
 	Scratch    string         // backup-drill-scratch
 	Memory     int64          // backup-drill-memory, bytes
 	Identities []age.Identity // backup-encrypt-identity
+	Compare    bool           // backup-drill-compare
 }
 
 // Worker does the drills of a receiver, one at a time. Make one with [New].
@@ -178,7 +179,7 @@ func (w *Worker) drill(ctx context.Context, d *duty.Work, c Cluster, m store.Man
 		return duty.Result{}, err
 	}
 	found, err := Drill(ctx, good, path, Options{
-		Scratch: c.Scratch, Memory: c.Memory, Identities: c.Identities, By: by(d.Job()),
+		Scratch: c.Scratch, Memory: c.Memory, Identities: c.Identities, Compare: c.Compare, By: by(d.Job()),
 		Step: func(what string) {
 			d.Say(name(m) + ": " + what)
 			d.Note(name(m) + ": " + what)
@@ -193,6 +194,11 @@ func (w *Worker) drill(ctx context.Context, d *duty.Work, c Cluster, m store.Man
 	}
 	result := duty.Result{Tool: "drill", Text: fmt.Sprintf("%s restores: %d tables, %d rows, in %.0f s and %.0f s for the check",
 		name(m), found.Tables, found.Rows, found.Restore, found.Check)}
+	if found.Compared > 0 {
+		result.Text += fmt.Sprintf("; all %d tables are there that the server had before and after it", found.Compared)
+	} else {
+		result.Text += "; not compared with what the server held"
+	}
 	if said := found.Skipped.String(); said != "" {
 		result.Text += "; " + said
 	}

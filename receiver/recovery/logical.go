@@ -24,12 +24,12 @@ func (c *Copy) install(ctx context.Context) error {
 // dump is where the files of a mydumper backup are unpacked.
 func (c *Copy) dump() string { return filepath.Join(c.cfg.Folder, "dump") }
 
-// untar unpacks a mydumper backup. Its folder is flat: any other entry is none of mydumper's.
-func (c *Copy) untar(ctx context.Context) error {
-	if err := os.Mkdir(c.dump(), 0o700); err != nil {
+// untar unpacks a mydumper backup into a new folder. It is flat: any other entry is none of mydumper's.
+func (c *Copy) untar(ctx context.Context, dir string) error {
+	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
-	root, err := os.OpenRoot(c.dump())
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
@@ -67,6 +67,22 @@ func extract(root *os.Root, name string, from io.Reader) error {
 		return spaceOr(fmt.Errorf("unpack %s: %w", name, err))
 	}
 	return nil
+}
+
+// writeText makes a file of a dump of mysqldump.
+func (c *Copy) writeText(ctx context.Context) error {
+	if err := os.Mkdir(c.Data(), 0o700); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(c.Data(), "dump.sql"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	err = c.read(func(stream io.Reader) error {
+		_, err := io.Copy(f, until{ctx, stream})
+		return err
+	})
+	return spaceOr(errors.Join(err, f.Close()))
 }
 
 // loadText gives a dump of mysqldump to the private server while it is read.

@@ -12,6 +12,7 @@ import (
 
 	"drydock/job"
 	"drydock/receiver/sink"
+	"drydock/store"
 )
 
 // Config is where and how a backup is made data again.
@@ -40,6 +41,49 @@ type Backup struct {
 	XtraTool  bool // made by xtrabackup and not by mariabackup
 }
 
+// BackupOf is the backup that a manifest describes, whose file is at path. Errors: [job.ErrUnknownTask].
+func BackupOf(m store.Manifest, path string) (Backup, error) {
+	task, err := job.TaskByName(m.Task)
+	if err != nil {
+		return Backup{}, fmt.Errorf("restore %s: %w %q", m.ID, err, m.Task)
+	}
+	return Backup{
+		Path: path, Compress: m.Compress, Encrypted: m.Encrypted, Algo: m.Algo, Hash: m.Hash, Size: m.Size,
+		Format: task.Format, XtraTool: m.Task == "xtrabackup",
+	}, nil
+}
+
+// Preparer is the tool that makes an unpacked physical backup consistent.
+func (b Backup) Preparer() string {
+	if b.XtraTool {
+		return "xtrabackup"
+	}
+	return "mariadb-backup"
+}
+
+func (b Backup) unpacker() string {
+	if b.XtraTool {
+		return "xbstream"
+	}
+	return "mbstream"
+}
+
+// Tools are the programs that a backup needs to become files or, with load, data of a server.
+func (b Backup) Tools(load bool) (names []string) {
+	switch b.Format {
+	case job.SQLText, job.Tar:
+		if !load {
+			return nil
+		}
+		loader := "mariadb"
+		if b.Format == job.Tar {
+			loader = "myloader"
+		}
+		return []string{"mariadb-install-db", "mariadbd", loader}
+	}
+	return []string{b.unpacker(), b.Preparer()}
+}
+
 // ErrBackup is in the chain of every error that is the backup's: it does not restore. Without it the work itself could not
 // be done (no space, no tool, canceled) and says nothing about the backup.
 var ErrBackup = errors.New("the backup does not restore")
@@ -60,9 +104,9 @@ type Copy struct {
 // New makes nothing yet.
 func New(cfg Config, b Backup) *Copy { return &Copy{cfg: cfg, backup: b} }
 
-// Open makes the folder, if there is room for the backup on its disk. Errors: [ErrSpace].
-func (c *Copy) Open() error {
-	if err := Room(c.cfg.Folder, Needs(c.backup.Format, c.backup.Size)); err != nil {
+// Open makes the folder, if its disk has need bytes free ([Needs]). Errors: [ErrSpace].
+func (c *Copy) Open(need int64) error {
+	if err := Room(c.cfg.Folder, need); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(c.tmp(), 0o700); err != nil {
@@ -92,14 +136,26 @@ func (c *Copy) Restoring() []Phase {
 	case job.SQLText:
 		return []Phase{{"make an empty server", c.install}, start, {"load the dump", c.loadText}}
 	case job.Tar:
-		return []Phase{{"unpack", c.untar}, {"make an empty server", c.install}, start, {"load the dump", c.loadFolder}}
+		return []Phase{{"unpack", func(ctx context.Context) error { return c.untar(ctx, c.dump()) }}, {"make an empty server", c.install}, start, {"load the dump", c.loadFolder}}
 	}
 	return append(c.Preparing(), start)
 }
 
 // Preparing makes a physical backup a data folder that a server can start on.
-func (c *Copy) Preparing() []Phase {
-	return []Phase{{"unpack", c.unpack}, {"prepare", c.prepare}}
+func (c *Copy) Preparing() []Phase { return []Phase{c.Unpacking(), {"prepare", c.prepare}} }
+
+// Unpacking makes files of the backup: those of a server that are still to be prepared, those of mydumper in the folder dump, or
+// dump.sql. All of them are in the data folder.
+func (c *Copy) Unpacking() Phase {
+	switch c.backup.Format {
+	case job.SQLText:
+		return Phase{"unpack", c.writeText}
+	case job.Tar:
+		return Phase{"unpack", func(ctx context.Context) error {
+			return errors.Join(os.Mkdir(c.Data(), 0o700), c.untar(ctx, filepath.Join(c.Data(), "dump")))
+		}}
+	}
+	return Phase{"unpack", c.unpack}
 }
 
 // Starting runs the private server on the data.
@@ -115,19 +171,15 @@ func (c *Copy) unpack(ctx context.Context) error {
 	if err := os.Mkdir(c.Data(), 0o700); err != nil {
 		return err
 	}
-	unpacker := "mbstream"
-	if c.backup.XtraTool {
-		unpacker = "xbstream"
-	}
 	return c.read(func(stream io.Reader) error {
-		return blame(c.tool(ctx, stream, "", unpacker, "-x", "-C", c.Data()))
+		return blame(c.tool(ctx, stream, "", c.backup.unpacker(), "-x", "-C", c.Data()))
 	})
 }
 
 // read gives the stream of the backup to take. It is hashed on its way: a file that rots on disk is told from a backup that
 // was never one.
 func (c *Copy) read(take func(io.Reader) error) error {
-	file, err := os.Open(c.backup.Path)
+	file, err := sink.OpenHeld(c.backup.Path)
 	if err != nil {
 		return err
 	}
@@ -145,17 +197,28 @@ func (c *Copy) read(take func(io.Reader) error) error {
 		return err
 	}
 	size := &counter{moved: c.cfg.Moved}
-	stream := io.TeeReader(content, io.MultiWriter(hash, size))
+	stream := io.TeeReader(blamed{content}, io.MultiWriter(hash, size))
 	if err := take(stream); err != nil {
 		return err
 	}
 	if _, err := io.Copy(io.Discard, stream); err != nil { // what the tool left unread
-		return fmt.Errorf("%w: %w", ErrBackup, err)
+		return err
 	}
 	if size.n != c.backup.Size || sink.HexSum(hash) != c.backup.Hash {
 		return fmt.Errorf("%w: the file is not what was received: %d bytes with another hash come out of it", ErrBackup, size.n)
 	}
 	return nil
+}
+
+// blamed makes what cannot be read the backup's fault: it is cut, or its encryption or compression cannot be undone.
+type blamed struct{ r io.Reader }
+
+func (b blamed) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if err != nil && err != io.EOF {
+		err = fmt.Errorf("%w: %w", ErrBackup, err)
+	}
+	return n, err
 }
 
 // counter counts what is written to it.
@@ -176,11 +239,7 @@ func (c *counter) Write(p []byte) (int, error) {
 const endLine = "completed OK!"
 
 func (c *Copy) prepare(ctx context.Context) error {
-	tool := "mariadb-backup"
-	if c.backup.XtraTool {
-		tool = "xtrabackup"
-	}
-	return blame(c.tool(ctx, nil, endLine, tool, "--prepare", fmt.Sprintf("--use-memory=%d", c.cfg.Memory),
+	return blame(c.tool(ctx, nil, endLine, c.backup.Preparer(), "--prepare", fmt.Sprintf("--use-memory=%d", c.cfg.Memory),
 		"--tmpdir="+c.tmp(), "--target-dir="+c.Data()))
 }
 

@@ -3,11 +3,15 @@ package recovery_test
 import (
 	"archive/tar"
 	"bytes"
+	"context"
+	"database/sql"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 
+	"github.com/go-sql-driver/mysql"
 	"golang.org/x/sys/unix"
 
 	"drydock/internal/backuptest"
@@ -34,7 +38,7 @@ func onSmallDisk(t *testing.T, size string, b recovery.Backup) *recovery.Copy {
 			t.Error(err)
 		}
 	})
-	if err := c.Open(); err != nil {
+	if err := c.Open(0); err != nil {
 		t.Fatal(err)
 	}
 	return c
@@ -74,12 +78,54 @@ func TestAnArchiveThatClimbsOrHidesIsNotUnpacked(t *testing.T) {
 		b.Format = job.Tar
 		dir, said := t.TempDir(), func(string) {}
 		c := recovery.New(recovery.Config{Folder: filepath.Join(dir, "copy"), Step: said, Line: said}, b)
-		if err := errors.Join(c.Open(), c.Run(bustest.Context(t), c.Restoring()[0])); !errors.Is(err, recovery.ErrBackup) {
+		if err := errors.Join(c.Open(0), c.Run(bustest.Context(t), c.Restoring()[0])); !errors.Is(err, recovery.ErrBackup) {
 			t.Errorf("%s: %v", entry.Name, err)
 		}
 		left, err := filepath.Glob(filepath.Join(dir, "*"))
 		if err != nil || len(left) != 1 {
 			t.Errorf("%s left %v, %v", entry.Name, left, err)
 		}
+	}
+}
+
+// What was logged about accounts and grants is replayed too, and a server that knows none refuses it. Nothing of the replay's own
+// account may stay in the data.
+func TestAReplayMayChangeAccountsAndLeavesNoneOfItsOwn(t *testing.T) {
+	t.Parallel()
+	m := backuptest.Filled(t, mariadbd.Options{})
+	dir, said := t.TempDir(), func(string) {}
+	c := recovery.New(recovery.Config{Folder: filepath.Join(dir, "copy"), Memory: 64 << 20, Step: said, Line: said}, backuptest.Physical(t, m))
+	ctx := bustest.Context(t)
+	replay := func(ctx context.Context, l recovery.Login, _ string) error {
+		cfg := mysql.NewConfig()
+		cfg.Net, cfg.Addr, cfg.User, cfg.Passwd = "unix", l.Socket, l.User, l.Password
+		connector, err := mysql.NewConnector(cfg)
+		if err != nil {
+			return err
+		}
+		db := sql.OpenDB(connector)
+		defer db.Close()
+		for _, s := range []string{"CREATE USER later@localhost", "GRANT SELECT ON shop.* TO later@localhost", "FLUSH PRIVILEGES", "DELETE FROM shop.plain WHERE i=1"} {
+			if _, err := db.ExecContext(ctx, s); err != nil {
+				return fmt.Errorf("%s: %w", s, err)
+			}
+		}
+		return nil
+	}
+	if err := errors.Join(c.Open(0), c.Run(ctx, append(c.Preparing(), c.Replaying(replay)...)...), c.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(m.Stop(ctx), os.RemoveAll(m.DataDir()), os.Rename(c.Data(), m.DataDir()), m.Restart(ctx)); err != nil {
+		t.Fatal(err)
+	}
+	db, err := m.DB()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var accounts string
+	var rows int
+	if err := db.QueryRowContext(ctx, "SELECT GROUP_CONCAT(user ORDER BY user), (SELECT COUNT(*) FROM shop.plain) FROM mysql.user WHERE user IN ('later', 'drydock-replay')").Scan(&accounts, &rows); err != nil || accounts != "later" || rows != 1 {
+		t.Errorf("accounts %s, %d rows, %v", accounts, rows, err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -23,7 +24,11 @@ type server struct {
 	*child
 	db        *sql.DB
 	socketDir string
+	login     Login
 }
+
+// Login is how a client gets into the private server.
+type Login struct{ Socket, User, Password string }
 
 const (
 	startTimeout = 10 * time.Minute // recovery of a large backup is done by then; its log tells
@@ -33,7 +38,10 @@ const (
 )
 
 // start runs a server on the restored files.
-func (c *Copy) start(ctx context.Context) error {
+func (c *Copy) start(ctx context.Context) error { return c.startAs(ctx, Login{User: "root"}) }
+
+// startAs runs a server on the restored files, which knows an account that the caller made.
+func (c *Copy) startAs(ctx context.Context, login Login, further ...string) error {
 	path, err := Look("mariadbd")
 	if err != nil && c.backup.XtraTool {
 		path, err = Look("mysqld")
@@ -45,10 +53,11 @@ func (c *Copy) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s := &server{socketDir: dir}
+	s := &server{socketDir: dir, login: login}
+	s.login.Socket = s.socket()
 	c.server = s
 	conf := filepath.Join(c.cfg.Folder, "server.cnf")
-	if err := os.WriteFile(conf, []byte(c.settings(s.socket())), 0o600); err != nil {
+	if err := os.WriteFile(conf, []byte(c.settings(s.socket(), further...)), 0o600); err != nil {
 		return fmt.Errorf("write the private server's options: %w", err)
 	}
 	args := []string{"--defaults-file=" + conf}
@@ -68,7 +77,7 @@ func (s *server) socket() string { return filepath.Join(s.socketDir, socketName)
 
 func (s *server) open() (*sql.DB, error) {
 	cfg := mysql.NewConfig()
-	cfg.Net, cfg.Addr, cfg.User = "unix", s.socket(), "root"
+	cfg.Net, cfg.Addr, cfg.User, cfg.Passwd = "unix", s.socket(), s.login.User, s.login.Password
 	cfg.Timeout, cfg.Logger = 5*time.Second, &mysql.NopLogger{}
 	c, err := mysql.NewConnector(cfg)
 	if err != nil {
@@ -105,7 +114,7 @@ func (s *server) await(ctx context.Context) error {
 }
 
 // settings are the private server's options: nothing of it is reached from outside, and nothing in the data begins to act.
-func (c *Copy) settings(socket string) string {
+func (c *Copy) settings(socket string, further ...string) string {
 	lines := []string{
 		"[mysqld]", // both servers read it
 		"datadir=" + quoted(c.Data()), "tmpdir=" + quoted(c.tmp()),
@@ -117,10 +126,19 @@ func (c *Copy) settings(socket string) string {
 		fmt.Sprintf("innodb-log-file-size=%d", logSize),
 		"innodb-buffer-pool-load-at-startup=0", "innodb-buffer-pool-dump-at-shutdown=0", "innodb-use-native-aio=0",
 	}
-	if c.backup.Format == job.XBStream {
+	if c.backup.Format == job.XBStream && len(further) == 0 {
 		lines = append(lines, "skip-grant-tables") // its accounts are not ours
 	}
-	return strings.Join(append(lines, c.layout()...), "\n") + "\n"
+	return strings.Join(slices.Concat(lines, c.layout(), further), "\n") + "\n"
+}
+
+// Layout are the options that a server needs to read the data, one a line as in an option file: those of the server that the
+// backup was taken of, as far as the backup tells.
+func (c *Copy) Layout() (lines []string) {
+	for _, line := range c.layout() {
+		lines = append(lines, strings.TrimPrefix(line, "loose-"))
+	}
+	return lines
 }
 
 // layoutOptions decide how the files are read; backup tools write them into backup-my.cnf.
@@ -148,9 +166,6 @@ func quoted(v string) string { return `"` + strings.NewReplacer(`\`, `\\`, `"`, 
 
 // DB asks the private server, over one connection from its start to its end.
 func (c *Copy) DB() *sql.DB { return c.server.db }
-
-// Socket is where the private server listens.
-func (c *Copy) Socket() string { return c.server.socket() }
 
 // Shutdown ends the private server in good order: all of its data are in its files then. Errors: [ErrBackup]; the context's
 // cause, which leaves it to [Copy.Close].

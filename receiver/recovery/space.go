@@ -55,6 +55,9 @@ func Needs(format job.Format, size int64) int64 {
 	return size + size/headroomPart + headroom
 }
 
+// NeedsUnpacked is [Needs] for the files of a dump that no server loads.
+func NeedsUnpacked(size int64) int64 { return size + size/headroomPart }
+
 // Room is nil when the parent of folder has need bytes free.
 func Room(folder string, need int64) error {
 	var fs unix.Statfs_t

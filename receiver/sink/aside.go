@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// asideFolder is where files go in a server's folder that are no backups and are to be looked at.
-const asideFolder = "rejected"
+// AsideFolder is where files go in a server's folder that are no backups and are to be looked at.
+const AsideFolder = "rejected"
 
 // SetAside moves the temporary file of spec into the folder "rejected" beside it, under its final name, and removes what
 // was there before under names with that prefix: one at a time is enough to look at. It may be repeated.
@@ -17,7 +17,7 @@ func SetAside(spec Spec, prefix string) (path string, err error) {
 	if err := spec.validate(); err != nil {
 		return "", err
 	}
-	dir := filepath.Join(spec.Dir, asideFolder)
+	dir := filepath.Join(spec.Dir, AsideFolder)
 	if err := makeDir(dir); err != nil {
 		return "", fmt.Errorf("set %s aside: %w", spec.Name, writeError(err))
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -43,7 +42,7 @@ func HashFile(ctx context.Context, path, algo string) (sum string, size int64, e
 	if err != nil {
 		return "", 0, err
 	}
-	f, err := os.Open(path)
+	f, err := OpenHeld(path)
 	if err != nil {
 		return "", 0, err
 	}

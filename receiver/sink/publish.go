@@ -94,7 +94,7 @@ func Sweep(dir string, keep func(tag string) bool) (removed []string, err error)
 	}
 	var errs []error
 	for _, e := range entries {
-		tag, isTemp := tagOf(e.Name())
+		tag, isTemp := TagOf(e.Name())
 		if !isTemp || !e.Type().IsRegular() || keep(tag) {
 			continue
 		}

@@ -35,7 +35,7 @@ type Content struct {
 // in order before. moved, if not nil, gets the bytes written so far. The error of w comes as it is.
 // Errors: [ErrDamaged], [ErrIdentity], the context's cause, those of the file system and of w.
 func Copy(ctx context.Context, w io.Writer, path string, want Content, moved func(int64)) (sum string, err error) {
-	f, err := os.Open(path)
+	f, err := OpenHeld(path)
 	if err != nil {
 		return "", err
 	}

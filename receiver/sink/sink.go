@@ -111,8 +111,8 @@ func (s Spec) Final() string {
 	return filepath.Join(s.Dir, s.Name+suffix)
 }
 
-// tagOf is the inverse of hidden for temporary files: the tag in a base name, false for other files.
-func tagOf(base string) (string, bool) {
+// TagOf is the tag of a temporary file, by its base name; false for other files.
+func TagOf(base string) (string, bool) {
 	rest, isPart := strings.CutSuffix(base, ".part")
 	dot := strings.LastIndexByte(rest, '.')
 	if !isPart || dot < 2 || rest[0] != '.' {

@@ -117,12 +117,12 @@ func TestTagIsReadBackFromTheTemporaryName(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"a", "log_error.log", "a.part", "x.y.z", "backup 2026"} {
 		spec := Spec{Dir: "/d", Name: name, Tag: "01JX_9-2"}
-		if tag, ok := tagOf(filepath.Base(spec.Temp())); !ok || tag != spec.Tag {
+		if tag, ok := TagOf(filepath.Base(spec.Temp())); !ok || tag != spec.Tag {
 			t.Errorf("name %q: got %q, %v", name, tag, ok)
 		}
 	}
 	for _, base := range []string{"", ".part", "..part", "a.t.part", ".a.part", ".a..part", ".a.t.journal", ".a.b c.part"} {
-		if tag, ok := tagOf(base); ok {
+		if tag, ok := TagOf(base); ok {
 			t.Errorf("%q is taken for a temporary file of %q", base, tag)
 		}
 	}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"drydock/app"
+	"drydock/job"
+	"drydock/restore"
+	"drydock/store"
+)
+
+// errToServer says what to do instead of going to a point in time on a server.
+var errToServer = errors.New("a point in time is restored to a directory only: restore with --to-directory on the receiver's machine, " +
+	"start a server on that, and copy the data from there, or make it the server's data folder")
+
+// plannedServer asks the running drydock what a reseed of the server would be.
+func (c *cli) plannedServer(ctx context.Context, o *recoveryOrder) (p planned, err error) {
+	if o.load || o.clean || o.chown != "" || o.identity != "" || o.folder != "" || o.key != "" {
+		return p, errors.New("--load, --clean, --chown, --identity, --folder and --key are for --to-directory: a server gets its data from the receiver")
+	}
+	cfg, conn, err := c.dial()
+	if err != nil {
+		return p, err
+	}
+	defer conn.NC.Close()
+	list, err := store.NewCatalog(conn).List(ctx, "", job.Server{})
+	if err != nil {
+		return p, err
+	}
+	m, err := o.listed(list)
+	if err != nil {
+		return p, err
+	}
+	p.remote = restoreOrder{
+		cluster: m.Cluster, server: o.server, kind: string(restore.KindOf(m)), backup: m.ID,
+		confirm: o.confirm, flashback: o.stay, wait: o.wait, force: o.force,
+	}
+	r, err := p.remote.request(cfg)
+	if err != nil {
+		return p, err
+	}
+	var closed error
+	if !o.force {
+		closed = refuseClosed(ctx, conn, m.Cluster)
+	}
+	p.plan, err = app.PlanReseed(ctx, conn, r, m, app.Known{Manifests: list}, closed)
+	if o.to != "" {
+		p.plan.Findings = append(p.plan.Findings, app.Finding{What: "point in time", Verdict: app.Refused, Why: errToServer.Error()})
+	}
+	return p, err
+}
+
+// listed is the backup of the catalogue that is named, or the newest one of a server that ended before the wanted time.
+func (o *recoveryOrder) listed(list []store.Manifest) (store.Manifest, error) {
+	if o.backup != "" {
+		i := slices.IndexFunc(list, func(m store.Manifest) bool { return m.ID == o.backup })
+		if i < 0 {
+			return store.Manifest{}, fmt.Errorf("%w: %q", store.ErrNoBackup, o.backup)
+		}
+		return list[i], nil
+	}
+	of, err := serverNamed(o.of)
+	if err != nil {
+		return store.Manifest{}, err
+	}
+	to, err := parsePoint(o.to)
+	if err != nil {
+		return store.Manifest{}, err
+	}
+	i := slices.IndexFunc(list, func(m store.Manifest) bool { // newest first
+		return m.Cluster == o.cluster && m.Server == of && to.Onward(m)
+	})
+	if i < 0 {
+		return store.Manifest{}, fmt.Errorf("%w: none of %s in cluster %s that is not beyond %s", store.ErrNoBackup, of, o.cluster, cmp.Or(o.to, "now"))
+	}
+	return list[i], nil
+}

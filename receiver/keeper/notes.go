@@ -1,0 +1,80 @@
+package keeper
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"drydock/bus"
+	"drydock/receiver"
+	"drydock/store"
+)
+
+// mirror writes what the catalogue knows beyond the manifests of our backups beside them, at the start for all and then with
+// each change, until ctx ends. The catalogue can be filled again from the files alone.
+func (k *Keeper) mirror(ctx context.Context) error {
+	return bus.Follow(ctx, k.conn, bus.StreamCatalog, bus.AllCatalog, bus.From{LastPerSubject: true}, func(_ bus.Meta, m store.Manifest) error {
+		if m.Receiver != k.cfg.Name {
+			return nil
+		}
+		folder, safe := receiver.BackupsOf(k.cfg.DataDir, m.Cluster, m.Server)
+		if !safe || !inFolder(m.Path, folder) {
+			return nil
+		}
+		k.files.Lock()
+		defer k.files.Unlock()
+		if _, err := os.Lstat(m.Path); err != nil {
+			return nil // notes without a backup are nothing
+		}
+		if err := k.writeNotes(m); err != nil {
+			k.cfg.Log.Warn("write the notes beside a backup", "cluster", m.Cluster, "server", m.Server, "backup", m.ID, "err", err)
+		}
+		return nil
+	}, nil)
+}
+
+// writeNotes replaces the notes beside a backup in one step, durably, unless they say the same already. The caller holds files.
+func (k *Keeper) writeNotes(m store.Manifest) error {
+	n, any := store.NotesOf(m)
+	path := m.Path + NotesSuffix
+	was, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read notes of %s: %w", m.ID, err)
+	}
+	if !any && was == nil {
+		return nil
+	}
+	if n, err = k.cfg.Sign(n); err != nil {
+		return err
+	}
+	data, err := json.MarshalIndent(n, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode notes of %s: %w", m.ID, err)
+	}
+	if data = append(data, '\n'); bytes.Equal(data, was) {
+		return nil
+	}
+	dir, name := filepath.Split(path)
+	draft := filepath.Join(dir, "."+name+draftSuffix)
+	if err := writeSynced(draft, data); err != nil {
+		return fmt.Errorf("write notes of %s: %w", m.ID, errors.Join(err, os.Remove(draft)))
+	}
+	if err := os.Rename(draft, path); err != nil {
+		return fmt.Errorf("name notes of %s: %w", m.ID, err)
+	}
+	return syncFolder(dir)
+}
+
+func writeSynced(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Sync(), f.Close())
+}
