@@ -124,6 +124,8 @@ var actions = []action{
 	{"/conditions/ack", url.Values{"ack": {"sql/EDGE"}}, "cluster-ack"},
 	{"/conditions/ack", url.Values{"lift": {"sql/EDGE"}}, "cluster-ack"},
 	{"/backups/sql/127.0.0.1:3306/BACKUP/drill", nil, "db-maintenance"},
+	{"/backups/sql/127.0.0.1:3306/BACKUP/pin", url.Values{"reason": {"x"}}, "db-backup"},
+	{"/backups/sql/127.0.0.1:3306/BACKUP/pin", url.Values{"lift": {"1"}}, "db-backup"},
 }
 
 // of is the action about a job.

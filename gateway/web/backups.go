@@ -2,6 +2,7 @@ package web
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"drydock/gateway/auth"
 	"drydock/job"
 	"drydock/store"
 )
@@ -208,6 +210,7 @@ func (w *Web) backup(v *visit) (any, error) {
 		return nil, err
 	}
 	p := backupPage{backupRow: compared([]store.Manifest{m})[0], Command: "drydock backups verify " + m.ID}
+	p.MayPin = v.who.May(m.Cluster, "", auth.Backup)
 	if t, err := job.TaskByName(taskDrill); err == nil {
 		p.MayDrill = w.offers(v, w.known[m.Cluster], t)
 	}
@@ -234,6 +237,23 @@ func (w *Web) drill(v *visit) error {
 		back = "/jobs/" + url.PathEscape(out.Jobs[0].ID)
 	}
 	return v.after(back, note{Text: "a drill is asked for"})
+}
+
+// pin keeps a backup whatever the rules say, or lets it go again.
+func (w *Web) pin(v *visit) error {
+	m, err := w.manifestOf(v)
+	if err != nil {
+		return err
+	}
+	path := "/api/backups/" + url.PathEscape(m.ID) + "/pin"
+	body, err := json.Marshal(map[string]string{"reason": v.PostFormValue("reason")})
+	if err != nil {
+		return err
+	}
+	if v.PostFormValue("lift") == "1" {
+		return w.act(v, http.MethodDelete, path, body, backupPath(m), "it is kept no longer than the rules say")
+	}
+	return w.act(v, http.MethodPost, path, body, backupPath(m), "it is kept until somebody takes the pin away")
 }
 
 func backupPath(m store.Manifest) string {

@@ -49,6 +49,7 @@ type clusterRow struct {
 	Windows           string
 	Scheduled         bool
 	Strip             strip
+	Binlogs           *store.BinlogStatus // how the archive of binary logs stands; nil when there is none
 }
 
 // State is the row's state in a word.
@@ -126,6 +127,12 @@ func (w *Web) fleet(v *visit) (any, error) {
 	}
 	for i := range p.Rows {
 		p.Rows[i].Strip = w.model.strip(p.Rows[i].Name, now)
+		var b store.BinlogStatus
+		if ok, err := w.Docs.Get(v.Context(), p.Rows[i].Name, job.Server{}, store.DocBinlogs, &b); err != nil {
+			return nil, err
+		} else if ok {
+			p.Rows[i].Binlogs = &b
+		}
 		p.Reading = p.Reading || !p.Rows[i].Strip.Known
 	}
 	return p, nil

@@ -352,12 +352,14 @@ func rank(s bus.Severity) int {
 	return 0
 }
 
-// eachBackup calls f for every backup of the catalogue, in no order.
+// eachBackup calls f for every backup of the catalogue whose file is there, in no order.
 func (m *model) eachBackup(f func(store.Manifest)) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	for _, b := range m.backups {
-		f(b)
+		if b.Listed() {
+			f(b)
+		}
 	}
 }
 

@@ -52,6 +52,7 @@ func (w *Web) routes() error {
 		"/jobs/{id}/{order}":         w.orderJob,
 		"/maintenance/{cluster}/run": w.runTask, "/maintenance/{cluster}/hold": w.hold,
 		"/backups/{cluster}/{server}/{id}/drill": w.drill,
+		"/backups/{cluster}/{server}/{id}/pin":   w.pin,
 		"/conditions/ack":                        w.acknowledge,
 		"/health/check":                          w.checkNow,
 	} {
