@@ -489,12 +489,13 @@ func insecure(t *testing.T) *http.Transport {
 // TestMarkupFromOutsideIsText: host names, reasons, the tool's errors, conditions and log lines are shown and not obeyed.
 func TestMarkupFromOutsideIsText(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
+	f := newFleet(t, hostileTexts)
 	b := f.browser().login("admin", "repman")
 	bustest.Until(t, 20*time.Second, "the last 30 days are read", func() bool { return !strings.Contains(b.get("/").body, "being read") })
-	for _, p := range []string{"/", "/jobs/" + f.failed.ID, "/jobs/" + f.running.ID} {
+	bustest.Until(t, 20*time.Second, "the check has looked", func() bool { return strings.Contains(b.get("/health").body, "mail-db1") })
+	for _, p := range []string{"/", "/jobs/" + f.failed.ID, "/jobs/" + f.running.ID, "/maintenance/prod", "/timeline?cluster=prod", "/history?cluster=prod", "/conditions", "/health"} {
 		got := b.get(p)
-		if got.status != http.StatusOK || !strings.Contains(got.body, "&lt;script&gt;") {
+		if got.status != http.StatusOK || !strings.Contains(got.body, "&lt;script&gt;") && !strings.Contains(got.body, "&lt;b id=owned&gt;") {
 			t.Errorf("%s does not show the text: %d", p, got.status)
 		}
 		for _, bad := range []string{"<img", "<script>document", "<b id=owned"} {
@@ -503,4 +504,74 @@ func TestMarkupFromOutsideIsText(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestFormsDoWhatTheySay: hold and let go, acknowledge and take back, pin and take away, run a task; and the exports hold
+// what the page shows.
+func TestFormsDoWhatTheySay(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, hostileTexts)
+	b := f.browser().login("admin", "repman")
+	did := func(path string, form url.Values, page, want string) {
+		t.Helper()
+		if got := b.post(path, form); got.status != http.StatusSeeOther {
+			t.Fatalf("POST %s: %s", path, got.said())
+		}
+		bustest.Until(t, 20*time.Second, path+": "+want, func() bool { return strings.Contains(b.get(page).body, want) })
+	}
+	did("/maintenance/prod/hold", url.Values{"reason": {"storage <move>"}}, "/maintenance/prod", "cluster prod is on hold")
+	if got := b.get("/maintenance/prod").body; !strings.Contains(got, "storage &lt;move&gt;") {
+		t.Error("the reason is not shown as text")
+	}
+	if b.post("/maintenance/prod/run", url.Values{"slot": {f.cfg.Clusters[6].Servers[2].Addr() + "/optimize"}}); !strings.Contains(b.get("/maintenance/prod").said(), "is on hold") {
+		t.Error("a run on hold is not refused")
+	}
+	did("/maintenance/prod/hold", url.Values{"lift": {"1"}}, "/maintenance/prod", "the hold is lifted")
+	if got := b.get("/maintenance/prod").body; strings.Contains(got, "prod is on hold") {
+		t.Error("the hold is still shown")
+	}
+	b.post("/maintenance/prod/run", url.Values{"slot": {f.cfg.Clusters[6].Servers[2].Addr() + "/optimize"}})
+	ticks, err := f.deps.Ledger.List(f.ctx(), store.TickFilter{Cluster: "prod", Task: "optimize"})
+	if err != nil || len(ticks) != 1 || ticks[0].Trigger.By != "admin" || len(ticks[0].Servers) != 1 || ticks[0].Servers[0] != f.cfg.Clusters[6].Servers[2] {
+		t.Errorf("the ledger has %+v, %v", ticks, err)
+	}
+
+	bustest.Until(t, 20*time.Second, "the conditions are read", func() bool { return strings.Contains(b.get("/conditions").body, "DOCK0201") })
+	open, err := store.NewAlerts(f.conn, "").List(f.ctx(), store.AlertFilter{Cluster: "mail"})
+	if err != nil || len(open) != 1 {
+		t.Fatalf("%+v, %v", open, err)
+	}
+	errors := func() string {
+		m := regexp.MustCompile(`(\d) open error`).FindStringSubmatch(b.get("/").body)
+		if m == nil {
+			return "none"
+		}
+		return m[1]
+	}
+	if got := errors(); got != "2" {
+		t.Errorf("%s open errors", got)
+	}
+	did("/conditions/ack", url.Values{"ack": {"mail/" + open[0].ID}}, "/conditions", "by admin")
+	if got := errors(); got != "1" {
+		t.Errorf("after one is acknowledged: %s open errors", got)
+	}
+	did("/conditions/ack", url.Values{"lift": {"mail/" + open[0].ID}}, "/conditions", "no longer acknowledged")
+	if b.post("/conditions/ack", url.Values{"ack": {"prod/" + open[0].ID}}); !strings.Contains(b.get("/conditions").said(), "cannot be acknowledged") {
+		t.Error("a condition of another cluster was acknowledged")
+	}
+
+	backup := "/backups/" + f.backup.Cluster + "/" + f.backup.Server.Addr() + "/" + f.backup.ID
+	did(backup+"/pin", url.Values{"reason": {"audit"}}, backup, "Pinned")
+	did(backup+"/pin", url.Values{"lift": {"1"}}, backup, "kept no longer")
+
+	csv := b.get("/history.csv?since=400d&cluster=prod&state=halted").body
+	if !strings.HasPrefix(csv, "id,cluster,server,task,state,") || !strings.Contains(csv, f.failed.ID) || strings.Contains(csv, ",success,") {
+		t.Errorf("the CSV is %.300s", csv)
+	}
+	for _, j := range decode[struct{ Jobs []job.Job }](t, b.get("/history.json?state=live")).Jobs {
+		if j.ID == f.running.ID {
+			return
+		}
+	}
+	t.Error("the running job is not in the JSON")
 }

@@ -14,7 +14,7 @@ var shots = flag.String("screenshots", "", "folder for pictures of every page (m
 // control has a name, nothing breaks the page's own policy.
 func TestEveryPageCanBeSeenAndUsed(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
+	f := newFleet(t, usualTexts)
 	b := pagetest.Open(t, "http://"+f.g.HTTPAddr().String(), 1360, 900)
 	picture := func(name string) {
 		if *shots != "" {
