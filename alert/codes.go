@@ -13,7 +13,7 @@ type Code struct {
 
 // The codes. Those of wire.md section 6 keep their names. drydock's own are DOCK and four digits, of which the first two
 // are the group: 01 jobs, 02 backups, 03 receivers, 04 the script on the database hosts, 05 the database servers themselves,
-// 06 rolling operations.
+// 06 rolling operations, 07 notifications.
 var (
 	optimizePending  = Code{"WARN0072", bus.SeverityInfo, false, "optimize pending"}
 	physicalPending  = Code{"WARN0073", bus.SeverityInfo, false, "physical backup pending"}
@@ -42,7 +42,11 @@ var (
 	serverDown       = Code{"DOCK0501", bus.SeverityError, false, "the database server does not answer"}
 	notReplicating   = Code{"DOCK0502", bus.SeverityError, false, "replication stopped"}
 	clockSkew        = Code{"DOCK0503", bus.SeverityWarn, false, "the clocks differ"}
-	tablesDiffer     = Code{"DOCK0504", bus.SeverityError, false, "tables of replicas differ from the primary's"}
+
+	// NotificationsFail is written by package notify, for no cluster and no server.
+	NotificationsFail = Code{"DOCK0701", bus.SeverityError, false, "a destination cannot be notified"}
+
+	tablesDiffer = Code{"DOCK0504", bus.SeverityError, false, "tables of replicas differ from the primary's"}
 )
 
 // Codes lists every code, in the order of the document.
@@ -51,6 +55,7 @@ func Codes() []Code {
 		optimizePending, physicalPending, reseedPending, logicalPending, flashbackPending, noSpace, noBackup, backupHeld,
 		jobFailed, jobStuck, backupOverdue, notArchived, binlogGap, binlogLate, dumpPending, doesNotRestore, notProven, poolExhausted, noReceiver, scriptOutdated, scriptNotChecked,
 		serverDown, notReplicating, clockSkew, tablesDiffer, rollingFailed, rollingPaused,
+		NotificationsFail,
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"drydock/alert"
+	"drydock/alert/notify"
 	"drydock/bus"
 	"drydock/config"
 	"drydock/scheduler"
@@ -97,6 +98,7 @@ type process struct {
 	scheduler *scheduler.Scheduler // nil without the role
 	ssh       *sshrun.Runner       // nil without the role scheduler
 	alert     *alert.Evaluator     // nil without the role
+	notifier  *notify.Notifier     // nil without the role alert
 	health    func() error
 	current   atomic.Pointer[config.Config] // as it was read last
 }
@@ -217,6 +219,10 @@ func (p *process) reload(cfg *config.Config) {
 	if p.alert != nil {
 		if err := p.alert.Reload(alertConfig(cfg, p.name, p.Log)); err != nil {
 			p.Log.Error("keep judging conditions as before", "err", err)
+			return
+		}
+		if err := p.notifier.Reload(notifyConfig(cfg, p.name, p.Log)); err != nil {
+			p.Log.Error("keep the old quiet times and pings", "err", err)
 			return
 		}
 	}

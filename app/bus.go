@@ -24,7 +24,7 @@ func limits(cfg *config.Config) bus.Limits {
 	n := cfg.Global.NATS
 	return bus.Limits{
 		Replicas: n.Replicas, Tasks: bound(n.Tasks), Jobs: bound(n.Jobs), Logs: bound(n.Logs),
-		Alerts: bound(n.Alerts), Audit: bound(n.Audit), Deadletters: bound(n.DeadLetters),
+		Alerts: bound(n.Alerts), Notifications: bound(n.Notifications), Audit: bound(n.Audit), Deadletters: bound(n.DeadLetters),
 	}
 }
 

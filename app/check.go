@@ -68,6 +68,7 @@ func Check(ctx context.Context, cfg *config.Config) []Item {
 	items = append(items, checkDisks(ctx, cfg)...)
 	items = append(items, checkPorts(cfg, ours)...)
 	items = append(items, checkTLS(cfg)...)
+	items = append(items, checkNotifications(cfg)...)
 	for _, c := range cfg.Clusters {
 		items = append(items, checkSchedules(c))
 		items = append(items, checkArchive(ctx, cfg, c)...)

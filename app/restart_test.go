@@ -36,8 +36,8 @@ db-servers-credential = "u:p"
 		"scheduler-jobs-mode = \"api\"":                                     "the API, the dispatch of jobs",
 		"scheduler-jobs-log-level = \"DEBUG\"":                              "the API",
 		"scheduler-db-servers-receiver-ports = \"1\"":                       "the API, the streams",
-		"backup-hash = \"sha256\"":                                          "the streams",
-		"compress-backups = \"gzip\"":                                       "the streams",
+		"backup-hash = \"blake3\"":                                          "the streams",
+		"compress-backups = \"gzip\"":                                       "the streams, the archive of binary logs",
 		"scheduler-jobs-lease = \"1h\"":                                     "the tasks over SQL, rolling operations",
 		"maintenance-max-pause = \"1h\"":                                    "the tasks over SQL",
 		"maintenance-max-lag = \"1h\"":                                      "the API, the tasks over SQL, rolling operations",
@@ -70,7 +70,7 @@ func TestEverySettingIsTakenOverOrNamed(t *testing.T) {
 	t.Parallel()
 	fresh := func() *config.Config {
 		cfg, err := config.Parse("x.toml", []byte("[Default]\nmonitoring-address = \"10.0.0.1\"\n[prod]\n"+
-			"db-servers-hosts = \"a:1,b:1\"\ndb-servers-credential = \"u:p\"\nmonitoring-scheduler = true\nscheduler-db-servers-logs = true\nbackup-restic-password = \"p\"\n"+
+			"db-servers-hosts = \"a:1,b:1\"\ndb-servers-credential = \"u:p\"\nmonitoring-scheduler = true\nscheduler-db-servers-logs = true\nscheduler-alert-disable = true\nbackup-restic-password = \"p\"\n"+
 			"backup-restic = true\nbackup-restic-aws = true\nbackup-restic-aws-access-key-id = \"k\"\nbackup-restic-aws-access-secret = \"s\"\n"))
 		if err != nil {
 			t.Fatal(err)
@@ -79,7 +79,7 @@ func TestEverySettingIsTakenOverOrNamed(t *testing.T) {
 	}
 	reloaded := func(cfg *config.Config) any {
 		ssh, err := sshConfig(cfg, quietLog())
-		return []any{schedulerConfig(cfg, "", quietLog()).Clusters, ssh.Clusters, err, alertConfig(cfg, "", quietLog()).Clusters}
+		return []any{schedulerConfig(cfg, "", quietLog()).Clusters, ssh.Clusters, err, alertConfig(cfg, "", quietLog()).Clusters, notifyConfig(cfg, "", quietLog()).Clusters}
 	}
 	old := fresh()
 	seen := 0

@@ -17,6 +17,7 @@ import (
 	"filippo.io/age"
 
 	"drydock/alert"
+	"drydock/alert/notify"
 	"drydock/config"
 	"drydock/gateway"
 	"drydock/gateway/auth"
@@ -492,7 +493,10 @@ func (p *process) newAlert(context.Context) (func(context.Context) error, error)
 		return nil, err
 	}
 	p.alert = e
-	return e.Run, nil
+	if p.notifier, err = notify.New(notifyConfig(p.Config, p.name, p.Log), p.conn, p.view); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) error { return together(ctx, e.Run, p.notifier.Run) }, nil
 }
 
 // together runs all of them until ctx ends or one fails, and waits for every one.

@@ -2,7 +2,8 @@
 # Installs what drydock needs on a fresh Debian (12 or later) and is missing.
 #
 #   build/setup.sh demo   what "make build" and "make demo" need
-#   build/setup.sh test   that, and what "make test" needs (the default)
+#   build/setup.sh test   that, and what "make test" needs (the default); also the
+#                         nats CLI, which is built (build/natscli)
 #
 # As root it asks nothing; otherwise it uses sudo if there is one, else it says
 # what to install and ends with status 1. A MariaDB or SSH service that comes
@@ -139,4 +140,7 @@ if [ -n "$missing" ]; then
 fi
 cd "$here/.." # inside the module, so that go takes the version it asks for
 version=$("$here/go" env GOVERSION)
+if [ "${1:-test}" = test ]; then
+	"$here/natscli" >/dev/null # now, so that no test waits for it
+fi
 echo "setup: all there (${version})"

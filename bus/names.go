@@ -25,6 +25,10 @@ const (
 	// StreamAlerts holds conditions opened and closed. Payload [Alert]. Written by the evaluators, compare-and-swap on the
 	// literal subject of the condition: the last message there says whether it is open.
 	StreamAlerts = "DRYDOCK_ALERTS"
+	// StreamNotifications holds every try to tell a destination about conditions. Payload [Notification]. Written by the one
+	// notifier that holds the lease, compare-and-swap on the literal subject of the destination: the intent before anything
+	// is sent, the outcome after it.
+	StreamNotifications = "DRYDOCK_NOTIFICATIONS"
 	// StreamAudit holds what people and programs changed or tried to. Payload [Audit]. Written by gateways and by the
 	// commands, through package store. Append-only.
 	StreamAudit = "DRYDOCK_AUDIT"
@@ -44,8 +48,8 @@ const (
 	BucketUsers = "drydock_users"
 	// BucketKeys holds what gateways share: the key that signs tokens.
 	BucketKeys = "drydock_keys"
-	// BucketControl holds what operators ordered and schedulers agreed on: holds and blackouts, and which backups have a
-	// place under scheduler-max-concurrent-backups. No projection: what is acknowledged here is on disk.
+	// BucketControl holds what operators ordered and schedulers agreed on: holds and blackouts, acknowledged conditions, and
+	// which backups have a place under scheduler-max-concurrent-backups. No projection: what is acknowledged here is on disk.
 	BucketControl = "drydock_control"
 	// BucketBinlogs holds what is archived of binary logs: one signed description per segment, `<cluster>.<server>.<segment>`.
 	// It can be filled again from the manifests beside the segments.
@@ -57,6 +61,16 @@ const StreamCatalog = "KV_" + BucketCatalog
 
 // DurableFanout is the durable consumer on StreamTasks that all schedulers share.
 const DurableFanout = "scheduler-fanout"
+
+// DurablePings is the durable consumer on StreamJobs that the notifiers share for alert-ping-url.
+const DurablePings = "alert-pings"
+
+// SubjectNotifyTest has the notifier that leads send a test message ([NotifyTestRequest], answers [Notification]); served
+// by the micro service NotifierService.
+const (
+	SubjectNotifyTest = "drydock.notifier.test"
+	NotifierService   = "drydock-notifier"
+)
 
 // ReceiverService is the name of the receivers' micro service, as `nats micro ls` shows it.
 const ReceiverService = "drydock-receiver"
@@ -76,13 +90,14 @@ const SubjectReceiverOpen = "drydock.receiver.open"
 
 // Wildcards for those who listen to everything.
 const (
-	AllTasks    = "drydock.task.>"
-	AllJobs     = "drydock.job.>"
-	AllLogs     = "drydock.log.>"
-	AllAlerts   = "drydock.alert.>"
-	AllAudit    = "drydock.audit.>"
-	AllProgress = "drydock.progress.>"
-	AllCatalog  = "$KV." + BucketCatalog + ".>" // in StreamCatalog
+	AllTasks         = "drydock.task.>"
+	AllJobs          = "drydock.job.>"
+	AllLogs          = "drydock.log.>"
+	AllAlerts        = "drydock.alert.>"
+	AllAudit         = "drydock.audit.>"
+	AllNotifications = "drydock.notification.>"
+	AllProgress      = "drydock.progress.>"
+	AllCatalog       = "$KV." + BucketCatalog + ".>" // in StreamCatalog
 )
 
 // NoCluster stands where a cluster's token would, for what concerns the whole fleet.
@@ -271,6 +286,15 @@ func AlertFilter(cluster string) string {
 	}
 	return "drydock.alert." + token(cluster, clusterSafe) + ".>"
 }
+
+// NotificationSubject is `drydock.notification.<destination>`: the tries of one destination, one at a time.
+func NotificationSubject(destination string) string {
+	return "drydock.notification." + token(destination, clusterSafe)
+}
+
+// Condition is the name of a condition: its subject without what all of them begin with, as in
+// `prod.10_0_1_5.3306.DOCK0101-mariabackup`.
+func Condition(subject string) string { return strings.TrimPrefix(subject, "drydock.alert.") }
 
 // AuditSubject is `drydock.audit.<cluster>.<verb>`, with [NoCluster] for what concerns the fleet (empty cluster).
 func AuditSubject(cluster, verb string) string {

@@ -17,21 +17,22 @@ type Bound struct {
 
 // Limits are the bounds of the streams and how many replicas they have (configuration keys nats-*).
 type Limits struct {
-	Replicas                                      int // 1 for the embedded server
-	Tasks, Jobs, Logs, Alerts, Audit, Deadletters Bound
+	Replicas                                                     int // 1 for the embedded server
+	Tasks, Jobs, Logs, Alerts, Notifications, Audit, Deadletters Bound
 }
 
 // DefaultLimits suit years of running one site on one disk.
 func DefaultLimits() Limits {
 	const day = 24 * time.Hour
 	return Limits{
-		Replicas:    1,
-		Tasks:       Bound{400 * day, 1 << 30},
-		Jobs:        Bound{400 * day, 4 << 30},
-		Logs:        Bound{30 * day, 4 << 30},
-		Alerts:      Bound{400 * day, 256 << 20},
-		Audit:       Bound{400 * day, 256 << 20},
-		Deadletters: Bound{90 * day, 64 << 20},
+		Replicas:      1,
+		Tasks:         Bound{400 * day, 1 << 30},
+		Jobs:          Bound{400 * day, 4 << 30},
+		Logs:          Bound{30 * day, 4 << 30},
+		Alerts:        Bound{400 * day, 256 << 20},
+		Notifications: Bound{400 * day, 128 << 20},
+		Audit:         Bound{400 * day, 256 << 20},
+		Deadletters:   Bound{90 * day, 64 << 20},
 	}
 }
 
@@ -58,6 +59,8 @@ func streams(l Limits) []jetstream.StreamConfig {
 	logs.AllowAtomicPublish, logs.Metadata = true, schema(TypeLog)
 	alerts := base(StreamAlerts, AllAlerts, "conditions opened and closed", l.Alerts)
 	alerts.Metadata = schema(TypeAlert)
+	told := base(StreamNotifications, AllNotifications, "every try to notify, before and after it was sent", l.Notifications)
+	told.DenyDelete, told.Metadata = true, schema(TypeNotification)
 	audit := base(StreamAudit, AllAudit, "who changed what", l.Audit)
 	audit.DenyDelete, audit.DenyPurge, audit.Metadata = true, true, schema(TypeAudit)
 	dead := base(StreamDeadletters, "", "messages that could not be processed (JetStream advisories)", l.Deadletters)
@@ -65,7 +68,7 @@ func streams(l Limits) []jetstream.StreamConfig {
 		"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES." + StreamTasks + ".>",
 		"$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED." + StreamTasks + ".>",
 	}
-	control := bucket(BucketControl, "holds, blackouts, and the places of running backups", l)
+	control := bucket(BucketControl, "holds, blackouts, acknowledged conditions, and the places of running backups", l)
 	control.MaxBytes = controlBytes
 	users := bucket(BucketUsers, "users of the API, their tokens and ended sessions", l)
 	users.MaxBytes = usersBytes
@@ -79,7 +82,7 @@ func streams(l Limits) []jetstream.StreamConfig {
 		binlogs.PersistMode = jetstream.AsyncPersistMode // written at each flush, and rebuilt from the manifests
 	}
 	return []jetstream.StreamConfig{
-		tasks, jobs, logs, alerts, audit, dead, state,
+		tasks, jobs, logs, alerts, told, audit, dead, state,
 		bucket(BucketCatalog, "one manifest per backup", l),
 		bucket(BucketKeys, "what gateways share: token signing key", l),
 		control, users, binlogs,

@@ -86,7 +86,7 @@ func (l *loader) checkBus(n *NATS) {
 		l.problem(l.where("nats-replicas", nil), "nats-replicas", "the embedded server keeps one copy; set nats-url or write 1")
 	}
 	var sum int64
-	for _, s := range []Limit{n.Tasks, n.Jobs, n.Logs, n.Alerts, n.Audit, n.DeadLetters} {
+	for _, s := range []Limit{n.Tasks, n.Jobs, n.Logs, n.Alerts, n.Notifications, n.Audit, n.DeadLetters} {
 		if sum += s.MaxBytes; sum < 0 || sum > n.MaxStore {
 			l.problem(l.where("nats-max-store", nil), "nats-max-store",
 				"%s is less than all nats-*-max-bytes together; raise it or lower them", formatSize(n.MaxStore))
@@ -121,6 +121,7 @@ func (l *loader) checkClusters(g *Global, clusters []Cluster) {
 		l.checkArchive(c, s)
 		l.checkPrune(c, s)
 	}
+	l.checkNotify(&g.Notify, clusters)
 }
 
 func (l *loader) checkBackupHosts(c Cluster, s *section) {

@@ -61,6 +61,8 @@ type Global struct {
 
 	SSHSessions int // scheduler-jobs-ssh-max-sessions
 
+	Notify Notify // alert-* and mail-*
+
 	NATS     NATS     // nats-*
 	Receiver Receiver // receiver-* and scheduler-db-servers-sender-ports
 }
@@ -106,12 +108,13 @@ type NATS struct {
 	TLSCA    string // nats-tls-ca, PEM file
 	MaxStore int64  // nats-max-store, bytes
 
-	Tasks       Limit // nats-tasks-*
-	Jobs        Limit // nats-jobs-*
-	Logs        Limit // nats-logs-*
-	Alerts      Limit // nats-alerts-*
-	Audit       Limit // nats-audit-*
-	DeadLetters Limit // nats-deadletters-*
+	Tasks         Limit // nats-tasks-*
+	Jobs          Limit // nats-jobs-*
+	Logs          Limit // nats-logs-*
+	Alerts        Limit // nats-alerts-*
+	Notifications Limit // nats-notifications-*
+	Audit         Limit // nats-audit-*
+	DeadLetters   Limit // nats-deadletters-*
 }
 
 // Limit bounds one stream.
@@ -218,6 +221,10 @@ type Cluster struct {
 	Binlogs Binlogs  // backup-binlogs*
 	Drill   Drill    // backup-drill-* and scheduler-backup-drill
 	Archive Archive  // backup-restic*, backup-keep-* and scheduler-backup-restic-*
+
+	AlertDisable     Schedule      // scheduler-alert-disable and -cron: when quiet times begin
+	AlertDisableTime time.Duration // scheduler-alert-disable-time, how long each lasts
+	PingURL          Secret        // alert-ping-url, "" = none
 }
 
 // Binlogs is the archive of a cluster's binary logs.

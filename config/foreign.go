@@ -35,7 +35,7 @@ var foreign = []string{
 	"monitoring-variable-diff", "monitoring-innodb-status", "monitoring-pause", "monitoring-wait-retry",
 	"monitoring-write-heartbeat", "monitoring-write-heartbeat-", "monitoring-key-path", "monitoring-long-query-",
 	"monitoring-performance-schema", "monitoring-disk-usage", "monitoring-disk-usage-", "monitoring-error-log-length",
-	"mail-", "slack-", "teams-", "pushover-", "alert-", "verbose", "title", "keyfile",
+	"mail-", "slack-", "teams-", "pushover-", "alert-slack-channel", "alert-slack-user", "alert-teams-", "alert-pushover-", "verbose", "title", "keyfile",
 	// Its own server.
 	"http-auth", "http-bind-address", "http-root", "http-session-lifetime", "http-refresh-interval", "http-use-react",
 	"api-bind", "api-public-url", "api-token-timeout", "api-oauth-", "api-credentials-external",
@@ -46,7 +46,7 @@ var foreign = []string{
 	"backup-restic-local-repository", "backup-lockddl", "backup-binlogs-keep", "backup-binlog-",
 	"backup-logical-dump-", "backup-logical-load-", "backup-mydumper-regex", "backup-mysqlbinlog-",
 	"backup-load-script", "backup-save-script", "backup-disk-threshold-", "backup-streaming",
-	"backup-streaming-", "backup-mbstream-", "compress-backups-", "scheduler-alert-", "scheduler-sla-rotate-cron",
+	"backup-streaming-", "backup-mbstream-", "compress-backups-", "scheduler-sla-rotate-cron",
 }
 
 // listed reports whether name is in list, itself or by a prefix ending in "-".

@@ -95,6 +95,9 @@ func globalKeys(g *globals) []key {
 	t.duration("receiver-drain-timeout", &g.Receiver.DrainTimeout, 30*time.Second, bounds[time.Duration]{zero: "cut at once"},
 		"How long open streams may go on when drydock stops.")
 
+	t.group = "Notifications"
+	notifyKeys(t, &g.Notify)
+
 	t.group = "SSH"
 	t.number("scheduler-jobs-ssh-max-sessions", &g.SSHSessions, 64, bounds[int]{min: 1, max: 10000}, "1 to 10000",
 		"SSH sessions to database hosts that this process has open at a time; further hosts wait. One lasts as long as the jobs it started.")
@@ -124,6 +127,7 @@ func natsKeys(t *table, n *NATS) {
 	t.stream("jobs", &n.Jobs, Limit{400 * day, 4 * gib}, "the history of the jobs")
 	t.stream("logs", &n.Logs, Limit{30 * day, 4 * gib}, "the log lines of the scripts")
 	t.stream("alerts", &n.Alerts, Limit{400 * day, 256 * mib}, "the alerts")
+	t.stream("notifications", &n.Notifications, Limit{400 * day, 128 * mib}, "the record of what was notified")
 	t.stream("audit", &n.Audit, Limit{400 * day, 256 * mib}, "the audit: who changed what")
 	t.stream("deadletters", &n.DeadLetters, Limit{90 * day, 64 * mib}, "the messages that could not be processed")
 }
@@ -177,7 +181,7 @@ func clusterKeys(c *Cluster) []key {
 	t.enum("compress-backups", &c.Compress, "none", []string{"none", "gzip", "zstd"},
 		"Compression of backup files while they arrive. true means gzip and false none, as in replication-manager.",
 		alias{"true", "gzip"}, alias{"false", "none"})
-	t.enum("backup-hash", &c.BackupHash, "blake3", []string{"blake3", "sha256"}, "Hash that goes into a backup's manifest.")
+	t.enum("backup-hash", &c.BackupHash, "sha256", []string{"sha256", "blake3"}, "Hash that goes into a backup's manifest. drydock's script sends a sha256, which is compared with it; blake3 is faster, and then the sent hash is compared with nothing.")
 	t.freeSpace("backup-min-size", &c.BackupMinSize, 0, "A backup of fewer bytes, as its tool sent them, fails and is kept aside.")
 	t.ratio("backup-min-size-ratio", &c.BackupMinRatio, 0.25,
 		"A backup smaller than this part of the median of the last seven good ones of its server and tool fails and is kept aside. "+
@@ -197,6 +201,13 @@ func clusterKeys(c *Cluster) []key {
 		"Delete the backups on the receivers that the backup-keep keys let go of. Never the last good or the last restored one.")
 	drillKeys(t, &c.Drill)
 	archiveKeys(t, &c.Archive)
+
+	t.group = "Notifications"
+	t.schedule("scheduler-alert-disable", &c.AlertDisable, "0 0 0 * * 0-4", "Begin a quiet time: nothing about the cluster is notified.")
+	t.duration("scheduler-alert-disable-time", &c.AlertDisableTime, time.Hour, bounds[time.Duration]{min: time.Second},
+		"How long a quiet time lasts. What is still open at its end is notified then.")
+	t.secret("alert-ping-url", &c.PingURL,
+		"URL pinged when a job succeeds, with /fail behind its path when it fails and /start when it begins (Healthchecks and alike). {cluster}, {task} and {server} in it are replaced.")
 	return t.keys
 }
 

@@ -214,6 +214,9 @@ func (l *loader) global() globals {
 	if g.Include != "" {
 		g.Include = l.path(g.Include)
 	}
+	if g.Notify.Script != "" {
+		g.Notify.Script = l.path(g.Notify.Script)
+	}
 	for _, file := range []*string{&g.APICert, &g.APIKey, &g.NATS.TLSCert, &g.NATS.TLSKey, &g.NATS.TLSCA} {
 		if *file != "" {
 			*file = l.path(*file)

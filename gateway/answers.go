@@ -95,6 +95,7 @@ var statuses = []struct {
 	{job.ErrID, &problem{http.StatusNotFound, "unknown_job", "unknown job"}},
 	{store.ErrNone, &problem{http.StatusNotFound, "unknown_job", "unknown job"}},
 	{store.ErrNoClosure, &problem{http.StatusNotFound, "unknown_closure", "no such hold or blackout"}},
+	{store.ErrNoCondition, &problem{http.StatusNotFound, "unknown_condition", "no such open condition"}},
 	{store.ErrNoBackup, errBackup},
 	{store.ErrRemoved, errConflict.withMessage("the backup is deleted, or about to be")},
 	{store.ErrNoUser, errUser},
@@ -126,7 +127,7 @@ func problemOf(err error) *problem {
 	switch {
 	case errors.Is(err, store.ErrBlackout), errors.Is(err, store.ErrUser), errors.Is(err, auth.ErrPassword):
 		return errBadRequest.withMessage("%v", err) // it says what is wrong with it
-	case errors.Is(err, store.ErrUserExists), errors.Is(err, store.ErrAck):
+	case errors.Is(err, store.ErrUserExists):
 		return errConflict.withMessage("%v", err)
 	}
 	for _, s := range statuses {

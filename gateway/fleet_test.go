@@ -193,7 +193,7 @@ func (f *fleet) manifest(j job.Job, drilled bool) {
 	f.backup = m
 }
 
-func (f *fleet) alert(a bus.Alert, edge bus.AlertState) {
+func (f *fleet) alert(a bus.Alert, edge bus.AlertState) (id string) {
 	f.t.Helper()
 	a.State, a.Type, a.ID, a.Time = edge, bus.TypeAlert, bus.NewMessageID(), time.Now().UTC()
 	name := a.Code
@@ -201,6 +201,7 @@ func (f *fleet) alert(a bus.Alert, edge bus.AlertState) {
 		name += "-" + a.Task
 	}
 	put(f.rig, bus.StreamAlerts, bus.AlertSubject(a.Cluster, a.Server.Host, a.Server.Port, name), a)
+	return a.ID
 }
 
 // log writes a batch as the gateway does.

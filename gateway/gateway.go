@@ -31,7 +31,6 @@ type Gateway struct {
 	clusters map[string]*cluster
 	order    []*cluster // as configured
 	control  *store.Control
-	acks     *store.Acks
 	desk     *restore.Desk
 	readings *metrics.Reader
 	people   *store.Users
@@ -67,7 +66,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	g := &Gateway{
 		Deps: deps, cfg: cfg, log: cfg.Log, clusters: map[string]*cluster{}, sum: scripts.Checksum(cfg.Script),
 		logs: bus.NewBatcher(deps.Conn, bus.StreamLogs), stopping: make(chan struct{}), answerBy: shellLeaves,
-		control: store.NewControl(deps.Conn), acks: store.NewAcks(deps.Conn), desk: restore.NewDesk(deps.Conn, cfg.Name),
+		control: store.NewControl(deps.Conn), desk: restore.NewDesk(deps.Conn, cfg.Name),
 		readings: metrics.NewReader(cfg.Version, deps.Conn, deps.Catalog),
 		users:    store.NewUserView(deps.Conn), audits: store.NewAudits(deps.Conn, cfg.Name), verbs: map[string]string{}, tries: newLimiter(time.Now),
 	}

@@ -15,7 +15,7 @@ func (g *Gateway) newPage(api http.Handler) (*web.Web, error) {
 		cfg.Clusters = append(cfg.Clusters, web.Cluster{Name: c.Name, Mode: c.Mode, Servers: c.Servers, Refuse: c.Refuse})
 	}
 	return web.New(cfg, web.Deps{
-		Conn: g.Conn, Jobs: g.Jobs, Ledger: g.Ledger, View: g.View, Catalog: g.Catalog, Docs: g.Docs, Control: g.control, Acks: g.acks,
+		Conn: g.Conn, Jobs: g.Jobs, Ledger: g.Ledger, View: g.View, Catalog: g.Catalog, Docs: g.Docs, Control: g.control,
 		Verify: g.verify, Changed: g.users.Changed, API: api, Grant: grantOf,
 	}, g.stopping)
 }

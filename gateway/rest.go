@@ -158,6 +158,10 @@ func (g *Gateway) listAlerts(c *gin.Context) {
 		}
 	}
 	alerts := store.NewAlerts(g.Conn, g.cfg.Name)
+	if !f.History {
+		g.listOpen(c, q, f)
+		return
+	}
 	out, err := perCluster(g, c, q, func(name string) ([]bus.Alert, error) {
 		f.Cluster = name
 		return alerts.List(c.Request.Context(), f)

@@ -77,10 +77,11 @@ func (g *Gateway) routes() http.Handler {
 	act.post("/backups/:id/pin", "pin", g.readBody, g.pinBackup(true))
 	act.delete("/backups/:id/pin", "unpin", g.readBody, g.pinBackup(false))
 	user.GET("/alerts", g.listAlerts)
-	act.post("/clusters/:cluster/alerts/:id/ack", "ack", g.readBody, g.ackAlert)
-	act.delete("/clusters/:cluster/alerts/:id/ack", "unack", g.unackAlert)
+	user.GET("/notifications", g.listNotifications)
 	user.GET("/closures", g.listClosures)
 	act.delete("/blackouts/:id", "blackout-remove", g.removeBlackout)
+	act.post("/alerts/:id/ack", "alert-ack", g.readBody, g.acknowledge)
+	act.delete("/alerts/:id/ack", "alert-unack", g.unacknowledge)
 	for _, scope := range []string{"", "/clusters/:cluster"} { // the fleet, one cluster
 		act.post(scope+"/hold", "hold", g.readBody, g.mayHold, g.setHold)
 		act.delete(scope+"/hold", "unhold", g.mayHold, g.liftHold)

@@ -75,6 +75,7 @@ func newRoot() *cobra.Command {
 	add("server", c.serveCmd(), c.checkCmd(), c.scriptCmd(), demoCmd())
 	add("operate", c.jobsCmd(), c.runCmd(), c.reseedCmd(), c.flashbackCmd(), c.tailCmd(), c.cancelCmd(), c.rollingCmd(), c.nextCmd(), c.ticksCmd(), c.holdCmd(), c.unholdCmd(), c.blackoutCmd(),
 		c.backupsCmd(), c.binlogsCmd(), c.drillCmd(), c.restoreCmd(), c.alertsCmd(), c.usersCmd(), c.auditCmd(), c.replayCmd(), c.natsCmd())
+	root.AddCommand(sendCmd())
 	root.AddCommand(&cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), "drydock", version) },

@@ -19,8 +19,7 @@ const (
 	Start       = "db-start"       // start servers
 	Restart     = "db-restart"     // restart servers, also one after the other
 	Tarball     = "db-config"      // fetch the archive for a database container, with the database password in it
-	Ack         = "cluster-ack"    // acknowledge conditions
-	Hold        = "cluster-hold"   // set and lift holds and blackouts, and run a task in spite of one
+	Hold        = "cluster-hold"   // set and lift holds and blackouts, run a task in spite of one, and acknowledge conditions
 	Users       = "cluster-grant"  // manage users and what they may do
 	Audit       = "cluster-audit"  // read who changed what
 )

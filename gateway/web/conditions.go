@@ -4,7 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
+	"time"
 
 	"drydock/bus"
 	"drydock/gateway/auth"
@@ -23,7 +23,7 @@ type conditionsPage struct {
 
 // conditionRow is a condition that holds.
 type conditionRow struct {
-	bus.Alert
+	condition
 	Ack    *store.Ack
 	MayAck bool
 }
@@ -42,20 +42,20 @@ func (w *Web) conditions(v *visit) (any, error) {
 		filter: f, Code: v.query.Get("code"), Severity: v.query.Get("severity"),
 		Severities: []string{string(bus.SeverityError), string(bus.SeverityWarn), string(bus.SeverityInfo)},
 	}
-	acks, err := w.Acks.All(v.Context())
+	acks, err := w.Control.Acks(v.Context())
 	if err != nil {
 		return nil, err
 	}
 	names := f.names()
 	keep := func(a bus.Alert) bool {
-		return among(names, a.Cluster) && f.means(a.Server) && (f.Task == "" || a.Task == f.Task) &&
+		return (among(names, a.Cluster) || a.Cluster == "" && f.Cluster == "" && len(names) > 0) && f.means(a.Server) && (f.Task == "" || a.Task == f.Task) &&
 			(p.Code == "" || a.Code == p.Code) && (p.Severity == "" || string(a.Severity) == p.Severity)
 	}
 	open := w.model.openAlerts(keep)
 	p.Matching = len(open)
 	for _, a := range open[:min(len(open), f.Limit)] {
-		row := conditionRow{Alert: a, MayAck: v.who.May(a.Cluster, "", auth.Ack)}
-		if ack, ok := acks[a.ID]; ok {
+		row := conditionRow{condition: a, MayAck: w.mayHold(v, a.Cluster)}
+		if ack := acks[a.Name]; ack.Holds(a.ID, time.Now()) {
 			row.Ack = &ack
 		}
 		p.Open = append(p.Open, row)
@@ -80,23 +80,19 @@ func acked(r conditionRow) int {
 	return 0
 }
 
-// acknowledge notes that the visitor knows of a condition, or takes it back. The button says which: CLUSTER/ID.
+// mayHold reports whether the visitor has the grant on a cluster, on all of them for an empty name.
+func (w *Web) mayHold(v *visit, cluster string) bool {
+	return !slices.ContainsFunc(w.cfg.Clusters, func(c Cluster) bool {
+		return (cluster == "" || c.Name == cluster) && !v.who.May(c.Name, "", auth.Hold)
+	})
+}
+
+// acknowledge notes that the visitor looks after a condition, or takes it back. The button says which, by the id of the edge
+// that opened it.
 func (w *Web) acknowledge(v *visit) error {
-	which, lift := v.PostFormValue("ack"), false
-	if which == "" {
-		which, lift = v.PostFormValue("lift"), true
+	if id := v.PostFormValue("lift"); id != "" {
+		return w.act(v, http.MethodDelete, "/api/alerts/"+url.PathEscape(id)+"/ack", nil, "/conditions", "no longer acknowledged")
 	}
-	i := strings.LastIndexByte(which, '/')
-	if i < 0 {
-		return notFound("condition")
-	}
-	c, err := w.mayRead(v, which[:i])
-	if err != nil {
-		return err
-	}
-	path := "/api/clusters/" + url.PathEscape(c.Name) + "/alerts/" + url.PathEscape(which[i+1:]) + "/ack"
-	if lift {
-		return w.act(v, http.MethodDelete, path, nil, "/conditions", "no longer acknowledged")
-	}
-	return w.act(v, http.MethodPost, path, nil, "/conditions", "acknowledged; it stays open until its cause is gone")
+	id := v.PostFormValue("ack")
+	return w.act(v, http.MethodPost, "/api/alerts/"+url.PathEscape(id)+"/ack", nil, "/conditions", "acknowledged; it stays open until its cause is gone")
 }

@@ -105,7 +105,7 @@ func (w *Web) fleet(v *visit) (any, error) {
 		}
 	}
 	w.fleetJobs(&p, rows)
-	acks, err := w.Acks.All(v.Context())
+	acks, err := w.Control.Acks(v.Context())
 	if err != nil {
 		return nil, err
 	}
@@ -187,16 +187,20 @@ func (w *Web) fleetJobs(p *fleetPage, rows map[string]*clusterRow) {
 }
 
 // fleetAlerts counts what is open. What somebody has acknowledged stays in its cluster's row and alarms nobody above.
-func (w *Web) fleetAlerts(p *fleetPage, rows map[string]*clusterRow, acks map[string]store.Ack) {
-	for _, a := range w.model.openAlerts(func(a bus.Alert) bool { return rows[a.Cluster] != nil }) {
+func (w *Web) fleetAlerts(p *fleetPage, rows map[string]*clusterRow, acks store.Acks) {
+	of := func(a bus.Alert) bool { return rows[a.Cluster] != nil || a.Cluster == "" && len(rows) > 0 }
+	for _, a := range w.model.openAlerts(of) {
 		r := rows[a.Cluster]
+		if r == nil {
+			r = &clusterRow{} // of drydock itself: it counts, and has no row
+		}
 		if rank(a.Severity) > rank(r.Worst) {
 			r.Worst = a.Severity
 		}
 		switch a.Severity {
 		case bus.SeverityError:
 			r.Errors++
-			if _, known := acks[a.ID]; known {
+			if acks[a.Name].Holds(a.ID, p.Now) {
 				p.Acknowledged++
 			} else {
 				p.Faults++

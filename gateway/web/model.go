@@ -324,18 +324,24 @@ func (m *model) strip(cluster string, now time.Time) strip {
 	return s
 }
 
+// condition is one that holds.
+type condition struct {
+	bus.Alert
+	Name string // by which it is acknowledged
+}
+
 // openAlerts are the conditions that hold, the worst and then the newest first.
-func (m *model) openAlerts(keep func(bus.Alert) bool) []bus.Alert {
+func (m *model) openAlerts(keep func(bus.Alert) bool) []condition {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	var out []bus.Alert
-	for _, a := range m.alerts {
+	var out []condition
+	for subject, a := range m.alerts {
 		if keep(a) {
-			out = append(out, a)
+			out = append(out, condition{a, bus.Condition(subject)})
 		}
 	}
-	slices.SortFunc(out, func(a, b bus.Alert) int {
-		return cmp.Or(rank(b.Severity)-rank(a.Severity), store.NewerAlert(a, b))
+	slices.SortFunc(out, func(a, b condition) int {
+		return cmp.Or(rank(b.Severity)-rank(a.Severity), store.NewerAlert(a.Alert, b.Alert))
 	})
 	return out
 }

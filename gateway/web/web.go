@@ -50,7 +50,6 @@ type Deps struct {
 	Catalog *store.Catalog
 	Docs    *store.Docs
 	Control *store.Control
-	Acks    *store.Acks
 	// Verify says who a token stands for.
 	Verify func(token string) (auth.Principal, error)
 	// Changed is closed when what users may do has changed: streams look again then.

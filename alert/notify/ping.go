@@ -1,0 +1,150 @@
+package notify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"drydock/bus"
+	"drydock/job"
+)
+
+const (
+	pingTime = 5 * time.Second
+	// pingAge is how old the news of a job may be to be worth a ping.
+	pingAge = time.Hour
+	// pingPause is how long a cluster whose ping failed is left alone, so that it does not hold up the others.
+	pingPause = 30 * time.Second
+)
+
+// pinger calls URLs of dead-man's switches.
+type pinger struct {
+	client *http.Client
+	rest   map[string]time.Time // by cluster, until when it is left alone; of the one goroutine that pings for jobs
+}
+
+func newPinger() *pinger {
+	return &pinger{&http.Client{Timeout: pingTime, Transport: &http.Transport{
+		Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true,
+	}}, map[string]time.Time{}}
+}
+
+// ping calls a URL. Its error holds nothing of it.
+func (p *pinger) ping(ctx context.Context, target string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return errors.New("it is no URL of a web server")
+	}
+	res, err := p.client.Do(req)
+	if err != nil {
+		var u *url.Error
+		if errors.As(err, &u) {
+			err = u.Err // without the URL
+		}
+		return errors.New(newRedactor(target).clean(err.Error()))
+	}
+	defer res.Body.Close()
+	_, _ = io.CopyN(io.Discard, res.Body, 1<<10) // what it says does not matter
+	if res.StatusCode >= 300 {
+		return fmt.Errorf("answered %d", res.StatusCode)
+	}
+	return nil
+}
+
+// runPings pings for jobs until ctx ends. All notifiers share the work.
+func (n *Notifier) runPings(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+		return
+	case <-n.view.Ready():
+	}
+	_ = bus.Work(ctx, n.conn, bus.StreamJobs, bus.DurablePings, bus.AllJobs, n.pingJob) // always nil
+}
+
+// errResting brings a ping back later.
+var errResting = errors.New("the pings of this cluster failed a moment ago")
+
+// pingJob pings for one change of a job, if it is worth one. An error brings it back.
+func (n *Notifier) pingJob(ctx context.Context, m bus.Meta, ev bus.JobEvent) error {
+	pattern := n.setup.Load().pings[ev.Job.Cluster]
+	suffix, ok := n.pingSuffix(ev, strings.Contains(pattern, "{server}"))
+	if pattern == "" || !ok || n.now().Sub(m.Time) > pingAge {
+		return nil
+	}
+	if n.now().Before(n.pinger.rest[ev.Job.Cluster]) {
+		return errResting
+	}
+	if err := n.pinger.ping(ctx, pingURL(pattern, suffix, ev.Job)); err != nil {
+		n.pinger.rest[ev.Job.Cluster] = n.now().Add(pingPause)
+		return fmt.Errorf("ping for %s of cluster %s: %w", ev.Job.Task, ev.Job.Cluster, err)
+	}
+	return nil
+}
+
+// pingSuffix is what stands behind the path; false when the change is worth no ping. Where all servers of a task share a
+// URL, a success of one does not hide that another failed.
+func (n *Notifier) pingSuffix(ev bus.JobEvent, perServer bool) (suffix string, ok bool) {
+	switch {
+	case ev.Event == job.Note:
+		return "", false
+	case ev.Event == job.Start:
+		return "/start", true
+	case ev.State == job.Halted, ev.State == job.Failed, ev.State == job.Expired:
+		return "/fail", true
+	case ev.State != job.Success:
+		return "", false
+	}
+	if perServer {
+		return "", true
+	}
+	failed := n.view.Select(func(j job.Job) bool {
+		return j.Cluster == ev.Job.Cluster && j.Task == ev.Job.Task && j.Key() != ev.Job.Key() &&
+			(j.State == job.Halted || j.State == job.Failed || j.State == job.Expired)
+	})
+	return "", len(failed) == 0
+}
+
+// pingURL fills the placeholders in and puts the suffix behind the path, before a query.
+func pingURL(pattern, suffix string, j job.Job) string {
+	server := strings.NewReplacer(":", "-", "[", "", "]", "").Replace(j.Server.String())
+	if j.Server.Host == "" {
+		server = "cluster"
+	}
+	out := strings.NewReplacer("{cluster}", url.PathEscape(j.Cluster), "{task}", url.PathEscape(j.Task), "{server}", url.PathEscape(server)).Replace(pattern)
+	path, query, found := strings.Cut(out, "?")
+	out = strings.TrimSuffix(path, "/") + suffix
+	if found {
+		out += "?" + query
+	}
+	return out
+}
+
+// beat pings alert-heartbeat-url as long as a scheduler answers.
+func (n *Notifier) beat(ctx context.Context) {
+	tick := time.NewTicker(n.cfg.HeartbeatEvery)
+	defer tick.Stop()
+	for {
+		if err := n.beatOnce(ctx); err != nil && ctx.Err() == nil {
+			n.log.Warn("ping alert-heartbeat-url", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (n *Notifier) beatOnce(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*pingTime)
+	defer cancel()
+	if _, err := bus.Request[bus.NextReply](ctx, n.conn, bus.SubjectNext, struct{}{}); err != nil {
+		return fmt.Errorf("not pinged, because no scheduler answers: %w", err)
+	}
+	return n.pinger.ping(ctx, n.cfg.HeartbeatURL)
+}

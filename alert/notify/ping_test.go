@@ -1,0 +1,140 @@
+package notify
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/micro"
+
+	"drydock/bus"
+	"drydock/internal/bustest"
+	"drydock/job"
+	"drydock/store"
+)
+
+func (h *hook) pinged() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return append([]string(nil), h.paths...)
+}
+
+// Two servers share a switch: that one of them is well must not hide that the other is not.
+func TestPingsSayStartFailAndSuccessAndHideNoFailure(t *testing.T) {
+	t.Parallel()
+	r, h := newRig(t), newHook(t)
+	cfg := r.config("alert@a")
+	cfg.Clusters = []Cluster{{Name: "prod", PingURL: h.URL + "/ping/{cluster}-{task}?rid=1"}}
+	view := store.NewView(r.conn)
+	n, err := New(cfg, r.conn, view)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = view.Run(ctx) })
+	wg.Go(func() { _ = n.Run(ctx) })
+	defer wg.Wait()
+	defer cancel()
+	jobs := store.NewJobs(r.conn, "test", nil)
+	count := 0
+	run := func(s job.Server, events ...job.Event) {
+		t.Helper()
+		count++
+		key := job.Key{Cluster: "prod", Server: s, Task: "optimize"}
+		due := time.Now().UTC()
+		j, err := jobs.Create(bustest.Context(t), job.Job{
+			State: job.Queued, ID: job.NewID(due, fmt.Sprint(count), key), Cluster: "prod", Server: s, Task: "optimize", Mode: job.API, Due: due,
+		}, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range events {
+			if j, err = jobs.Apply(bustest.Context(t), store.RefOf(j), store.Change{Event: e, Reason: "test"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		bustest.Until(t, soon, "the view shows it", func() bool {
+			v, _ := view.Get(key)
+			return v.ID == j.ID && v.State == j.State
+		})
+	}
+	want := func(paths ...string) {
+		t.Helper()
+		for i, p := range paths {
+			paths[i] = "/ping/prod-optimize" + p + "?rid=1"
+		}
+		bustest.Until(t, soon, fmt.Sprintf("the pings are %v", paths), func() bool { return slices.Equal(h.pinged(), paths) })
+	}
+	good, bad := []job.Event{job.Offer, job.Claim, job.Start, job.Done, job.Pass}, []job.Event{job.Offer, job.Claim, job.Start, job.Error}
+	run(db1, good...)
+	want("/start", "")
+	run(db2, bad...)
+	want("/start", "", "/start", "/fail")
+	run(db1, good...)
+	want("/start", "", "/start", "/fail", "/start")
+	run(db2, good...)
+	want("/start", "", "/start", "/fail", "/start", "/start", "")
+}
+
+func TestPingsThatFailComeAgainAndOldOnesDoNot(t *testing.T) {
+	t.Parallel()
+	r, h := newRig(t), newHook(t)
+	h.answer(http.StatusServiceUnavailable)
+	cfg := r.config("alert@a")
+	cfg.Clusters = []Cluster{{Name: "prod", PingURL: h.URL + "/{server}"}}
+	n, err := New(cfg, r.conn, store.NewView(r.conn))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.now = r.now
+	ev := bus.JobEvent{State: job.Success, Event: job.Pass, Job: job.Job{Cluster: "prod", Server: db1, Task: "optimize", State: job.Success}}
+	try := func(when time.Time) error { return n.pingJob(bustest.Context(t), bus.Meta{Time: when}, ev) }
+	if err := try(r.now()); err == nil || strings.Contains(err.Error(), h.URL) {
+		t.Errorf("a failed ping: %v", err)
+	}
+	if err := try(r.now()); err == nil || len(h.pinged()) != 1 {
+		t.Errorf("asked %d times at once", len(h.pinged()))
+	}
+	h.answer(http.StatusOK)
+	r.advance(pingPause)
+	if err := try(r.now()); err != nil || h.pinged()[1] != "/10.0.1.5-3306" {
+		t.Errorf("%v, %v", err, h.pinged())
+	}
+	if err := try(r.now().Add(-2 * pingAge)); err != nil || len(h.pinged()) != 2 {
+		t.Errorf("an old one: %v, %v", err, h.pinged())
+	}
+}
+
+// Pings that go on although nothing is scheduled any more are worse than none.
+func TestTheHeartbeatStopsWithTheScheduler(t *testing.T) {
+	t.Parallel()
+	r, h := newRig(t), newHook(t)
+	cfg := r.config("alert@a")
+	cfg.HeartbeatURL, cfg.HeartbeatEvery = h.URL+"/beat", time.Hour
+	n, err := New(cfg, r.conn, store.NewView(r.conn))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.beatOnce(bustest.Context(t)); err == nil || len(h.pinged()) != 0 {
+		t.Errorf("without a scheduler: %v, %v", err, h.pinged())
+	}
+	svc, err := micro.AddService(r.conn.NC, micro.Config{Name: bus.SchedulerService, Version: "1.0.0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := svc.AddEndpoint("next", micro.HandlerFunc(func(q micro.Request) { _ = q.RespondJSON(bus.NextReply{}) }), micro.WithEndpointSubject(bus.SubjectNext)); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.beatOnce(bustest.Context(t)); err != nil || !slices.Equal(h.pinged(), []string{"/beat"}) {
+		t.Errorf("with one: %v, %v", err, h.pinged())
+	}
+	if err := svc.Stop(); err != nil {
+		t.Fatal(err)
+	}
+}
