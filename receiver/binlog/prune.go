@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"drydock/store"
 )
@@ -74,9 +75,16 @@ func since(links []store.BinlogLink, b Base) int {
 	return len(links) - 1
 }
 
+// Owner is the receiver that deletes segments.
+type Owner struct {
+	Receiver string
+	Dir      string    // of all its backups: nothing beyond is deleted
+	Spare    time.Time // what was taken before stays
+}
+
 // Prune deletes the needless segments that a receiver has of a cluster, and returns those that are gone. It may be stopped at any
 // moment and called again. Segments that a replay is reading stay until the next time. bases are all that a restore may begin with.
-func Prune(ctx context.Context, binlogs *store.Binlogs, receiver, cluster string, bases []Base) (gone []store.Segment, err error) {
+func Prune(ctx context.Context, binlogs *store.Binlogs, o Owner, cluster string, bases []Base) (gone []store.Segment, err error) {
 	segments, err := binlogs.List(ctx, cluster)
 	if err != nil {
 		return nil, err
@@ -90,7 +98,7 @@ func Prune(ctx context.Context, binlogs *store.Binlogs, receiver, cluster string
 		}
 	}()
 	for _, s := range Needless(segments, bases) {
-		if s.Receiver != receiver {
+		if s.Receiver != o.Receiver || !isOwn(o.Dir, s) || s.Taken.Before(o.Spare) {
 			continue
 		}
 		dir := filepath.Dir(s.Path)
