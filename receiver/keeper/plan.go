@@ -152,6 +152,9 @@ func (k *Keeper) examine(e *entry) {
 	if err := k.vouched(e.Manifest); err != nil {
 		hold("the manifest is not to be trusted: %v", err)
 	}
+	if _, err := k.notesBeside(e.Manifest); err != nil {
+		hold("%v", err) // there may be a pin in them
+	}
 	if !slices.Contains(cl.Servers, e.Server) {
 		e.held = append(e.held, "the server is not in the configuration")
 	}
