@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -39,8 +40,13 @@ var ErrInUse = errors.New("the segments are in use")
 
 // Needless are the segments that no replay on a base can need: those that lie before the place where the replay on the oldest one
 // begins. Without a base nothing is needless, and of a base for which no beginning is found all that was logged since it was taken
-// is kept. The newest segment always stays: the archive goes on from it. It is pure.
+// is kept. The newest segment always stays: the archive goes on from it. One that is lost counts as if it were there: a disk that was
+// away comes back. It is pure.
 func Needless(segments []store.Segment, bases []Base) (out []store.Segment) {
+	segments = slices.Clone(segments)
+	for i := range segments {
+		segments[i].Lost = ""
+	}
 	links := store.BinlogChain(segments)
 	if len(bases) == 0 || len(links) == 0 {
 		return nil

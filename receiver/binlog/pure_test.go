@@ -160,6 +160,15 @@ func TestNeedlessIsWhatNoBaseNeeds(t *testing.T) {
 	}
 }
 
+// A disk that does not answer for a moment makes its segments lost. They must be there when it does again.
+func TestALostSegmentThatABackupNeedsIsNotNeedless(t *testing.T) {
+	list := lose(follows(piece(srvA, "b.1", 0, 0, 100, "", "0-1-5"), piece(srvA, "b.2", 5, 0, 100, "0-1-5", "0-1-9"), piece(srvA, "b.3", 10, 0, 100, "0-1-9", "0-1-12")), 1)
+	got := Needless(list, []Base{{GTID: "0-1-7", Time: noon.Add(6 * time.Minute)}})
+	if len(got) != 1 || got[0].File != "b.1" {
+		t.Errorf("needless are %d: %+v", len(got), got)
+	}
+}
+
 // Numbers may jump and go back inside one stream; where streams meet a hole must be seen.
 func TestJoinerFindsWhatIsMissingBetweenTwoServers(t *testing.T) {
 	tests := map[string]struct {
