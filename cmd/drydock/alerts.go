@@ -103,11 +103,14 @@ func (c *cli) ackCmd() *cobra.Command {
 				}
 			}
 			return c.withBus(cmd.Context(), func(ctx context.Context, conn *bus.Conn) error {
-				o, err := store.NewAlerts(conn, cliActor()).Acknowledge(ctx, args[0], ack)
-				if err == nil {
-					fmt.Fprintln(cmd.OutOrStdout(), "acknowledged:", o.Condition)
-				}
-				return err
+				return audited(ctx, conn, bus.Audit{Verb: "alert-ack", Target: args[0], Reason: reason}, func(a *bus.Audit) error {
+					o, err := store.NewAlerts(conn, cliActor()).Acknowledge(ctx, args[0], ack)
+					if err == nil {
+						a.Cluster, a.Target = o.Cluster, o.Condition
+						fmt.Fprintln(cmd.OutOrStdout(), "acknowledged:", o.Condition)
+					}
+					return err
+				})
 			})
 		},
 	}
@@ -131,11 +134,14 @@ func (c *cli) unackCmd() *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.withBus(cmd.Context(), func(ctx context.Context, conn *bus.Conn) error {
-				o, err := store.NewAlerts(conn, cliActor()).Unacknowledge(ctx, args[0])
-				if err == nil {
-					fmt.Fprintln(cmd.OutOrStdout(), "not acknowledged any more:", o.Condition)
-				}
-				return err
+				return audited(ctx, conn, bus.Audit{Verb: "alert-unack", Target: args[0]}, func(a *bus.Audit) error {
+					o, err := store.NewAlerts(conn, cliActor()).Unacknowledge(ctx, args[0])
+					if err == nil {
+						a.Cluster, a.Target = o.Cluster, o.Condition
+						fmt.Fprintln(cmd.OutOrStdout(), "not acknowledged any more:", o.Condition)
+					}
+					return err
+				})
 			})
 		},
 	}
