@@ -214,6 +214,7 @@ func (r *recorder) hole(ctx context.Context, reason string) error {
 	}
 	r.gap = &store.Gap{Found: time.Now().UTC(), Since: r.last.Until(), Before: r.join.state.String(), After: r.own.String(),
 		Reason: fmt.Sprintf("%s of %s: %s", r.file, r.server, reason)}
+	r.log.Error("the archive of the binary log has a gap", "server", r.server.String(), "reason", r.gap.Reason)
 	r.cut = true
 	r.join = joiner{state: maps.Clone(r.own)}
 	r.join.stream(r.own)
@@ -346,11 +347,8 @@ func (r *recorder) abandon() {
 	}
 }
 
-// seen notes that the server had logged nothing more at a time.
+// seen notes that the server had logged nothing more at a time than what is durable.
 func (r *recorder) seen(ctx context.Context, at time.Time) error {
-	if !r.since.IsZero() {
-		return nil
-	}
 	if r.cur != nil {
 		r.cur.seg.Seen = at
 	} else {

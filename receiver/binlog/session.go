@@ -254,6 +254,9 @@ func (s *session) take(ctx context.Context, in arrival) error {
 				return err
 			}
 		}
+		if !s.r.since.IsZero() {
+			return nil // it is said when that is durable
+		}
 		s.a.upToDate(ctx, s.r.server, in.idle)
 		return s.r.seen(ctx, in.idle.UTC())
 	}

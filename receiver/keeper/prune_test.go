@@ -357,6 +357,24 @@ func TestNotesFollowTheCatalogue(t *testing.T) {
 	}
 }
 
+// What the catalogue says of a receiver that does not answer may be all that is left of its disk: it takes the place of no backup here.
+func TestNothingGoesForABackupOfAReceiverThatIsAway(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	g.cluster.Rules.Last = 2
+	g.publish("c", "mariabackup", day)
+	g.publish("c", "mariabackup", 2*day)
+	newer, old := g.publish("a", "mariabackup", 3*day), g.publish("a", "mariabackup", 4*day)
+	g.start("a")
+	if r, _, err := g.prune(); err == nil || r.Deleted != 0 || len(g.there(newer, old)) != 2 {
+		t.Errorf("while c is away: %+v %v", r, err)
+	}
+	g.start("c")
+	if r, _ := g.pruned(); r.Deleted != 1 || len(g.there(newer)) != 1 {
+		t.Errorf("when c is back: %+v", r)
+	}
+}
+
 // The bus was got back from an older copy, or its catalogue was filled by somebody who did not have the key of the notes: the pin in
 // them is the only one that is left.
 func TestNotesAreNotOverwrittenByAnOlderCatalogue(t *testing.T) {
