@@ -174,6 +174,9 @@ func (c *Catalog) SetPin(ctx context.Context, m Manifest, p Pin) (now Manifest, 
 		if now.Removal != nil {
 			return now, fmt.Errorf("%w: %s", ErrRemoved, m.ID)
 		}
+		if was := now.Pin; was != nil && !p.Time.After(was.Time) { // notes go by the time, and the clocks of two operators may differ
+			p.Time = was.Time.Add(time.Millisecond)
+		}
 		now.Pin = &p
 		return now, nil
 	})

@@ -355,6 +355,15 @@ func TestNotesFollowTheCatalogue(t *testing.T) {
 	if _, err := store.VerifyManifest(raw, g.keys[0]); !errors.Is(err, store.ErrSignature) {
 		t.Errorf("taken for a manifest: %v", err)
 	}
+	// The clock of who pinned was ahead of that of who takes the pin away: the last word counts all the same.
+	for _, p := range []store.Pin{{On: true, Time: time.Now().Add(time.Hour), By: "jane"}, {Time: time.Now(), By: "joe"}} {
+		_, err := g.catalog.SetPin(bustest.Context(t), m, p)
+		g.must(err)
+		bustest.Until(t, soon, "the word of "+p.By+" is beside the backup", func() bool {
+			n, err := notes(m)
+			return err == nil && n.Pin != nil && n.Pin.By == p.By && n.Pin.On == p.On
+		})
+	}
 }
 
 // What the catalogue says of a receiver that does not answer may be all that is left of its disk: it takes the place of no backup here.
