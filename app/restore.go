@@ -71,7 +71,7 @@ func Restore(ctx context.Context, o RestoreOptions) (note RestoreNote, err error
 		return note, errors.New("restore to a point in time: no way to it was planned")
 	}
 	if err := o.Place.Take(o.Clean, o.Away...); err != nil {
-		return note, fmt.Errorf("restore to %s: %w", o.Place.Path(), err)
+		return note, err
 	}
 	defer func() { err = errors.Join(err, o.Place.Leave()) }()
 	began := time.Now()
@@ -87,13 +87,17 @@ func Restore(ctx context.Context, o RestoreOptions) (note RestoreNote, err error
 	}
 	note = o.note()
 	note.Options, note.Restored, note.By, note.Seconds = c.Layout(), time.Now().UTC(), o.By, time.Since(began).Seconds()
-	return note, c.Run(ctx, recovery.Phase{What: "give the data their name", Do: func(context.Context) error {
-		if err := note.write(c.Data()); err != nil {
-			return err
-		}
-		return o.Place.Publish(c.Data(), o.Owner)
-	}})
+	o.Step(lastStep)
+	if ctx.Err() != nil { // the last chance: what has the name is restored, whoever is interrupted
+		return note, context.Cause(ctx)
+	}
+	if err := note.write(c.Data()); err != nil {
+		return note, err
+	}
+	return note, o.Place.Publish(c.Data(), o.Owner)
 }
+
+const lastStep = "give the data their name"
 
 // phases are what is done between an empty private folder and whole data.
 func (o RestoreOptions) phases(c *recovery.Copy, b recovery.Backup) []recovery.Phase {

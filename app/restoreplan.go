@@ -114,8 +114,19 @@ func (p *RestorePlan) proof(m store.Manifest, known Known) {
 		p.Proof = "does not restore"
 		p.add("proof", Warning, "a drill could not restore it at %s: %s", d.Time.Format(time.DateTime), d.Problem)
 	default:
-		p.add("proof", Warning, "no drill has restored it yet")
+		p.add("proof", Warning, "no drill has restored it yet%s", proven(m, known.Manifests))
 	}
+}
+
+// proven names the newest older backup of the same server that a drill has restored, to choose from: it has fewer of the last changes.
+func proven(m store.Manifest, all []store.Manifest) string {
+	for _, k := range all { // newest first
+		d, restored := k.Restored()
+		if restored && k.Cluster == m.Cluster && k.Server == m.Server && k.Ended.Before(m.Ended) {
+			return fmt.Sprintf("; %s, which ended at %s, was restored at %s", k.ID, k.Ended.Format(time.DateTime), d.Time.Format(time.DateTime))
+		}
+	}
+	return ""
 }
 
 // measure estimates the time from drills: of this backup, or else of the newest one of its server and tool, by its size.
@@ -155,7 +166,7 @@ func PlanRestore(ctx context.Context, o RestoreOptions, known Known) (RestorePla
 	for _, phase := range o.phases(recovery.New(recovery.Config{}, b), b) {
 		p.Steps = append(p.Steps, phase.What)
 	}
-	p.Steps = append(p.Steps, "give the data their name")
+	p.Steps = append(p.Steps, lastStep)
 	p.file(o.Found)
 	if m.Encrypted {
 		p.found("key", opens(o), "a key here opens it")

@@ -108,11 +108,11 @@ func TestDataAreRestoredToTheLastTransactionBeforeAMistake(t *testing.T) {
 		}(),
 		"another installation's logs": func() RestoreOptions { o := ask(physical, Point{GTID: before}, false); o.Keys = nil; return o }(),
 	} {
-		p, err := PlanRestore(bustest.Context(t), o, Known{})
+		p, err := PlanRestore(patient(t), o, Known{})
 		if err != nil || !strings.Contains(strings.Join(verdicts(p), "\n"), "refused point in time") {
 			t.Errorf("%s: %v, %v", name, verdicts(p), err)
 		}
-		if _, err := Restore(bustest.Context(t), o); err == nil {
+		if _, err := Restore(patient(t), o); err == nil {
 			t.Errorf("%s: restored", name)
 		}
 		checkPlace(t, o, false)
@@ -124,12 +124,12 @@ func TestDataAreRestoredToTheLastTransactionBeforeAMistake(t *testing.T) {
 	for _, found := range []Found{physical, dump} {
 		o := ask(found, Point{GTID: before}, found.Manifest.ID == "D")
 		o.By = "test"
-		p, err := PlanRestore(bustest.Context(t), o, Known{})
+		p, err := PlanRestore(patient(t), o, Known{})
 		if err != nil || p.Refused() || p.Point == nil || p.Point.Transactions != 5 || p.Point.GTID != before {
 			t.Fatalf("%+v, %v, %v", p.Point, verdicts(p), err)
 		}
 		o.Replay = p.Replay
-		note, err := Restore(bustest.Context(t), o)
+		note, err := Restore(patient(t), o)
 		if err != nil || note.GTID != before || note.To != before {
 			t.Fatalf("%+v, %v", note, err)
 		}

@@ -181,7 +181,7 @@ func clusterKeys(c *Cluster) []key {
 	t.enum("compress-backups", &c.Compress, "none", []string{"none", "gzip", "zstd"},
 		"Compression of backup files while they arrive. true means gzip and false none, as in replication-manager.",
 		alias{"true", "gzip"}, alias{"false", "none"})
-	t.enum("backup-hash", &c.BackupHash, "blake3", []string{"blake3", "sha256"}, "Hash that goes into a backup's manifest.")
+	t.enum("backup-hash", &c.BackupHash, "sha256", []string{"sha256", "blake3"}, "Hash that goes into a backup's manifest. drydock's script sends a sha256, which is compared with it; blake3 is faster, and then the sent hash is compared with nothing.")
 	t.freeSpace("backup-min-size", &c.BackupMinSize, 0, "A backup of fewer bytes, as its tool sent them, fails and is kept aside.")
 	t.ratio("backup-min-size-ratio", &c.BackupMinRatio, 0.25,
 		"A backup smaller than this part of the median of the last seven good ones of its server and tool fails and is kept aside. "+

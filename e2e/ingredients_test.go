@@ -21,7 +21,7 @@ func (h *host) harmful(t *testing.T, name, body string) {
 	if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/bash\nreal="+real+"\n"+body+"\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	h.env = []string{"DRYDOCK_HASH=1", "PATH=" + dir + ":" + os.Getenv("PATH")}
+	h.env = []string{"PATH=" + dir + ":" + os.Getenv("PATH")}
 }
 
 // A backup is called good when every ingredient of its proof is there, never because one of them looks well. Each is taken
@@ -30,10 +30,10 @@ func (h *host) harmful(t *testing.T, name, body string) {
 // TestFullDiskFailsTheJobAndKeepsTheOldBackup.)
 func TestWithoutOneIngredientNothingIsASuccess(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, options{mode: "api", global: `backup-hash = "sha256"`, keys: `backup-min-size-ratio = "0.9"`}).start()
+	s := newSite(t, options{mode: "api", keys: `backup-min-size-ratio = "0.9"`}).start()
 	fill(t, s.servers[0], 4<<20)
 	h := s.host(0)
-	h.env = []string{"DRYDOCK_HASH=1"}
+	h.env = nil
 	path, content := s.goodBackup(h)
 
 	const backup = `case " $* " in *" --stream="*) ;; *) exec "$real" "$@" ;; esac` + "\n"
@@ -49,7 +49,7 @@ func TestWithoutOneIngredientNothingIsASuccess(t *testing.T) {
 			"hash of the sent bytes differs"},
 		{"half of the data", "", "", "size bounds: "},
 	} {
-		h.env = []string{"DRYDOCK_HASH=1"}
+		h.env = nil
 		if c.tool == "" {
 			query(t, s.servers[0], "DROP DATABASE shop")
 		} else {

@@ -70,7 +70,8 @@ func TestARestoreCutByKill9IsNeverTakenForOne(t *testing.T) {
 	if out, err := s.cli(append([]string{"restore", "apply", "--clean"}, to...)...); err == nil || !strings.Contains(out, "--confirm "+dir) {
 		t.Errorf("without --confirm: %v\n%s", err, out)
 	}
-	s.mustCLI(append(apply, "--clean")...)
+	t.Log(s.cli(append([]string{"restore", "plan", "--clean"}, to...)...))
+	t.Log(s.mustCLI(append(apply, "--clean")...))
 	if _, err := os.Stat(filepath.Join(dir, "ibdata1")); err != nil {
 		t.Error(err)
 	}

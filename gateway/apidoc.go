@@ -8,6 +8,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"drydock/bus"
+	"drydock/explain"
 	"drydock/gateway/openapi"
 	"drydock/job"
 	"drydock/store"
@@ -92,6 +93,8 @@ func restOperations() []openapi.Operation {
 		with(post("/api/login", tagUsers, "Log in", loginRequest{}, tokenAnswer{}), open),
 		get("/api/clusters", tagFleet, "The clusters that one may see", o{"clusters": []clusterInfo{}}),
 		get("/api/clusters/:cluster/servers", tagFleet, "Servers of a cluster, with the last job of each task", o{"servers": []serverInfo{}}),
+		get("/api/clusters/:cluster/explain/:task", tagJobs, "Why a task ran or did not", explain.Explanation{},
+			param("at", "a time, or a duration before now; what is around it is looked at"), param("within", "a duration: how much is looked at")),
 		with(post(server+"/jobs/:task", tagJobs, "Run a task on a server now", nil, runAnswer{}, runParams...), accepted),
 		with(post("/api/clusters/:cluster/jobs/:task", tagJobs, "Run a task on a cluster now", nil, runAnswer{}, runParams...), accepted),
 		with(post(server+"/actions/reseed/:kind", tagJobs, "Replace the data of a server", restoreBody{}, restoreAnswer{}, byForce), accepted),

@@ -222,7 +222,7 @@ func TestEveryOperationAnswersAsTheDocumentSays(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = sub.Unsubscribe() })
-	for _, path := range []string{"/api/schedules", "/api/ticks", "/api/notifications"} {
+	for _, path := range []string{"/api/schedules", "/api/ticks", "/api/notifications", "/api/clusters/sql/explain/optimize"} {
 		ok("GET", path, "")
 	}
 

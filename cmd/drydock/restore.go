@@ -250,8 +250,11 @@ func (c *cli) restoreHere(ctx context.Context, w io.Writer, o *recoveryOrder, p 
 	l.Moved = meter.moved
 	note, err := app.Restore(ctx, l)
 	meter.done()
+	if ctx.Err() != nil && err != nil {
+		return fmt.Errorf("restore to %s: interrupted; nothing of that name was made: %w", o.directory, err)
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("restore to %s: %w", o.directory, err)
 	}
 	c.recordRestore(ctx, l.Found.Manifest, note, o.directory)
 	_, err = fmt.Fprintf(w, "restored %s to %s in %.1fs\n", note.Backup, o.directory, note.Seconds)

@@ -20,8 +20,8 @@ import (
 	"filippo.io/age"
 )
 
-// Hash algorithms of [Spec.Hash] and [HashFile] (configuration key backup-hash). BLAKE3 is the one
-// to prefer: SHA-256 costs more CPU than everything else the sink does.
+// Hash algorithms of [Spec.Hash] and [HashFile] (configuration key backup-hash). SHA-256 is what a script reports of the
+// bytes it sent, and costs more CPU than everything else the sink does; BLAKE3 is for those who can do without.
 const (
 	BLAKE3 = "blake3"
 	SHA256 = "sha256"
