@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -171,8 +172,22 @@ func (c *Copy) unpack(ctx context.Context) error {
 	if err := os.Mkdir(c.Data(), 0o700); err != nil {
 		return err
 	}
-	return c.read(func(stream io.Reader) error {
+	if err := c.read(func(stream io.Reader) error {
 		return blame(c.tool(ctx, stream, "", c.backup.unpacker(), "-x", "-C", c.Data()))
+	}); err != nil {
+		return err
+	}
+	return removeLinks(c.Data())
+}
+
+// removeLinks removes the notes of where tables with a DATA DIRECTORY lay. Their files are unpacked with the others; a server that
+// reads such a note looks for the origin's file, too, and opens neither when there are two.
+func removeLinks(dir string) error {
+	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || filepath.Ext(path) != ".isl" {
+			return err
+		}
+		return os.Remove(path)
 	})
 }
 
