@@ -1,6 +1,7 @@
 package recovery
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -254,8 +255,26 @@ func (c *counter) Write(p []byte) (int, error) {
 const endLine = "completed OK!"
 
 func (c *Copy) prepare(ctx context.Context) error {
-	return blame(c.tool(ctx, nil, endLine, c.backup.Preparer(), "--prepare", fmt.Sprintf("--use-memory=%d", c.cfg.Memory),
-		"--tmpdir="+c.tmp(), "--target-dir="+c.Data()))
+	return c.Unkeyed(blame(c.tool(ctx, nil, endLine, c.backup.Preparer(), "--prepare", fmt.Sprintf("--use-memory=%d", c.cfg.Memory),
+		"--tmpdir="+c.tmp(), "--target-dir="+c.Data())))
+}
+
+// ErrKeys says that work failed on a backup of a server that encrypts its files, whose keys are not here: which is no fault of the
+// backup's, as far as it can be told.
+var ErrKeys = errors.New("the server of the backup encrypts its files, and the private one has no key to them")
+
+// Unkeyed takes the blame from a failure that the want of keys may have caused.
+func (c *Copy) Unkeyed(err error) error {
+	if !errors.Is(err, ErrBackup) || !c.keyed() {
+		return err
+	}
+	return fmt.Errorf("%w; without: %s", ErrKeys, err.Error()) // without its blame
+}
+
+// keyed reports whether the backup was taken of a server with a plugin for keys: mariadb-backup notes that one and no other.
+func (c *Copy) keyed() bool {
+	options, err := os.ReadFile(filepath.Join(c.Data(), "backup-my.cnf"))
+	return err == nil && bytes.Contains(options, []byte("\nplugin_load="))
 }
 
 // blame makes a tool's failure the backup's, unless the tool was not there, was killed, or had no room.

@@ -71,7 +71,7 @@ func (c *Copy) startAs(ctx context.Context, login Login, further ...string) erro
 	if s.db, err = s.open(); err != nil {
 		return err
 	}
-	return s.await(ctx)
+	return c.Unkeyed(s.await(ctx))
 }
 
 func (s *server) socket() string { return filepath.Join(s.socketDir, socketName) }
