@@ -259,9 +259,9 @@ func (c *Copy) prepare(ctx context.Context) error {
 		"--tmpdir="+c.tmp(), "--target-dir="+c.Data())))
 }
 
-// ErrKeys says that work failed on a backup of a server that encrypts its files, whose keys are not here: which is no fault of the
-// backup's, as far as it can be told.
-var ErrKeys = errors.New("the server of the backup encrypts its files, and the private one has no key to them")
+// ErrKeys says that work failed on a backup of a server that has plugins to read its files, for their encryption as a rule, and
+// that without these and their keys it cannot be told whether the backup is to blame.
+var ErrKeys = errors.New("the server of the backup encrypts its files, or packs them by a plugin, and the private one has neither keys nor plugins")
 
 // Unkeyed takes the blame from a failure that the want of keys may have caused.
 func (c *Copy) Unkeyed(err error) error {
@@ -271,7 +271,8 @@ func (c *Copy) Unkeyed(err error) error {
 	return fmt.Errorf("%w; without: %s", ErrKeys, err.Error()) // without its blame
 }
 
-// keyed reports whether the backup was taken of a server with a plugin for keys: mariadb-backup notes that one and no other.
+// keyed reports whether the backup was taken of a server with a plugin for keys or compression: mariadb-backup notes these, and no
+// others.
 func (c *Copy) keyed() bool {
 	options, err := os.ReadFile(filepath.Join(c.Data(), "backup-my.cnf"))
 	return err == nil && bytes.Contains(options, []byte("\nplugin_load="))
