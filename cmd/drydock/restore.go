@@ -160,7 +160,8 @@ func (c *cli) plannedDirectory(ctx context.Context, o *recoveryOrder) (p planned
 	if l.Place, err = recovery.NewPlace(o.directory); err != nil {
 		return p, err
 	}
-	if l.Found, err = o.find(folder, keys); err != nil {
+	known := c.known(ctx)
+	if l.Found, err = o.find(folder, keys, known); err != nil {
 		return p, err
 	}
 	if l.To, err = parsePoint(o.to); err != nil {
@@ -183,13 +184,13 @@ func (c *cli) plannedDirectory(ctx context.Context, o *recoveryOrder) (p planned
 	l.Away = append(l.Away, folder)
 	l.Folder, l.Keys = folder, keys
 	l.Reserve, l.Load, l.Clean, l.Memory, l.By = cfg.Global.Receiver.Reserve, o.load, o.clean, o.memory<<20, operator()
-	p.plan, err = app.PlanRestore(ctx, *l, c.known(ctx))
+	p.plan, err = app.PlanRestore(ctx, *l, known)
 	l.Replay = p.plan.Replay
 	return p, err
 }
 
-// find is the backup that is named, or the newest good one.
-func (o *recoveryOrder) find(folder string, keys []store.PublicKey) (app.Found, error) {
+// find is the backup that is named, or the newest good one that no drill has found bad.
+func (o *recoveryOrder) find(folder string, keys []store.PublicKey, known app.Known) (app.Found, error) {
 	if o.backup != "" {
 		return app.FindBackup(folder, o.backup, keys)
 	}
@@ -201,7 +202,7 @@ func (o *recoveryOrder) find(folder string, keys []store.PublicKey) (app.Found, 
 	if err != nil {
 		return app.Found{}, err
 	}
-	return app.LatestBackup(folder, o.cluster, of, to, keys)
+	return app.LatestBackup(folder, o.cluster, of, to, keys, known)
 }
 
 func serverNamed(text string) (job.Server, error) {
