@@ -75,7 +75,8 @@ func (c *cli) restoreApplyCmd() *cobra.Command {
 		Use:   "apply [BACKUP]",
 		Short: "Do what plan says; exit status 1 if it was refused or did not succeed",
 		Long: "To a directory: unpacks, decrypts, compares every byte, prepares, and gives the data their name when all of it is there.\n" +
-			"What is cut off leaves nothing of that name. To a server: orders a reseed.",
+			"What is cut off leaves nothing of that name. To a server: orders a reseed. To a point in time on a server: the receiver makes a\n" +
+			"backup of that point first, and the server then stays there without replication.",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.backup = strings.Join(args, "")

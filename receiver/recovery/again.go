@@ -1,0 +1,39 @@
+package recovery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"drydock/job"
+)
+
+// ErrAgain is returned for data of which no physical backup can be made here.
+var ErrAgain = errors.New("only data of a physical backup of MariaDB are backed up again")
+
+// BackingUp makes a physical backup of the data as they now are: a private server is started on them, to gets the stream of
+// mariadb-backup, and the server is stopped in good order. The backup says that it goes up to gtid. No private server may run
+// before.
+func (c *Copy) BackingUp(gtid string, to io.Writer) []Phase {
+	return []Phase{
+		{"start a private server for the backup", func(ctx context.Context) error {
+			if c.backup.Format != job.XBStream || c.backup.XtraTool {
+				return ErrAgain
+			}
+			return c.start(ctx)
+		}},
+		{"back up", func(ctx context.Context) error { return c.backUp(ctx, gtid, to) }},
+		{"stop the private server", c.Shutdown},
+	}
+}
+
+// backUp notes the position where every server looks for it that is restored from the backup: this one has no binary log that
+// could tell.
+func (c *Copy) backUp(ctx context.Context, gtid string, to io.Writer) error {
+	if _, err := c.DB().ExecContext(ctx, "SET GLOBAL gtid_slave_pos = ?", gtid); err != nil {
+		return c.Outcome(ctx, fmt.Errorf("set gtid_slave_pos to %s: %w", gtid, err))
+	}
+	return c.Outcome(ctx, c.toolTo(ctx, nil, to, endLine, c.backup.Preparer(), "--no-defaults", "--backup", "--stream=xbstream",
+		"--user=root", "--socket="+c.server.socket(), "--datadir="+c.Data(), "--target-dir="+c.tmp()))
+}
