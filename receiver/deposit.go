@@ -50,6 +50,22 @@ func (p *Pool) Deposit(ctx context.Context, j job.Job, m store.Manifest, give fu
 	return m, p.catalog.Put(ctx, m)
 }
 
+// Fits is nil when a backup of about the size of m fits into the folder of the server that m is of, beside the reserve and the
+// backups under way.
+func (p *Pool) Fits(m store.Manifest) error {
+	spec, task, err := p.cfg.place(job.Key{Cluster: m.Cluster, Server: m.Server, Task: m.Task}, m.ID, 1)
+	if err != nil {
+		return err
+	}
+	r := &reservation{spec: spec, task: task, need: m.Stored + m.Stored/growth}
+	if spec.Compress == sink.None {
+		r.need = m.Size + m.Size/growth
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.room(r)
+}
+
 // take brings the stream that give writes into the file.
 func take(ctx context.Context, f *sink.File, give func(context.Context, io.Writer) error) (sink.Result, error) {
 	from, to := io.Pipe()

@@ -103,7 +103,7 @@ func (o *recoveryOrder) flags(cmd *cobra.Command) {
 	f.Int64Var(&o.memory, "memory", 1024, "MiB for preparing and for a private server")
 	f.BoolVar(&o.load, "load", false, "of a dump: make data of a server of it, and not its files")
 	f.BoolVar(&o.clean, "clean", false, "remove what a restore to this directory left that was cut off")
-	f.BoolVar(&o.stay, "no-replication", false, "of a server: leave it at the backup's point; only from a backup of its own")
+	f.BoolVar(&o.stay, "no-replication", false, "of a server: leave it at the backup's point; only from a backup of its own, or of a point in time")
 	f.BoolVar(&o.force, "force", false, "of a server: although the cluster is on hold or blacked out")
 	cmd.MarkFlagsMutuallyExclusive("to-directory", "to-server")
 	cmd.MarkFlagsOneRequired("to-directory", "to-server")

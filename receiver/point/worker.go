@@ -22,6 +22,8 @@ import (
 
 // Depot stores what is made here.
 type Depot interface {
+	// Fits is nil when there is room for another backup of about this size.
+	Fits(m store.Manifest) error
 	Deposit(ctx context.Context, j job.Job, m store.Manifest, give func(context.Context, io.Writer) error) (store.Manifest, error)
 }
 
@@ -138,6 +140,9 @@ func (w *Worker) make(ctx context.Context, d *duty.Work) (made store.Manifest, e
 	base, path, err := w.base(ctx, j)
 	if err != nil {
 		return made, err
+	}
+	if err := w.depot.Fits(base); err != nil {
+		return made, fmt.Errorf("store a backup of the point: %w", err)
 	}
 	d.Note("read the binary logs")
 	way, err := w.way(ctx, j, c, base)
