@@ -101,7 +101,7 @@ func (b *browser) login(user, password string) *browser {
 // pages are the pages that anybody who is signed in may open; JOB stands for a job of the cluster sql.
 var pages = []string{
 	"/timeline", "/maintenance", "/maintenance/sql", "/history", "/history.csv", "/history.json", "/backups", "/schedules",
-	"/schedules?cluster=sql", "/conditions", "/health", "/live/timeline", "/live/maintenance/sql", "/live/history", "/live/backups",
+	"/schedules?cluster=sql", "/explain/sql/optimize", "/conditions", "/health", "/live/timeline", "/live/maintenance/sql", "/live/history", "/live/backups",
 	"/live/schedules", "/live/conditions", "/live/health", "/", "/jobs/JOB", "/jobs/JOB/log.txt", "/live/fleet", "/live/jobs/JOB",
 }
 
@@ -279,9 +279,16 @@ func TestThePageAsksTheSameGrantsAsTheAPI(t *testing.T) {
 			t.Errorf("%s: %s", p, got.said())
 		}
 	}
-	for _, p := range []string{"/maintenance/api", "/live/maintenance/api", "/backups/api/127.0.0.1:3306/BACKUP", "/history?cluster=api", "/history.csv?cluster=api", "/schedules?cluster=api", "/backups?cluster=api", "/conditions?cluster=api"} {
+	for _, p := range []string{"/maintenance/api", "/live/maintenance/api", "/backups/api/127.0.0.1:3306/BACKUP", "/history?cluster=api", "/history.csv?cluster=api", "/schedules?cluster=api", "/explain/api/mariabackup", "/backups?cluster=api", "/conditions?cluster=api"} {
 		if got := b.get(p); got.status != http.StatusNotFound {
 			t.Errorf("%s: %s", p, got.said())
+		}
+	}
+	for p, status := range map[string]int{
+		"/explain/sql/optimize?at=2026-11-22+02:30&within=6h": 200, "/explain/sql/optimize?at=soon": 400, "/explain/sql/optimize?within=9000h": 400, "/explain/sql/nothing": 404,
+	} {
+		if got := b.get(p); got.status != status {
+			t.Errorf("%s: %s, want %d", p, got.said(), status)
 		}
 	}
 	for _, p := range []string{"/history", "/history.csv", "/history.json", "/conditions", "/timeline"} {

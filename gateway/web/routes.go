@@ -34,6 +34,7 @@ func (w *Web) routes() error {
 		{"/backups", page{name: "backups", title: "Backups", data: w.backups, parts: []string{"list"}, on: topicBackups}},
 		{"/backups/{cluster}/{server}/{id}", page{name: "backup", title: "Backup", data: w.backup, parts: []string{"facts", "drills"}, on: topicBackups}},
 		{"/schedules", page{name: "schedules", title: "Schedules", data: w.schedulePage, parts: []string{"plans", "ticks"}, on: topicTicks}},
+		{"/explain/{cluster}/{task}", page{name: "explain", title: "Why", data: w.explain}},
 		{"/conditions", page{name: "conditions", title: "Conditions", data: w.conditions, parts: []string{"open", "edges"}, on: topicAlerts}},
 		{"/health", page{name: "health", title: "Health", data: w.health, parts: []string{"checks", "services", "bus"}, on: topicChecks}},
 		{"/jobs/{id}", page{name: "jobs", title: "Job", data: w.job, parts: []string{"head", "trouble", "progress", "states", "facts"}, on: topicJobs | topicProgress | topicHistory, about: aboutJob}},
