@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"drydock/bus"
@@ -71,10 +72,10 @@ func (p *RestorePlan) pointOnServer(ctx context.Context, conn *bus.Conn, r resto
 	if err == nil && !(Point{Time: until.Time, GTID: until.GTID}).Onward(m) {
 		err = fmt.Errorf("backup %s goes beyond %s (%s, GTID %s): choose an older one", m.ID, r.To, m.Ended.UTC().Format(time.DateTime), m.GTID)
 	}
-	for _, s := range span.Segments {
-		if err == nil && s.Receiver != m.Receiver {
-			err = fmt.Errorf("segment %s is on receiver %s, and the backup on %s: bring both to one machine and restore to a directory", s.ID(), s.Receiver, m.Receiver)
-		}
+	if i := slices.IndexFunc(span.Segments, func(s store.Segment) bool { return s.Receiver != m.Receiver }); i >= 0 {
+		s := span.Segments[i]
+		p.add("segments", Warning, "from %s on they are on receiver %s, and the backup on %s, which refuses what it has not on its machine: "+
+			"for a point behind that bring both to one machine and restore to a directory", s.First.UTC().Format(time.DateTime), s.Receiver, m.Receiver)
 	}
 	p.found(what, err, "the archive leads there, by the catalogue; the receiver %s reads every byte of it before it begins", m.Receiver)
 	p.add("scratch", Warning, "receiver %s makes a backup of the point: it needs about %d MiB in backup-drill-scratch while it works, and room for one more backup",
