@@ -184,7 +184,7 @@ const maxLine = 300
 // phases are what is done between an empty folder and the data of the point.
 func phases(c *recovery.Copy, way *binlog.Plan) []recovery.Phase {
 	preparing := c.Preparing()
-	list := []recovery.Phase{preparing[0], c.Comparing(), preparing[1]}
+	list := []recovery.Phase{preparing[0], c.Comparing(), c.Repeatable(), preparing[1]}
 	return append(list, c.Replaying(func(ctx context.Context, l recovery.Login, dir string) error {
 		return way.Run(ctx, binlog.Target{Socket: l.Socket, User: l.User, Password: l.Password}, dir)
 	})...)

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
 
 	"drydock/job"
 )
@@ -12,17 +15,32 @@ import (
 // ErrAgain is returned for data of which no physical backup can be made here.
 var ErrAgain = errors.New("only data of a physical backup of MariaDB are backed up again")
 
+// Repeatable looks, once the files are unpacked, whether a private server can back up all of them. It passes over what it has no
+// plugin for, and a backup without that would look like a whole one. Errors: [ErrAgain], [ErrKeys].
+func (c *Copy) Repeatable() Phase {
+	return Phase{"look whether all of it can be backed up again", func(context.Context) error {
+		if c.backup.Format != job.XBStream || c.backup.XtraTool {
+			return ErrAgain
+		}
+		if c.keyed() {
+			return ErrKeys
+		}
+		switch _, err := os.Lstat(filepath.Join(c.Data(), "#rocksdb")); {
+		case err == nil:
+			return fmt.Errorf("%w, and these have tables of MyRocks", ErrAgain)
+		case !errors.Is(err, fs.ErrNotExist):
+			return err
+		}
+		return nil
+	}}
+}
+
 // BackingUp makes a physical backup of the data as they now are: a private server is started on them, to gets the stream of
-// mariadb-backup, and the server is stopped in good order. The backup says that it goes up to gtid. No private server may run
-// before.
+// mariadb-backup, and the server is stopped in good order. The backup says that it goes up to gtid. The data are [Copy.Repeatable],
+// and no private server runs.
 func (c *Copy) BackingUp(gtid string, to io.Writer) []Phase {
 	return []Phase{
-		{"start a private server for the backup", func(ctx context.Context) error {
-			if c.backup.Format != job.XBStream || c.backup.XtraTool {
-				return ErrAgain
-			}
-			return c.start(ctx)
-		}},
+		{"start a private server for the backup", c.start},
 		{"back up", func(ctx context.Context) error { return c.backUp(ctx, gtid, to) }},
 		{"stop the private server", c.Shutdown},
 	}
