@@ -10,7 +10,7 @@ TEST      ?= ./...
 TESTFLAGS ?= -race -p 2 -timeout 20m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test race lint fmt bench docs screenshots clean
+.PHONY: help setup build demo test race lint fmt bench man docs screenshots clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ bench: ## measure what checking a real physical stream costs its receiver
 
 fmt: ## format the Go code
 	"$$($(GO) env GOROOT)/bin/gofmt" -w .
+
+man: ## write the man pages to bin/man
+	$(GO) run -ldflags '-X main.version=$(VERSION)' ./cmd/drydock man bin/man
 
 docs: ## generate the documents that come from the code
 	$(GO) generate ./...

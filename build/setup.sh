@@ -50,6 +50,7 @@ needs_of_test() {
 	need restic restic
 	need age age
 	need curl curl
+	need promtool prometheus # rules of docs/prometheus
 	need chromium chromium
 	need gcc gcc # the race detector is linked with cgo
 	need /usr/include/stdlib.h libc6-dev

@@ -232,28 +232,43 @@ func Listen[T any](c *Conn, subject string, handle func(T)) (*nats.Subscription,
 
 // Receivers lists the receivers that answer now, by name.
 func Receivers(ctx context.Context, c *Conn) ([]string, error) {
-	const patience = 300 * time.Millisecond // they answer at once, and nobody knows how many there are
+	pings, err := Instances(ctx, c, KeeperService)
+	if err != nil {
+		return nil, fmt.Errorf("ask for receivers: %w", err)
+	}
+	var names []string
+	for _, p := range pings {
+		if name := p.Metadata["receiver"]; name != "" {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}
+
+// Instances lists the processes that serve a micro service now. It takes a moment: nobody knows how many there are.
+func Instances(ctx context.Context, c *Conn, service string) ([]micro.Ping, error) {
+	const patience = 300 * time.Millisecond // they answer at once
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	inbox := c.NC.NewRespInbox()
 	sub, err := c.NC.SubscribeSync(inbox)
 	if err != nil {
-		return nil, fmt.Errorf("ask for receivers: %w", err)
+		return nil, fmt.Errorf("listen for %s: %w", service, err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	if err := c.NC.PublishRequest("$SRV.PING."+KeeperService, inbox, nil); err != nil {
-		return nil, fmt.Errorf("ask for receivers: %w", err)
+	if err := c.NC.PublishRequest("$SRV.PING."+service, inbox, nil); err != nil {
+		return nil, fmt.Errorf("ask for %s: %w", service, err)
 	}
-	var names []string
+	var out []micro.Ping
 	for {
 		msg, err := sub.NextMsgWithContext(ctx)
 		if err != nil {
-			slices.Sort(names)
-			return slices.Compact(names), nil // the time is over, or nobody listens
+			return out, nil // the time is over, or nobody listens
 		}
 		var p micro.Ping
-		if json.Unmarshal(msg.Data, &p) == nil && p.Metadata["receiver"] != "" {
-			names = append(names, p.Metadata["receiver"])
+		if json.Unmarshal(msg.Data, &p) == nil && p.ID != "" {
+			out = append(out, p)
 		}
 	}
 }

@@ -240,6 +240,7 @@ const (
 	VerbPlan   = "plan"  // what a prune would do now ([PlanRequest], [PlanReply])
 	VerbPrune  = "prune" // deletes what a plan named ([PruneRequest], [PruneReply])
 	VerbDisk   = "disk"  // how full the disk is, and when it will be ([DiskReply])
+	VerbPorts  = "ports" // how many ports of the pool are in use ([PortsReply])
 )
 
 // PlanRequest asks a receiver what it would keep and delete of the backups of a cluster that it holds. Nothing is changed.
@@ -319,6 +320,13 @@ type DiskReply struct {
 	FullIn   float64         `json:"full_in_s"`
 	Outlook  string          `json:"outlook"` // the same for people
 	Rejected []RejectedCount `json:"rejected,omitempty"`
+}
+
+// PortsReply is how many ports a receiver has in use. Total is the size of its pool, 0 when it takes any free port.
+type PortsReply struct {
+	Receiver string `json:"receiver"`
+	Total    int    `json:"total"`
+	InUse    int    `json:"in_use"`
 }
 
 // RejectedCount is how many files of a server lie in its folder "rejected".

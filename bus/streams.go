@@ -101,6 +101,15 @@ func bucket(name, about string, l Limits) jetstream.StreamConfig {
 	}
 }
 
+// StreamNames are the streams of drydock, those behind its buckets as well.
+func StreamNames() []string {
+	var names []string
+	for _, cfg := range streams(Limits{}) {
+		names = append(names, cfg.Name)
+	}
+	return names
+}
+
 // needsLevel is the JetStream API level of atomic batches and of everything else that drydock asks for.
 const needsLevel = 2
 

@@ -13,40 +13,59 @@ var later = map[string]string{
 
 // foreign are keys of replication-manager that drydock has no use for: names, or prefixes ending in "-". They are
 // passed over, so that one file can serve both programs.
-var foreign = []string{
-	// Topology, failover and replication: drydock never changes who is primary.
-	"failover-", "switchover-", "check-", "force-", "autorejoin", "autorejoin-", "autoseed",
-	"replication-active-", "replication-delayed", "replication-dynamic-", "replication-error-", "replication-master-",
-	"replication-multi-", "replication-multisource-", "replication-restart-", "replication-source-", "replication-use-ssl",
-	"multi-master", "multi-master-", "multi-tier-slave", "topology-", "arbitration-", "prefered-master", "interactive",
-	"db-servers-prefered-master", "db-servers-ignored-hosts", "db-servers-ignored-readonly", "db-servers-delayed-hosts",
-	"db-servers-delayed-time", "db-servers-locality", "db-servers-binary-path", "db-servers-state-change-script",
-	"db-servers-connect-timeout", "db-servers-read-timeout", "db-servers-tls-", "delay-stat-", "checksum-",
-	// Proxies and service discovery.
-	"haproxy", "haproxy-", "maxscale", "maxscale-", "proxysql", "proxysql-", "proxyjanitor", "proxyjanitor-",
-	"shardproxy", "shardproxy-", "mdbshardproxy", "mdbshardproxy-", "spider", "spider-", "sphinx", "sphinx-", "myproxy",
-	"myproxy-", "extproxy", "extproxy-", "mysqlrouter", "mysqlrouter-", "proxy-servers-", "registry-", "consul",
-	// Provisioning, orchestration, secret stores, benches.
-	"onpremise-ssh-start-proxy-script", "prov-", "opensvc-", "kube-", "slapos-", "local-", "vault-", "git-", "cloud18", "cloud18-", "tunnel-", "sysbench-", "test",
-	// Monitoring beyond maintenance, graphs, notification.
-	"graphite-", "monitoring-ignore-", "monitoring-save-config", "monitoring-schema-change", "monitoring-schema-change-",
-	"monitoring-config-", "monitoring-confdir", "monitoring-sharedir", "monitoring-basedir", "monitoring-socket",
-	"monitoring-tenant", "monitoring-capture", "monitoring-capture-", "monitoring-queries", "monitoring-processlist",
-	"monitoring-variable-diff", "monitoring-innodb-status", "monitoring-pause", "monitoring-wait-retry",
-	"monitoring-write-heartbeat", "monitoring-write-heartbeat-", "monitoring-key-path", "monitoring-long-query-",
-	"monitoring-performance-schema", "monitoring-disk-usage", "monitoring-disk-usage-", "monitoring-error-log-length",
-	"mail-", "slack-", "teams-", "pushover-", "alert-slack-channel", "alert-slack-user", "alert-teams-", "alert-pushover-", "verbose", "title", "keyfile",
-	// Its own server.
-	"http-auth", "http-bind-address", "http-root", "http-session-lifetime", "http-refresh-interval", "http-use-react",
-	"api-bind", "api-public-url", "api-token-timeout", "api-oauth-", "api-credentials-external",
-	"api-credentials-acl-discard", "api-https-bind", "log-file", "log-syslog", "log-rotate-", "log-sql-in-monitoring",
-	"log-heartbeat", "log-failed-election", "log-task-level", "log-backup-stream", "log-backup-stream-",
-	// Backups beyond this version.
-	"backup-keep-until-valid", "backup-restic-purge-", "backup-restic-save-", "backup-restic-run-", "backup-restic-storage-policy",
-	"backup-restic-local-repository", "backup-lockddl", "backup-binlogs-keep", "backup-binlog-",
-	"backup-logical-dump-", "backup-logical-load-", "backup-mydumper-regex", "backup-mysqlbinlog-",
-	"backup-load-script", "backup-save-script", "backup-disk-threshold-", "backup-streaming",
-	"backup-streaming-", "backup-mbstream-", "compress-backups-", "scheduler-sla-rotate-cron",
+var foreign = foreignNames()
+
+// foreignKeys are the same by why there is no use for them.
+var foreignKeys = []struct {
+	why   string
+	names []string
+}{
+	{"topology, failover and replication: drydock never changes who is primary", []string{
+		"failover-", "switchover-", "check-", "force-", "autorejoin", "autorejoin-", "autoseed",
+		"replication-active-", "replication-delayed", "replication-dynamic-", "replication-error-", "replication-master-",
+		"replication-multi-", "replication-multisource-", "replication-restart-", "replication-source-", "replication-use-ssl",
+		"multi-master", "multi-master-", "multi-tier-slave", "topology-", "arbitration-", "prefered-master", "interactive",
+		"db-servers-prefered-master", "db-servers-ignored-hosts", "db-servers-ignored-readonly", "db-servers-delayed-hosts",
+		"db-servers-delayed-time", "db-servers-locality", "db-servers-binary-path", "db-servers-state-change-script",
+		"db-servers-connect-timeout", "db-servers-read-timeout", "db-servers-tls-", "delay-stat-", "checksum-",
+	}},
+	{"proxies and service discovery are none of drydock's business", []string{
+		"haproxy", "haproxy-", "maxscale", "maxscale-", "proxysql", "proxysql-", "proxyjanitor", "proxyjanitor-",
+		"shardproxy", "shardproxy-", "mdbshardproxy", "mdbshardproxy-", "spider", "spider-", "sphinx", "sphinx-", "myproxy",
+		"myproxy-", "extproxy", "extproxy-", "mysqlrouter", "mysqlrouter-", "proxy-servers-", "registry-", "consul",
+	}},
+	{"provisioning, other orchestrators, secret stores and benches are not drydock's", []string{
+		"onpremise-ssh-start-proxy-script", "prov-", "opensvc-", "kube-", "slapos-", "local-", "vault-", "git-", "cloud18", "cloud18-", "tunnel-", "sysbench-", "test",
+	}},
+	{"monitoring beyond maintenance, and notification in replication-manager's way; docs/alerts.md has drydock's", []string{
+		"graphite-", "monitoring-ignore-", "monitoring-save-config", "monitoring-schema-change", "monitoring-schema-change-",
+		"monitoring-config-", "monitoring-confdir", "monitoring-sharedir", "monitoring-basedir", "monitoring-socket",
+		"monitoring-tenant", "monitoring-capture", "monitoring-capture-", "monitoring-queries", "monitoring-processlist",
+		"monitoring-variable-diff", "monitoring-innodb-status", "monitoring-pause", "monitoring-wait-retry",
+		"monitoring-write-heartbeat", "monitoring-write-heartbeat-", "monitoring-key-path", "monitoring-long-query-",
+		"monitoring-performance-schema", "monitoring-disk-usage", "monitoring-disk-usage-", "monitoring-error-log-length",
+		"mail-", "slack-", "teams-", "pushover-", "alert-slack-channel", "alert-slack-user", "alert-teams-", "alert-pushover-", "verbose", "title", "keyfile",
+	}},
+	{"about replication-manager's own server and log", []string{
+		"http-auth", "http-bind-address", "http-root", "http-session-lifetime", "http-refresh-interval", "http-use-react",
+		"api-bind", "api-public-url", "api-token-timeout", "api-oauth-", "api-credentials-external",
+		"api-credentials-acl-discard", "api-https-bind", "log-file", "log-syslog", "log-rotate-", "log-sql-in-monitoring",
+		"log-heartbeat", "log-failed-election", "log-task-level", "log-backup-stream", "log-backup-stream-",
+	}},
+	{"drydock's backups do without it, or it comes with a later version", []string{
+		"backup-keep-until-valid", "backup-restic-purge-", "backup-restic-save-", "backup-restic-run-", "backup-restic-storage-policy",
+		"backup-restic-local-repository", "backup-lockddl", "backup-binlogs-keep", "backup-binlog-",
+		"backup-logical-dump-", "backup-logical-load-", "backup-mydumper-regex", "backup-mysqlbinlog-",
+		"backup-load-script", "backup-save-script", "backup-disk-threshold-", "backup-streaming",
+		"backup-streaming-", "backup-mbstream-", "compress-backups-", "scheduler-sla-rotate-cron",
+	}},
+}
+
+func foreignNames() (names []string) {
+	for _, f := range foreignKeys {
+		names = append(names, f.names...)
+	}
+	return names
 }
 
 // listed reports whether name is in list, itself or by a prefix ending in "-".

@@ -52,6 +52,8 @@ type loader struct {
 	root bool // may bind ports below 1024
 	// leaveSecrets leaves secrets unread that stand elsewhere; see LoadForCommand.
 	leaveSecrets bool
+	// anyCase takes [default] for [Default], as replication-manager does.
+	anyCase bool
 
 	dir      string // folder of the main file
 	files    int

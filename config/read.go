@@ -136,7 +136,7 @@ func (l *loader) readHeader(at pos, names []string, seen map[string]int) *sectio
 		return nil
 	}
 	seen[name] = at.line
-	if name == "Default" {
+	if name == "Default" || l.anyCase && strings.EqualFold(name, "default") {
 		return l.def
 	}
 	if s, ok := l.byName[name]; ok {

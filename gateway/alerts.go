@@ -46,11 +46,14 @@ func (g *Gateway) findOpen(c *gin.Context) (o store.OpenCondition, ok bool) {
 	return o, g.mayHoldOn(c, o.Cluster)
 }
 
+// ackRequest is the body of an acknowledgement.
+type ackRequest struct {
+	Reason string    `json:"reason,omitempty"`
+	Until  time.Time `json:"until,omitzero"`
+}
+
 func (g *Gateway) acknowledge(c *gin.Context) {
-	var in struct {
-		Reason string    `json:"reason"`
-		Until  time.Time `json:"until"`
-	}
+	var in ackRequest
 	if !g.bodyInto(c, &in) {
 		return
 	}

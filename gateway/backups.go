@@ -9,6 +9,8 @@ import (
 
 	"drydock/bus"
 	"drydock/gateway/auth"
+	"drydock/gateway/metrics"
+	"drydock/job"
 	"drydock/pruning"
 	"drydock/store"
 )
@@ -38,7 +40,7 @@ func (g *Gateway) planPrune(c *gin.Context) {
 }
 
 type pinRequest struct {
-	Reason string `json:"reason"`
+	Reason string `json:"reason,omitempty"`
 }
 
 // pinBackup keeps a backup whatever the backup-keep keys say, or no longer.
@@ -83,12 +85,15 @@ func (g *Gateway) metrics(c *gin.Context) {
 		g.fail(c, err)
 		return
 	}
-	s, err := g.readings.Snapshot(c.Request.Context())
-	if err != nil {
-		g.fail(c, err)
-		return
+	g.readings.Snapshot(c.Request.Context()).Seen(who.MayRead).Handler().ServeHTTP(c.Writer, c.Request)
+}
+
+func metricsConfig(cfg Config) metrics.Config {
+	out := metrics.Config{Version: cfg.Version, MaxAge: cfg.MaxAge, Clusters: map[string][]job.Server{}}
+	for _, c := range cfg.Clusters {
+		out.Clusters[c.Name] = c.Servers
 	}
-	s.Seen(who.MayRead).Handler().ServeHTTP(c.Writer, c.Request)
+	return out
 }
 
 func (g *Gateway) scraper(c *gin.Context) (auth.Principal, error) {

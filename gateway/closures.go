@@ -69,10 +69,13 @@ func (g *Gateway) bodyInto(c *gin.Context, v any) bool {
 	return true
 }
 
+// holdRequest is the body of the hold routes.
+type holdRequest struct {
+	Reason string `json:"reason,omitempty"`
+}
+
 func (g *Gateway) setHold(c *gin.Context) {
-	var in struct {
-		Reason string `json:"reason"`
-	}
+	var in holdRequest
 	if !g.bodyInto(c, &in) {
 		return
 	}
@@ -95,12 +98,15 @@ func (g *Gateway) liftHold(c *gin.Context) {
 	reply(c, http.StatusOK, h)
 }
 
+// blackoutRequest is the body of the blackout routes.
+type blackoutRequest struct {
+	From   time.Time `json:"from"`
+	To     time.Time `json:"to"`
+	Reason string    `json:"reason,omitempty"`
+}
+
 func (g *Gateway) addBlackout(c *gin.Context) {
-	var in struct {
-		From   time.Time `json:"from"`
-		To     time.Time `json:"to"`
-		Reason string    `json:"reason"`
-	}
+	var in blackoutRequest
 	if !g.bodyInto(c, &in) {
 		return
 	}

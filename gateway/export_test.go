@@ -26,3 +26,22 @@ func (g *Gateway) Unaudited() (routes []string) {
 	}
 	return routes
 }
+
+// Routes lists every route of the API, as in "GET /api/jobs/:id".
+func (g *Gateway) Routes() (routes []string) {
+	for _, r := range g.engine.Routes() {
+		routes = append(routes, r.Method+" "+r.Path)
+	}
+	return routes
+}
+
+// Operations lists every route of the document in the same way.
+func Operations() (routes []string) {
+	for _, op := range append(restOperations(), dbjobsOperations()...) {
+		routes = append(routes, op.Method+" "+op.Path)
+	}
+	return routes
+}
+
+// APIDocument is what GET /api/openapi.json answers.
+func APIDocument() ([]byte, error) { return apiDocument() }

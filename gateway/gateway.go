@@ -67,10 +67,10 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 		Deps: deps, cfg: cfg, log: cfg.Log, clusters: map[string]*cluster{}, sum: scripts.Checksum(cfg.Script),
 		logs: bus.NewBatcher(deps.Conn, bus.StreamLogs), stopping: make(chan struct{}), answerBy: shellLeaves,
 		control: store.NewControl(deps.Conn), desk: restore.NewDesk(deps.Conn, cfg.Name),
-		readings: metrics.NewReader(cfg.Version, deps.Conn, deps.Catalog),
-		users:    store.NewUserView(deps.Conn), audits: store.NewAudits(deps.Conn, cfg.Name), verbs: map[string]string{}, tries: newLimiter(time.Now),
+		users: store.NewUserView(deps.Conn), audits: store.NewAudits(deps.Conn, cfg.Name), verbs: map[string]string{}, tries: newLimiter(time.Now),
 	}
 	g.people = store.NewUsers(deps.Conn, g.users)
+	g.readings = metrics.NewReader(metricsConfig(cfg), deps.Conn, deps.View, deps.Catalog)
 	override := map[string]map[string][]string{}
 	for _, c := range cfg.Clusters {
 		ready, err := c.ready()
@@ -176,6 +176,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	defer stopWriting()
 	writer.Go(func() { _ = g.logs.Run(writing) })  // ends with its context only
 	writer.Go(func() { _ = g.users.Run(writing) }) // as well: calls to their end know who is revoked
+	writer.Go(func() { _ = g.readings.Run(writing) })
 
 	defer paging.Wait()
 	paging.Go(func() { _ = g.page.Run(ctx) }) // ends with its context only

@@ -15,8 +15,8 @@ import (
 
 // restoreBody is the body of the reseed and flashback routes.
 type restoreBody struct {
-	Backup  string `json:"backup"`  // id; empty for the latest
-	Confirm string `json:"confirm"` // HOST:PORT of the route's server
+	Backup  string `json:"backup,omitempty"` // id; empty for the latest
+	Confirm string `json:"confirm"`          // HOST:PORT of the route's server
 }
 
 // restoreAnswer is what they answer with 202.

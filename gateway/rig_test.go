@@ -263,7 +263,9 @@ func callAt(t *testing.T, addr net.Addr, method, path, token string, body []byte
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	return do(t, req)
+	got := do(t, req)
+	conforms(t, method, path, got)
+	return got
 }
 
 func do(t *testing.T, req *http.Request) answer {

@@ -53,6 +53,7 @@ func (g *Gateway) routes() http.Handler {
 	r.GET("/healthz", g.health)
 	r.GET("/readyz", g.readiness)
 	r.GET("/metrics", g.metrics)
+	r.GET("/api/openapi.json", g.openAPI)
 	r.POST("/api/login", g.readBody, g.login)
 
 	user := r.Group("/api", g.user)

@@ -157,13 +157,16 @@ func (g *Gateway) me(c *gin.Context) {
 	reply(c, http.StatusOK, meAnswer{u, who.TokenID, who.Expires})
 }
 
+// userRequest is a user to be added.
+type userRequest struct {
+	Name     string              `json:"name"`
+	Password string              `json:"password"`
+	Grants   []string            `json:"grants,omitempty"`
+	Clusters map[string][]string `json:"clusters,omitempty"` // further grants, by cluster
+}
+
 func (g *Gateway) addUser(c *gin.Context) {
-	var in struct {
-		Name     string              `json:"name"`
-		Password string              `json:"password"`
-		Grants   []string            `json:"grants"`
-		Clusters map[string][]string `json:"clusters"`
-	}
+	var in userRequest
 	if !g.mayManage(c) || !g.bodyInto(c, &in) {
 		return
 	}
@@ -226,13 +229,16 @@ func (g *Gateway) removeUser(c *gin.Context) {
 	g.answerUser(c, http.StatusOK, was)
 }
 
+// passwordRequest is a new password, with the old one when it is one's own.
+type passwordRequest struct {
+	Old      string `json:"old,omitempty"`
+	Password string `json:"password"`
+}
+
 // setPassword changes somebody's password. For one's own it takes a session and the old one: an API token must not become
 // a way to stay, nor a browser that was left open.
 func (g *Gateway) setPassword(c *gin.Context) {
-	var in struct {
-		Old      string `json:"old"`
-		Password string `json:"password"`
-	}
+	var in passwordRequest
 	if !g.bodyInto(c, &in) {
 		return
 	}
@@ -291,11 +297,14 @@ func (g *Gateway) sessionOnly(c *gin.Context) bool {
 	return false
 }
 
+// grantsRequest are all grants that a user is to have.
+type grantsRequest struct {
+	Grants   []string            `json:"grants,omitempty"`
+	Clusters map[string][]string `json:"clusters,omitempty"`
+}
+
 func (g *Gateway) setGrants(c *gin.Context) {
-	var in struct {
-		Grants   []string            `json:"grants"`
-		Clusters map[string][]string `json:"clusters"`
-	}
+	var in grantsRequest
 	if !g.bodyInto(c, &in) {
 		return
 	}
@@ -338,11 +347,14 @@ func (g *Gateway) setDisabled(disabled bool) gin.HandlerFunc {
 	}
 }
 
+// revokeRequest says whether the API tokens go, too.
+type revokeRequest struct {
+	Tokens bool `json:"api_tokens,omitempty"`
+}
+
 // endSessions ends all sessions of a user, and with {"api_tokens":true} its API tokens: those of the configuration, too.
 func (g *Gateway) endSessions(c *gin.Context) {
-	var in struct {
-		Tokens bool `json:"api_tokens"`
-	}
+	var in revokeRequest
 	if !g.bodyInto(c, &in) || !own(c) && !g.mayManage(c) {
 		return
 	}
@@ -379,13 +391,16 @@ type newToken struct {
 	Token string `json:"token"`
 }
 
+// tokenRequest is an API token to be made.
+type tokenRequest struct {
+	Name    string   `json:"name"`
+	Grants  []string `json:"grants,omitempty"`  // empty: all of the user's
+	Expires string   `json:"expires,omitempty"` // a duration or a time; empty: 90 days
+}
+
 // addToken makes an API token for the caller, who has logged in: a token that could make tokens would never end.
 func (g *Gateway) addToken(c *gin.Context) {
-	var in struct {
-		Name    string   `json:"name"`
-		Grants  []string `json:"grants"`
-		Expires string   `json:"expires"`
-	}
+	var in tokenRequest
 	if !g.bodyInto(c, &in) {
 		return
 	}

@@ -141,6 +141,13 @@ func (p *ports) release(port int) {
 	delete(p.held, port)
 }
 
+// count is how many ports are in use, and of how many; 0 when any may be taken.
+func (p *ports) count() (inUse, total int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.held), len(p.pool)
+}
+
 // String is for people: the pool as configured.
 func (p *ports) String() string {
 	if len(p.pool) == 0 {

@@ -81,6 +81,10 @@ func TestExhaustedPoolNeverLeavesItself(t *testing.T) {
 			t.Errorf("%q does not say %q", se.Message, w)
 		}
 	}
+	// What Prometheus is told of it.
+	if got, err := bus.Request[bus.PortsReply](bustest.Context(t), g.conn, bus.ReceiverSubject("rcv", bus.VerbPorts), struct{}{}); err != nil || got.InUse != 2 || got.Total != 2 {
+		t.Errorf("ports: %+v, %v", got, err)
+	}
 	g.event(a, job.Start)
 	g.streamed(a, nil)
 	if got := g.offered(waits); got.Dispatch.Port != a.Dispatch.Port {

@@ -56,6 +56,8 @@ func (p *Pool) serve() (micro.Service, error) {
 			micro.WithEndpointSubject(own(bus.VerbCheck)), micro.WithEndpointQueueGroupDisabled()),
 		svc.AddEndpoint("send", endpoint(p, requestTime, p.send),
 			micro.WithEndpointSubject(own(bus.VerbSend)), micro.WithEndpointQueueGroupDisabled()),
+		svc.AddEndpoint("ports", endpoint(p, requestTime, p.portsNow),
+			micro.WithEndpointSubject(own(bus.VerbPorts)), micro.WithEndpointQueueGroupDisabled()),
 	)
 	if err != nil {
 		return svc, fmt.Errorf("announce the receiver service: %w", err)
@@ -111,6 +113,11 @@ func refused(format string, args ...any) error {
 // stopping is not a refusal: the request may be made again, to the next process.
 func (p *Pool) stopping() error {
 	return &bus.ServiceError{Code: "503", Message: "receiver " + p.cfg.Name + " is stopping"}
+}
+
+func (p *Pool) portsNow(context.Context, struct{}) (bus.PortsReply, error) {
+	inUse, total := p.ports.count()
+	return bus.PortsReply{Receiver: p.cfg.Name, Total: total, InUse: inUse}, nil
 }
 
 // open reserves a port for an attempt, or finds the one it has.

@@ -447,6 +447,11 @@ func (d *Docs) Facts(ctx context.Context) (map[string]Facts, error) {
 	return every[Facts](ctx, d, DocFacts)
 }
 
+// Binlogs reads how the archiving of every cluster's binary log stands, by [bus.StateKey] with [DocBinlogs].
+func (d *Docs) Binlogs(ctx context.Context) (map[string]BinlogStatus, error) {
+	return every[BinlogStatus](ctx, d, DocBinlogs)
+}
+
 // every reads the documents of one name, by key.
 func every[T any](ctx context.Context, d *Docs, name string) (map[string]T, error) {
 	kv, err := d.c.Bucket(ctx, bus.BucketState)

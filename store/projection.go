@@ -58,6 +58,46 @@ func runOf(j job.Job) Run {
 	return r
 }
 
+// EachTaskState gives what the projection knows of every slot to f. It reads the tasks one after the other: the bucket holds larger
+// documents than these.
+func (d *Docs) EachTaskState(ctx context.Context, f func(TaskState)) error {
+	for _, t := range job.Tasks() {
+		states, err := every[TaskState](ctx, d, t.Name)
+		if err != nil {
+			return err
+		}
+		for _, s := range states {
+			f(s)
+		}
+	}
+	return nil
+}
+
+// Projected is the sequence of DRYDOCK_JOBS up to which the projection has come, 0 for none.
+func (d *Docs) Projected(ctx context.Context) (upTo uint64, err error) {
+	stream, err := d.c.JS.Stream(ctx, "KV_"+bus.BucketState)
+	if err != nil {
+		return 0, fmt.Errorf("look at %s: %w", bus.BucketState, err)
+	}
+	for _, t := range job.Tasks() {
+		// Written in the order of the log, so the last one of all tasks has the newest sequence.
+		m, err := stream.GetLastMsgForSubject(ctx, "$KV."+bus.BucketState+".*.*.*."+t.Name)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue
+		}
+		if err != nil {
+			return 0, fmt.Errorf("look at %s: %w", bus.BucketState, err)
+		}
+		var s struct {
+			Seq uint64 `json:"seq"`
+		}
+		if len(m.Data) > 0 && json.Unmarshal(m.Data, &s) == nil {
+			upTo = max(upTo, s.Seq)
+		}
+	}
+	return upTo, nil
+}
+
 // Projector fills drydock_serverstate from DRYDOCK_JOBS. Several may run at once. The bucket may be deleted at any time:
 // an empty one is filled from the beginning of the log.
 type Projector struct {

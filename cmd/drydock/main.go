@@ -75,7 +75,7 @@ func newRoot() *cobra.Command {
 			root.AddCommand(cmd)
 		}
 	}
-	add("server", c.serveCmd(), c.checkCmd(), c.scriptCmd(), demoCmd())
+	add("server", c.serveCmd(), c.checkCmd(), c.importCmd(), c.scriptCmd(), demoCmd())
 	add("operate", c.jobsCmd(), c.runCmd(), c.reseedCmd(), c.flashbackCmd(), c.tailCmd(), c.cancelCmd(), c.rollingCmd(), c.nextCmd(), c.ticksCmd(), c.explainCmd(), c.holdCmd(), c.unholdCmd(), c.blackoutCmd(),
 		c.backupsCmd(), c.binlogsCmd(), c.drillCmd(), c.restoreCmd(), c.alertsCmd(), c.usersCmd(), c.auditCmd(), c.replayCmd(), c.natsCmd())
 	root.AddCommand(sendCmd())
