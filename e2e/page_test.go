@@ -94,7 +94,8 @@ func TestADBAWorksWithThePage(t *testing.T) {
 	forbid("more", "rest")
 	id = run()
 	state(job.Processing)
-	b.Do(chromedp.Click(chromedp.CSS(".only-live summary")), chromedp.Click(chromedp.CSS("#do-cancel")), chromedp.WaitReady(chromedp.CSS(".note")))
+	b.Do(chromedp.Click(chromedp.CSS(".only-live summary")), chromedp.Click(chromedp.CSS("#do-cancel")))
+	b.Until("the word that it was canceled", `document.querySelector(".note") && document.querySelector(".note").textContent == "canceled"`)
 	state(job.Canceled)
 	if j := s.awaitEnd(id, "mariabackup"); j.State != job.Canceled {
 		t.Errorf("the job is %s", j.State)

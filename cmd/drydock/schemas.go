@@ -11,6 +11,7 @@ import (
 
 	"drydock/app"
 	"drydock/bus"
+	"drydock/config"
 	"drydock/explain"
 	"drydock/job"
 	"drydock/receiver/binlog"
@@ -41,6 +42,7 @@ var schemas = []struct {
 	{"check", []app.Item{}},
 	{"drill run", store.Drill{}},
 	{"explain", explain.Explanation{}},
+	{"import-repman", config.Import{}},
 	{"jobs", []job.Job{}},
 	{"jobs JOB", job.Job{}},
 	{"next", []bus.ScheduleInfo{}},

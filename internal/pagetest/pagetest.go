@@ -151,8 +151,15 @@ func (b *Browser) Until(what, js string) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, limit)
 	defer cancel()
-	if _, err := chromedp.Run(ctx, chromedp.Poll[chromedp.Void](js, chromedp.WithPollingTimeout(limit))); err != nil {
-		b.t.Fatalf("%s: %v\n%s", what, err, b.Seen())
+	for {
+		_, err := chromedp.Run(ctx, chromedp.Poll[chromedp.Void](js, chromedp.WithPollingTimeout(limit)))
+		if err == nil {
+			return
+		}
+		// A form may lead to another page while the present one is looked at: look at that one.
+		if ctx.Err() != nil || !strings.Contains(err.Error(), "navigated") && !strings.Contains(err.Error(), "context") {
+			b.t.Fatalf("%s: %v\n%s", what, err, b.Seen())
+		}
 	}
 }
 
