@@ -406,9 +406,7 @@ func (im *importer) verify() {
 	l := newLoader(nil)
 	l.leaveSecrets = true
 	if _, err := l.load("drydock.toml", []byte(im.out.TOML)); err != nil {
-		for _, line := range strings.Split(err.Error(), "\n") {
-			im.out.Open = append(im.out.Open, line)
-		}
+		im.out.Open = strings.Split(err.Error(), "\n")
 	}
 }
 

@@ -75,7 +75,8 @@ func (c *cli) restoreApplyCmd() *cobra.Command {
 		Use:   "apply [BACKUP]",
 		Short: "Do what plan says; exit status 1 if it was refused or did not succeed",
 		Long: "To a directory: unpacks, decrypts, compares every byte, prepares, and gives the data their name when all of it is there.\n" +
-			"What is cut off leaves nothing of that name. To a server: orders a reseed.",
+			"What is cut off leaves nothing of that name. To a server: orders a reseed. To a point in time on a server: the receiver makes a\n" +
+			"backup of that point first, and the server then stays there without replication.",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.backup = strings.Join(args, "")
@@ -102,7 +103,7 @@ func (o *recoveryOrder) flags(cmd *cobra.Command) {
 	f.Int64Var(&o.memory, "memory", 1024, "MiB for preparing and for a private server")
 	f.BoolVar(&o.load, "load", false, "of a dump: make data of a server of it, and not its files")
 	f.BoolVar(&o.clean, "clean", false, "remove what a restore to this directory left that was cut off")
-	f.BoolVar(&o.stay, "no-replication", false, "of a server: leave it at the backup's point; only from a backup of its own")
+	f.BoolVar(&o.stay, "no-replication", false, "of a server: leave it at the backup's point; only from a backup of its own, or of a point in time")
 	f.BoolVar(&o.force, "force", false, "of a server: although the cluster is on hold or blacked out")
 	cmd.MarkFlagsMutuallyExclusive("to-directory", "to-server")
 	cmd.MarkFlagsOneRequired("to-directory", "to-server")
