@@ -310,8 +310,8 @@ func (k Known) broken(id string) bool {
 func LatestBackup(folder, cluster string, server job.Server, to Point, keys []store.PublicKey, known Known) (best Found, err error) {
 	err = eachManifest(folder, keys, func(f Found) error {
 		m := f.Manifest
-		task, known := job.TaskByName(m.Task)
-		if f.Problem != "" || known != nil || task.Kind != job.KindBackup || m.Cluster != cluster || m.Server != server {
+		task, err := job.TaskByName(m.Task)
+		if f.Problem != "" || err != nil || task.Kind != job.KindBackup || m.Cluster != cluster || m.Server != server {
 			return nil
 		}
 		if !to.Onward(m) || unlisted(f) != "" || known.broken(m.ID) {
