@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
@@ -20,10 +21,12 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"drydock/bus"
 	"drydock/internal/bustest"
 	"drydock/internal/mariadbd"
 	"drydock/internal/mariadbdtest"
 	"drydock/job"
+	"drydock/store"
 )
 
 // composeService is what the tests need to know of a service in compose.yaml.
@@ -44,6 +47,7 @@ type split struct {
 	secrets  map[string]string // what packaging/prepare wrote to .env
 	running  map[string]*process
 	swap     *strings.Replacer // names to addresses
+	conn     *bus.Conn         // of the test; it outlives a server that is killed
 }
 
 func newSplit(t *testing.T) *split {
@@ -270,6 +274,22 @@ func (s *split) scriptOf(i int, cluster string) (tool string) {
 	return dir
 }
 
+// awaitJob waits until the slot's last job fits, also while the bus elects a leader.
+func (s *split) awaitJob(k job.Key, what string, fits func(job.Job) bool) (last job.Job) {
+	s.t.Helper()
+	jobs := store.NewJobs(s.conn, "test", nil)
+	bustest.Until(s.t, 90*time.Second, k.Cluster+" "+k.Task+" is "+what, func() bool {
+		ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Second)
+		defer cancel()
+		j, _, err := jobs.Last(ctx, k)
+		if err == nil {
+			last = j
+		}
+		return err == nil && fits(j)
+	})
+	return last
+}
+
 func (s *split) slot(i int, cluster, task string) job.Key {
 	return job.Key{Cluster: cluster, Server: job.Server{Host: "127.0.0.1", Port: s.servers[i].Port()}, Task: task}
 }
@@ -291,6 +311,8 @@ func TestSplitLosesNothingWhenOneProcessOfEachRoleDies(t *testing.T) {
 	s.up("nats-1", "nats-2", "nats-3", "scheduler-1", "scheduler-2", "gateway-2", "receiver-1", "receiver-2", "alert")
 	s.awaitReady("gateway-1", "gateway-2")
 
+	s.conn = s.bus()
+
 	tools := []string{s.scriptOf(0, "lab"), s.scriptOf(1, "api")}
 	clusters := []string{"lab", "api"}
 	ids := make([]string, 2)
@@ -300,7 +322,7 @@ func TestSplitLosesNothingWhenOneProcessOfEachRoleDies(t *testing.T) {
 	var victim string
 	for i, cluster := range clusters {
 		awaitFile(t, filepath.Join(tools[i], "half"))
-		j := s.awaitKey(s.slot(i, cluster, "mariabackup"), "streaming", func(j job.Job) bool { return j.State == job.Processing })
+		j := s.awaitJob(s.slot(i, cluster, "mariabackup"), "streaming", func(j job.Job) bool { return j.State == job.Processing })
 		victim = j.Dispatch.Receiver
 	}
 	dead := []string{victim, "gateway-1", "scheduler-1", s.leader(), "alert"}
@@ -310,14 +332,14 @@ func TestSplitLosesNothingWhenOneProcessOfEachRoleDies(t *testing.T) {
 	}
 	for i, cluster := range clusters {
 		k := s.slot(i, cluster, "mariabackup")
-		j := s.awaitKey(k, "a success in spite of all", func(j job.Job) bool { return j.ID == ids[i] && j.State == job.Success })
+		j := s.awaitJob(k, "a success in spite of all", func(j job.Job) bool { return j.ID == ids[i] && j.State == job.Success })
 		t.Logf("%s: attempt %d, by %s; dead: %v", cluster, j.Attempt, j.Dispatch.Receiver, dead)
 	}
 	s.up(dead...)
 	s.awaitReady("gateway-1", "gateway-2")
 	for i, cluster := range clusters {
 		id := strings.Fields(s.mustCLI("run", cluster, "errorlog", "--server", s.servers[i].Addr()))[0]
-		s.awaitKey(s.slot(i, cluster, "errorlog"), "collected", func(j job.Job) bool {
+		s.awaitJob(s.slot(i, cluster, "errorlog"), "collected", func(j job.Job) bool {
 			return j.ID >= id && j.State == job.Success
 		})
 	}
@@ -331,7 +353,7 @@ func TestSplitLosesNothingWhenOneProcessOfEachRoleDies(t *testing.T) {
 // leader is the NATS server that leads the stream of the jobs.
 func (s *split) leader() string {
 	s.t.Helper()
-	stream, err := s.bus().JS.Stream(s.t.Context(), "DRYDOCK_JOBS")
+	stream, err := s.conn.JS.Stream(s.t.Context(), "DRYDOCK_JOBS")
 	if err != nil {
 		s.t.Fatal(err)
 	}
