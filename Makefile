@@ -12,7 +12,7 @@ TEST      ?= ./...
 TESTFLAGS ?= -race -p 2 -timeout 20m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build build-test packages packages-test demo test race lint fmt bench docs clean
+.PHONY: help setup build build-test packages packages-test demo test race lint fmt bench docs screenshots clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,10 @@ fmt: ## format the Go code
 
 docs: ## generate the documents that come from the code
 	$(GO) generate ./...
+
+screenshots: ## pictures of every page, light, dark and on a phone, into docs/screenshots
+	@build/setup.sh test
+	$(GO) test ./gateway -count=1 -run TestEveryPageCanBeSeenAndUsed -screenshots $(CURDIR)/docs/screenshots
 
 clean: ## remove what was built
 	rm -rf bin dist

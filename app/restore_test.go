@@ -127,10 +127,14 @@ func sealed(t *testing.T) (sink.Spec, []age.Identity) {
 	return sink.Spec{Compress: sink.Zstd, Encrypted: true, Recipients: []age.Recipient{key.Recipient()}}, []age.Identity{key}
 }
 
-// What is restored must be what was backed up: a server runs on it and has every row.
+// What is restored must be what was backed up: a server runs on it and has every row. On the machine of the origin, its tables that
+// lie elsewhere must be neither opened nor written.
 func TestServersRunOnWhatIsRestored(t *testing.T) {
 	t.Parallel()
 	m := backuptest.Filled(t, mariadbd.Options{})
+	elsewhere := t.TempDir()
+	backuptest.Statements(t, m, "CREATE TABLE shop.far (i INT PRIMARY KEY) DATA DIRECTORY='"+elsewhere+"'", "INSERT INTO shop.far VALUES (1), (2), (3)",
+		"FLUSH TABLES shop.far FOR EXPORT")
 	s := newShelf(t)
 	form, keys := sealed(t)
 	tool := "mariadb-backup 10.11.1-MariaDB"
@@ -142,6 +146,9 @@ func TestServersRunOnWhatIsRestored(t *testing.T) {
 	file := s.restoring(loaded.Found)
 	file.Identities = keys
 
+	if err := os.Mkdir(physical.Place.Path(), 0o755); err != nil { // an empty folder is as good as none
+		t.Fatal(err)
+	}
 	note := apply(t, physical)
 	var kept RestoreNote
 	text, err := os.ReadFile(filepath.Join(physical.Place.Path(), restoreNote))
@@ -156,9 +163,13 @@ func TestServersRunOnWhatIsRestored(t *testing.T) {
 	for _, o := range []RestoreOptions{physical, loaded} {
 		backuptest.Statements(t, m, "DELETE FROM shop.plain", "DROP TABLE IF EXISTS shop.`odd ``name`")
 		startOn(t, m, o.Place.Path())
-		if odd, plain := count(t, m, "shop.`odd ``name`"), count(t, m, "shop.plain"); odd != 20_000 || plain != 2 {
-			t.Errorf("%s: %d and %d rows", o.Found.Manifest.ID, odd, plain)
+		odd, plain, far := count(t, m, "shop.`odd ``name`"), count(t, m, "shop.plain"), count(t, m, "shop.far")
+		if odd != 20_000 || plain != 2 || far != 3 {
+			t.Errorf("%s: %d, %d and %d rows", o.Found.Manifest.ID, odd, plain, far)
 		}
+	}
+	if files, err := filepath.Glob(filepath.Join(elsewhere, "*", "*")); err != nil || len(files) != 1 {
+		t.Errorf("in the folder of the origin's table: %v, %v", files, err)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 	"github.com/nats-io/nuid"
+	"github.com/synadia-io/orbit.go/jetstreamext"
 )
 
 // ErrConflict is returned by [Conn.Append] when somebody else wrote to the subject first. The caller reads the last
@@ -120,6 +121,27 @@ func Last[T any](ctx context.Context, c *Conn, stream, subject string) (v T, seq
 	return v, raw.Sequence, nil
 }
 
+// LastBefore is the last message of a literal subject that was written not after at. Errors: [ErrNotFound].
+func LastBefore[T any](ctx context.Context, c *Conn, stream, subject string, at time.Time) (v T, m Meta, err error) {
+	found, err := jetstreamext.GetLastMsgsFor(ctx, c.JS, stream, []string{subject}, jetstreamext.GetLastMsgsUpToTime(at))
+	if err != nil {
+		return v, m, fmt.Errorf("read last message of %s before %s: %w", subject, at.UTC().Format(time.RFC3339), err)
+	}
+	for raw, err := range found {
+		switch {
+		case errors.Is(err, jetstreamext.ErrNoMessages):
+			return v, m, ErrNotFound
+		case err != nil:
+			return v, m, fmt.Errorf("read last message of %s before %s: %w", subject, at.UTC().Format(time.RFC3339), err)
+		}
+		if err := json.Unmarshal(raw.Data, &v); err != nil {
+			return v, m, fmt.Errorf("decode message %d of %s: %w", raw.Sequence, stream, err)
+		}
+		return v, Meta{Stream: stream, Subject: raw.Subject, Seq: raw.Sequence, Time: raw.Time}, nil
+	}
+	return v, m, ErrNotFound
+}
+
 // LastSeq is the sequence of the last message of a stream, 0 for an empty one.
 func (c *Conn) LastSeq(ctx context.Context, stream string) (uint64, error) {
 	s, err := c.JS.Stream(ctx, stream)
@@ -127,6 +149,18 @@ func (c *Conn) LastSeq(ctx context.Context, stream string) (uint64, error) {
 		return 0, fmt.Errorf("open stream %s: %w", stream, err)
 	}
 	return s.CachedInfo().State.LastSeq, nil
+}
+
+// Oldest is the time of the oldest message that a stream still has, zero for an empty one.
+func (c *Conn) Oldest(ctx context.Context, stream string) (time.Time, error) {
+	s, err := c.JS.Stream(ctx, stream)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("open stream %s: %w", stream, err)
+	}
+	if s.CachedInfo().State.Msgs == 0 {
+		return time.Time{}, nil
+	}
+	return s.CachedInfo().State.FirstTime, nil
 }
 
 // Publish sends v on a core subject: not stored, nobody need listen.

@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"strings"
 	"time"
 
 	"drydock/job"
@@ -79,6 +80,28 @@ type Tick struct {
 	Type   string    `json:"type"`
 	ID     string    `json:"id"`
 	Time   time.Time `json:"time"`
+}
+
+// SkipID is the id of the entry that says that a tick started nothing on a server; the zero Server stands for the cluster.
+func SkipID(tick string, srv job.Server) string {
+	if srv == (job.Server{}) {
+		return "skip-" + tick + "-" + NoServer
+	}
+	return "skip-" + tick + "-" + ServerToken(srv.Host, srv.Port)
+}
+
+// SkipOf is the id of the tick that the entry says to have started nothing, and where: the zero Server for the cluster. ok
+// is false for an entry of another kind.
+func (t Tick) SkipOf() (tick string, srv job.Server, ok bool) {
+	if t.Outcome != Skipped {
+		return "", job.Server{}, false
+	}
+	for _, srv := range append([]job.Server{{}}, t.Servers...) {
+		if tick, ok := strings.CutPrefix(strings.TrimSuffix(t.ID, SkipID("", srv)[len("skip-"):]), "skip-"); ok && SkipID(tick, srv) == t.ID {
+			return tick, srv, true
+		}
+	}
+	return "", job.Server{}, false
 }
 
 // LogBatch is one decrypted batch of log lines on StreamLogs.
@@ -321,10 +344,12 @@ type NextReply struct {
 
 // ScheduleInfo is one schedule and when it comes next.
 type ScheduleInfo struct {
-	Cluster string       `json:"cluster"`
-	Task    string       `json:"task"`
-	Enabled bool         `json:"enabled"`
-	Why     string       `json:"why,omitempty"` // why it is off
+	Cluster string `json:"cluster"`
+	Task    string `json:"task"`
+	Enabled bool   `json:"enabled"`
+	Why     string `json:"why,omitempty"` // why it is off
+	// Refused says why the configuration makes the task impossible: every tick is skipped then.
+	Refused string       `json:"refused,omitempty"`
 	Spec    string       `json:"spec,omitempty"`
 	Zone    string       `json:"zone,omitempty"`
 	Servers []job.Server `json:"servers"`

@@ -18,14 +18,23 @@ import (
 )
 
 // fleet is a made-up fleet on a real bus and a real gateway, with 30 days behind it: what pages look like when there is
-// something on them. Names and texts hold markup, as a hostile host or tool might send it.
+// something on them. Its texts say what hosts and tools are called and say.
 type fleet struct {
 	*rig
+	texts
 	clusters []string
 	running  job.Job // a backup that is under way
 	failed   job.Job // a backup that failed this morning
 	backup   store.Manifest
 }
+
+// texts come from hosts and tools.
+type texts struct{ host, text string }
+
+var (
+	hostileTexts = texts{hostile, markup}
+	usualTexts   = texts{"prod-db5.example.com", "connection refused"}
+)
 
 // markup must show as text wherever it comes from.
 const markup = `<img src=x onerror="document.title='owned'"><script>document.title='owned'</script>`
@@ -33,9 +42,9 @@ const markup = `<img src=x onerror="document.title='owned'"><script>document.tit
 // hostile is a host that the configuration names; nothing keeps an operator from such a name.
 const hostile = `db"><b id=owned>9</b>`
 
-func newFleet(t *testing.T) *fleet {
+func newFleet(t *testing.T, texts texts) *fleet {
 	t.Helper()
-	f := &fleet{clusters: []string{"billing", "crm", "eu-shop", "intranet", "ledger", "mail", "prod", "search", "stats", "us-shop"}}
+	f := &fleet{texts: texts, clusters: []string{"billing", "crm", "eu-shop", "intranet", "ledger", "mail", "prod", "search", "stats", "us-shop"}}
 	f.rig = newRig(t, func(c *gateway.Config) {
 		c.Users["reader"] = "r"
 		c.Grants["reader"] = []string{"proxy"}
@@ -47,13 +56,13 @@ func newFleet(t *testing.T) *fleet {
 			}
 			c.Clusters = append(c.Clusters, cl)
 		}
-		c.Clusters[6].Servers = append(c.Clusters[6].Servers, job.Server{Host: hostile, Port: 3306})
+		c.Clusters[6].Servers = append(c.Clusters[6].Servers, job.Server{Host: f.host, Port: 3306})
 		c.MaxAge = func(string) time.Duration { return 26 * time.Hour }
 		c.Check = func(context.Context) []web.CheckItem {
 			return []web.CheckItem{
 				{Status: "OK", Name: "configuration", Detail: "/etc/drydock.toml: 10 clusters"},
 				{Status: "WARN", Name: "monitoring-datadir", Detail: "/var/lib/drydock: 812 MiB free", Hint: "backups and the bus need room: free some space"},
-				{Status: "FAIL", Name: "mail: mail-db1.example.com:3306", Detail: "dial tcp: " + markup, Hint: "is it up, and does a firewall let this host in?"},
+				{Status: "FAIL", Name: "mail: mail-db1.example.com:3306", Detail: "dial tcp: " + f.text, Hint: "is it up, and does a firewall let this host in?"},
 			}
 		}
 	})
@@ -138,10 +147,10 @@ func (f *fleet) history() {
 		f.past(cl.Name, s, "optimize", now.Add(-9*time.Hour-time.Duration(i)*time.Minute), 25*time.Minute, 0, job.Success, "")
 	}
 	prod := f.cfg.Clusters[6]
-	f.failed = f.past(prod.Name, prod.Servers[1], "mariabackup", now.Add(-3*time.Hour), 4*time.Minute, 700<<20, job.Halted, "the tool ended with status 7: "+markup)
-	f.failed.Evidence = job.Evidence{Errors: []string{"mariabackup: cannot read the log " + markup, "[00] FATAL ERROR: failed to copy datafile"}, Exit: []int{7, 0}}
+	f.failed = f.past(prod.Name, prod.Servers[1], "mariabackup", now.Add(-3*time.Hour), 4*time.Minute, 700<<20, job.Halted, "the tool ended with status 7: "+f.text)
+	f.failed.Evidence = job.Evidence{Errors: []string{"mariabackup: cannot read the log: " + f.text, "[00] FATAL ERROR: failed to copy datafile"}, Exit: []int{7, 0}}
 	put(f.rig, bus.StreamJobs, bus.JobSubject(prod.Name, f.failed.Server.Host, f.failed.Server.Port, "mariabackup"), bus.JobEvent{State: job.Halted, Prev: job.Halted, Event: job.Note, Job: f.failed, Type: bus.TypeJob})
-	f.alert(bus.Alert{Code: "DOCK0101", Severity: bus.SeverityError, Cluster: prod.Name, Server: f.failed.Server, Task: "mariabackup", Text: "mariabackup is halted: " + markup, Since: now.Add(-3 * time.Hour), JobID: f.failed.ID}, bus.AlertOpened)
+	f.alert(bus.Alert{Code: "DOCK0101", Severity: bus.SeverityError, Cluster: prod.Name, Server: f.failed.Server, Task: "mariabackup", Text: "mariabackup is halted: " + f.text, Since: now.Add(-3 * time.Hour), JobID: f.failed.ID}, bus.AlertOpened)
 	f.alert(bus.Alert{Code: "DOCK0201", Severity: bus.SeverityError, Cluster: "mail", Text: "the newest backup is 51 h old, the limit is 26 h", Since: now.Add(-25 * time.Hour)}, bus.AlertOpened)
 	f.alert(bus.Alert{Code: "DOCK0503", Severity: bus.SeverityWarn, Cluster: "crm", Server: f.cfg.Clusters[1].Servers[0], Text: "its clock is 4.2 s ahead", Since: now.Add(-6 * time.Hour)}, bus.AlertOpened)
 	f.alert(bus.Alert{Code: "DOCK0502", Severity: bus.SeverityError, Cluster: "stats", Server: f.cfg.Clusters[8].Servers[0], Text: "replication stopped: Duplicate entry", Since: now.Add(-40 * time.Hour)}, bus.AlertOpened)
@@ -162,7 +171,7 @@ func (f *fleet) history() {
 			j.Steps[i].Time = due.Add(time.Duration(i) * 20 * time.Second)
 		}
 	})
-	f.log(f.running, "INFO", "mariabackup based on MariaDB server 10.11", "[00] "+markup, "[01] Streaming ./shop/orders.ibd to <STDOUT>")
+	f.log(f.running, "INFO", "mariabackup based on MariaDB server 10.11", "[00] "+f.text, "[01] Streaming ./shop/orders.ibd to <STDOUT>")
 	f.log(f.running, "WARN", "innodb_open_files reached: retry")
 	f.log(f.running, "ERROR", "cannot stat ./tmp/#sql-1.ibd\r\nevent: gone\rdata: forged")
 }
@@ -176,7 +185,7 @@ func (f *fleet) manifest(j job.Job, drilled bool) {
 		Checks: []job.Check{},
 	}
 	if drilled {
-		m.Drills = []store.Drill{{Time: j.Ended().Add(2 * time.Hour), By: "admin", Restore: 412, Check: 61, Version: "10.11.11-MariaDB", Tables: 214, Rows: 48_211_907}}
+		m.Drills = []store.Drill{{Time: j.Ended().Add(10 * time.Minute), By: "admin", Restore: 412, Check: 61, Version: "10.11.11-MariaDB", Tables: 214, Rows: 48_211_907}}
 	}
 	if err := f.deps.Catalog.Put(f.ctx(), m); err != nil {
 		f.t.Fatal(err)
@@ -184,7 +193,7 @@ func (f *fleet) manifest(j job.Job, drilled bool) {
 	f.backup = m
 }
 
-func (f *fleet) alert(a bus.Alert, edge bus.AlertState) {
+func (f *fleet) alert(a bus.Alert, edge bus.AlertState) (id string) {
 	f.t.Helper()
 	a.State, a.Type, a.ID, a.Time = edge, bus.TypeAlert, bus.NewMessageID(), time.Now().UTC()
 	name := a.Code
@@ -192,6 +201,7 @@ func (f *fleet) alert(a bus.Alert, edge bus.AlertState) {
 		name += "-" + a.Task
 	}
 	put(f.rig, bus.StreamAlerts, bus.AlertSubject(a.Cluster, a.Server.Host, a.Server.Port, name), a)
+	return a.ID
 }
 
 // log writes a batch as the gateway does.

@@ -4,7 +4,10 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"fmt"
+	"html"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -13,9 +16,11 @@ import (
 	"testing"
 	"time"
 
+	"drydock/bus"
 	"drydock/gateway"
 	"drydock/internal/bustest"
 	"drydock/job"
+	"drydock/store"
 )
 
 // browser is a client with a cookie jar that does not follow redirects.
@@ -94,16 +99,69 @@ func (b *browser) login(user, password string) *browser {
 }
 
 // pages are the pages that anybody who is signed in may open; JOB stands for a job of the cluster sql.
-var pages = []string{"/", "/jobs/JOB", "/jobs/JOB/log.txt", "/live/fleet", "/live/jobs/JOB"}
+var pages = []string{
+	"/timeline", "/maintenance", "/maintenance/sql", "/history", "/history.csv", "/history.json", "/backups", "/schedules",
+	"/schedules?cluster=sql", "/explain/sql/optimize", "/conditions", "/health", "/live/timeline", "/live/maintenance/sql", "/live/history", "/live/backups",
+	"/live/schedules", "/live/conditions", "/live/health", "/", "/jobs/JOB", "/jobs/JOB/log.txt", "/live/fleet", "/live/jobs/JOB",
+}
 
-// actions are the forms of the pages, and what the REST route behind each answers to somebody without the grant.
-var actions = []string{"/jobs/JOB/cancel", "/jobs/JOB/retry", "/jobs/JOB/pause"}
+// action is a form of a page, and the grant that its REST route asks for.
+type action struct {
+	path  string
+	form  url.Values
+	grant string
+}
+
+// actions are all forms of the pages but the logout and the check, which ask for no grant. JOB and EDGE stand for a job of the
+// cluster sql and for an open condition of it.
+var actions = []action{
+	{"/jobs/JOB/cancel", nil, "db-backup"},
+	{"/jobs/JOB/retry", nil, "db-backup"},
+	{"/jobs/JOB/pause", nil, "db-backup"},
+	{"/maintenance/sql/run", url.Values{"slot": {"127.0.0.1:3306/mariabackup"}}, "db-backup"},
+	{"/maintenance/sql/run", url.Values{"task": {"optimize"}}, "db-maintenance"},
+	{"/maintenance/sql/hold", url.Values{"reason": {"x"}}, "cluster-hold"},
+	{"/maintenance/sql/hold", url.Values{"lift": {"1"}}, "cluster-hold"},
+	{"/conditions/ack", url.Values{"ack": {"EDGE"}}, "cluster-hold"},
+	{"/conditions/ack", url.Values{"lift": {"EDGE"}}, "cluster-hold"},
+	{"/backups/sql/127.0.0.1:3306/BACKUP/drill", nil, "db-maintenance"},
+	{"/backups/sql/127.0.0.1:3306/BACKUP/pin", url.Values{"reason": {"x"}}, "db-backup"},
+	{"/backups/sql/127.0.0.1:3306/BACKUP/pin", url.Values{"lift": {"1"}}, "db-backup"},
+}
+
+// of is the action about a job and a condition.
+func (a action) of(id, edge string) action {
+	a.path, a.form = strings.ReplaceAll(a.path, "JOB", id), maps.Clone(a.form)
+	for _, word := range []string{"ack", "lift"} {
+		if a.form.Get(word) == "EDGE" {
+			a.form.Set(word, edge)
+		}
+	}
+	return a
+}
+
+// said is the sentence of a page about the last action, or its problem.
+func (a answer) said() string {
+	m := regexp.MustCompile(`role="(?:alert|status)">([^<]*)<`).FindStringSubmatch(a.body)
+	if m == nil {
+		return fmt.Sprint(a.status)
+	}
+	return fmt.Sprint(a.status, " ", html.UnescapeString(m[1]))
+}
 
 func withJob(paths []string, id string) (out []string) {
 	for _, p := range paths {
 		out = append(out, strings.ReplaceAll(p, "JOB", id))
 	}
 	return out
+}
+
+// backup puts a backup into the catalogue.
+func (r *rig) backup(cluster string, s job.Server, id string) {
+	r.t.Helper()
+	if err := r.deps.Catalog.Put(r.ctx(), store.Manifest{Type: store.ManifestType, ID: id, Cluster: cluster, Server: s, Task: "mariabackup"}); err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 // TestNothingIsShownOrDoneWithoutASession: a page leads to the login, and back; streams and forms are refused.
@@ -116,7 +174,7 @@ func TestNothingIsShownOrDoneWithoutASession(t *testing.T) {
 		got := b.get(p)
 		if strings.HasPrefix(p, "/live/") {
 			if got.status != http.StatusUnauthorized {
-				t.Errorf("%s: %s", p, got)
+				t.Errorf("%s: %s", p, got.said())
 			}
 			continue
 		}
@@ -125,12 +183,12 @@ func TestNothingIsShownOrDoneWithoutASession(t *testing.T) {
 			want += "?next=" + url.QueryEscape(p)
 		}
 		if got.status != http.StatusSeeOther || got.header.Get("Location") != want || strings.Contains(got.body, "mariabackup") {
-			t.Errorf("%s: %s to %s", p, got, got.header.Get("Location"))
+			t.Errorf("%s: %d to %s", p, got.status, got.header.Get("Location"))
 		}
 	}
-	for _, p := range withJob(actions, j.ID) {
-		if got := b.post(p, nil); got.status != http.StatusUnauthorized {
-			t.Errorf("POST %s: %s", p, got)
+	for _, a := range append(actions, action{path: "/logout"}, action{path: "/health/check"}) {
+		if a = a.of(j.ID, ""); b.post(a.path, a.form).status != http.StatusUnauthorized {
+			t.Errorf("POST %s is not refused", a.path)
 		}
 	}
 	if now, _ := r.last(j.Key()); now.State != job.Available {
@@ -145,7 +203,8 @@ func TestAFormOfAnotherSiteDoesNothing(t *testing.T) {
 	j := r.offered("sql", db1, "mariabackup")
 	b := r.browser().login("admin", "repman")
 	other := r.browser().login("admin", "repman")
-	for _, p := range withJob(append(actions, "/logout"), j.ID) {
+	for _, a := range append(actions, action{path: "/logout"}, action{path: "/health/check"}) {
+		p := a.of(j.ID, "").path
 		for name, try := range map[string]func() answer{
 			"no proof": func() answer { return b.do(http.MethodPost, p, nil, "Sec-Fetch-Site", "same-origin") },
 			"wrong proof": func() answer {
@@ -198,13 +257,18 @@ func TestThePageAsksTheSameGrantsAsTheAPI(t *testing.T) {
 	})
 	seen, hidden := r.offered("sql", db1, "mariabackup"), r.offered("api", db2, "mariabackup")
 	b := r.browser().login("viewer", "y")
-	for _, p := range withJob(actions, seen.ID) {
-		got := b.post(p, nil)
-		if got.status != http.StatusSeeOther {
-			t.Errorf("POST %s: %s", p, got)
+	r.backup("sql", db1, "BACKUP")
+	open := func(cluster string) string {
+		return (&fleet{rig: r}).alert(bus.Alert{Code: "DOCK0201", Severity: bus.SeverityError, Cluster: cluster}, bus.AlertOpened)
+	}
+	edge, hiddenEdge := open("sql"), open("api")
+	for _, a := range actions {
+		a = a.of(seen.ID, edge)
+		if got := b.post(a.path, a.form); got.status != http.StatusSeeOther {
+			t.Errorf("POST %s: %s", a.path, got.said())
 		}
-		if page := b.get("/jobs/" + seen.ID); !strings.Contains(page.body, "the grant db-backup is missing") || !strings.Contains(page.body, `role="alert"`) {
-			t.Errorf("POST %s says nothing: %s", p, page)
+		if got := b.get("/jobs/" + seen.ID).said(); !strings.Contains(got, "the grant "+a.grant+" is missing") {
+			t.Errorf("POST %s: %s", a.path, got)
 		}
 	}
 	if page := b.get("/jobs/" + seen.ID).body; strings.Contains(page, "/cancel") {
@@ -212,12 +276,35 @@ func TestThePageAsksTheSameGrantsAsTheAPI(t *testing.T) {
 	}
 	for _, p := range withJob([]string{"/jobs/JOB", "/jobs/JOB/log.txt", "/live/jobs/JOB"}, hidden.ID) {
 		if got := b.get(p); got.status != http.StatusNotFound || strings.Contains(got.body, "mariabackup") {
-			t.Errorf("%s: %s", p, got)
+			t.Errorf("%s: %s", p, got.said())
 		}
 	}
-	for _, p := range withJob(actions, hidden.ID) {
-		if got := b.post(p, nil); got.status != http.StatusSeeOther && got.status != http.StatusNotFound {
-			t.Errorf("POST %s: %s", p, got)
+	for _, p := range []string{"/maintenance/api", "/live/maintenance/api", "/backups/api/127.0.0.1:3306/BACKUP", "/history?cluster=api", "/history.csv?cluster=api", "/schedules?cluster=api", "/explain/api/mariabackup", "/backups?cluster=api", "/conditions?cluster=api"} {
+		if got := b.get(p); got.status != http.StatusNotFound {
+			t.Errorf("%s: %s", p, got.said())
+		}
+	}
+	for p, status := range map[string]int{
+		"/explain/sql/optimize?at=2026-11-22+02:30&within=6h": 200, "/explain/sql/optimize?at=soon": 400, "/explain/sql/optimize?within=9000h": 400, "/explain/sql/nothing": 404,
+	} {
+		if got := b.get(p); got.status != status {
+			t.Errorf("%s: %s, want %d", p, got.said(), status)
+		}
+	}
+	for _, p := range []string{"/history", "/history.csv", "/history.json", "/conditions", "/timeline"} {
+		if got := b.get(p); got.status != http.StatusOK || strings.Contains(got.body, hidden.ID) || strings.Contains(got.body, ">api<") {
+			t.Errorf("%s shows what the reader may not see: %s", p, got.said())
+		}
+	}
+	for _, a := range actions {
+		a = a.of(hidden.ID, hiddenEdge)
+		p := strings.ReplaceAll(a.path, "/sql/", "/api/")
+		if got := b.post(p, a.form); got.status == http.StatusSeeOther {
+			if said := b.get("/").said(); !strings.Contains(said, "unknown") {
+				t.Errorf("POST %s: %s", p, said)
+			}
+		} else if got.status != http.StatusNotFound {
+			t.Errorf("POST %s: %s", p, got.said())
 		}
 	}
 	if got := b.get("/").body; strings.Contains(got, ">api<") || !strings.Contains(got, ">sql<") {
@@ -415,12 +502,13 @@ func insecure(t *testing.T) *http.Transport {
 // TestMarkupFromOutsideIsText: host names, reasons, the tool's errors, conditions and log lines are shown and not obeyed.
 func TestMarkupFromOutsideIsText(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
+	f := newFleet(t, hostileTexts)
 	b := f.browser().login("admin", "repman")
 	bustest.Until(t, 20*time.Second, "the last 30 days are read", func() bool { return !strings.Contains(b.get("/").body, "being read") })
-	for _, p := range []string{"/", "/jobs/" + f.failed.ID, "/jobs/" + f.running.ID} {
+	bustest.Until(t, 20*time.Second, "the check has looked", func() bool { return strings.Contains(b.get("/health").body, "mail-db1") })
+	for _, p := range []string{"/", "/jobs/" + f.failed.ID, "/jobs/" + f.running.ID, "/maintenance/prod", "/timeline?cluster=prod", "/history?cluster=prod", "/conditions", "/health"} {
 		got := b.get(p)
-		if got.status != http.StatusOK || !strings.Contains(got.body, "&lt;script&gt;") {
+		if got.status != http.StatusOK || !strings.Contains(got.body, "&lt;script&gt;") && !strings.Contains(got.body, "&lt;b id=owned&gt;") {
 			t.Errorf("%s does not show the text: %d", p, got.status)
 		}
 		for _, bad := range []string{"<img", "<script>document", "<b id=owned"} {
@@ -429,4 +517,71 @@ func TestMarkupFromOutsideIsText(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestFormsDoWhatTheySay: hold and let go, acknowledge and take back, pin and take away, run a task; and the exports hold
+// what the page shows.
+func TestFormsDoWhatTheySay(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, hostileTexts)
+	b := f.browser().login("admin", "repman")
+	did := func(path string, form url.Values, page, want string) {
+		t.Helper()
+		if got := b.post(path, form); got.status != http.StatusSeeOther {
+			t.Fatalf("POST %s: %s", path, got.said())
+		}
+		bustest.Until(t, 20*time.Second, path+": "+want, func() bool { return strings.Contains(b.get(page).body, want) })
+	}
+	did("/maintenance/prod/hold", url.Values{"reason": {"storage <move>"}}, "/maintenance/prod", "cluster prod is on hold")
+	if got := b.get("/maintenance/prod").body; !strings.Contains(got, "storage &lt;move&gt;") {
+		t.Error("the reason is not shown as text")
+	}
+	if b.post("/maintenance/prod/run", url.Values{"slot": {f.cfg.Clusters[6].Servers[2].Addr() + "/optimize"}}); !strings.Contains(b.get("/maintenance/prod").said(), "is on hold") {
+		t.Error("a run on hold is not refused")
+	}
+	did("/maintenance/prod/hold", url.Values{"lift": {"1"}}, "/maintenance/prod", "the hold is lifted")
+	if got := b.get("/maintenance/prod").body; strings.Contains(got, "prod is on hold") {
+		t.Error("the hold is still shown")
+	}
+	b.post("/maintenance/prod/run", url.Values{"slot": {f.cfg.Clusters[6].Servers[2].Addr() + "/optimize"}})
+	ticks, err := f.deps.Ledger.List(f.ctx(), store.TickFilter{Cluster: "prod", Task: "optimize"})
+	if err != nil || len(ticks) != 1 || ticks[0].Trigger.By != "admin" || len(ticks[0].Servers) != 1 || ticks[0].Servers[0] != f.cfg.Clusters[6].Servers[2] {
+		t.Errorf("the ledger has %+v, %v", ticks, err)
+	}
+
+	bustest.Until(t, 20*time.Second, "the conditions are read", func() bool { return strings.Contains(b.get("/conditions").body, "DOCK0201") })
+	open, err := store.NewAlerts(f.conn, "").List(f.ctx(), store.AlertFilter{Cluster: "mail"})
+	if err != nil || len(open) != 1 {
+		t.Fatalf("%+v, %v", open, err)
+	}
+	errors := func() string {
+		m := regexp.MustCompile(`(\d) open error`).FindStringSubmatch(b.get("/").body)
+		if m == nil {
+			return "none"
+		}
+		return m[1]
+	}
+	if got := errors(); got != "2" {
+		t.Errorf("%s open errors", got)
+	}
+	did("/conditions/ack", url.Values{"ack": {open[0].ID}}, "/conditions", "by admin")
+	if got := errors(); got != "1" {
+		t.Errorf("after one is acknowledged: %s open errors", got)
+	}
+	did("/conditions/ack", url.Values{"lift": {open[0].ID}}, "/conditions", "no longer acknowledged")
+
+	backup := "/backups/" + f.backup.Cluster + "/" + f.backup.Server.Addr() + "/" + f.backup.ID
+	did(backup+"/pin", url.Values{"reason": {"audit"}}, backup, "Pinned")
+	did(backup+"/pin", url.Values{"lift": {"1"}}, backup, "kept no longer")
+
+	csv := b.get("/history.csv?since=400d&cluster=prod&state=halted").body
+	if !strings.HasPrefix(csv, "id,cluster,server,task,state,") || !strings.Contains(csv, f.failed.ID) || strings.Contains(csv, ",success,") {
+		t.Errorf("the CSV is %.300s", csv)
+	}
+	for _, j := range decode[struct{ Jobs []job.Job }](t, b.get("/history.json?state=live")).Jobs {
+		if j.ID == f.running.ID {
+			return
+		}
+	}
+	t.Error("the running job is not in the JSON")
 }

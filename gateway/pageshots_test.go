@@ -14,37 +14,45 @@ var shots = flag.String("screenshots", "", "folder for pictures of every page (m
 // control has a name, nothing breaks the page's own policy.
 func TestEveryPageCanBeSeenAndUsed(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
+	f := newFleet(t, usualTexts)
 	b := pagetest.Open(t, "http://"+f.g.HTTPAddr().String(), 1360, 900)
-	folder := *shots
-	if folder == "" {
-		folder = t.TempDir()
+	picture := func(name string) {
+		if *shots != "" {
+			b.Shot(filepath.Join(*shots, name+".png"))
+		}
 	}
 	look := func(name, path string) {
-		for _, theme := range []string{"light", "dark"} {
-			b.Theme(theme)
-			b.Size(1360, 900)
-			b.Go(path)
-			f.moved(f.running, 5<<30, 94<<20)
-			if name != "login" {
-				b.Until("live", `document.getElementById("live-state").textContent == "live" || !document.getElementById("live")`)
-			}
-			for _, fault := range b.Faults() {
-				t.Errorf("%s: %s", name, fault)
-			}
-			b.Shot(filepath.Join(folder, name+"-"+theme+".png"))
+		b.Size(1360, 900)
+		b.Theme("light")
+		b.Go(path)
+		f.moved(f.running, 5<<30, 94<<20)
+		b.Until("live", `!document.getElementById("live") || document.getElementById("live-state").textContent == "live"`)
+		for _, fault := range b.Faults() {
+			t.Errorf("%s: %s", name, fault)
 		}
+		picture(name + "-light")
+		b.Theme("dark")
+		picture(name + "-dark")
 		b.Size(390, 844)
 		for _, fault := range b.Faults() {
 			t.Errorf("%s at 390 px: %s", name, fault)
 		}
-		b.Shot(filepath.Join(folder, name+"-phone.png"))
+		picture(name + "-phone")
 	}
 	look("login", "/login")
 	b.Size(1360, 900)
 	b.Login("admin", "repman")
 	b.Until("history", `!document.body.textContent.includes("being read")`)
 	look("fleet", "/")
+	look("timeline", "/timeline")
+	look("maintenance", "/maintenance/prod")
+	look("clusters", "/maintenance")
+	look("history", "/history?since=7d")
+	look("backups", "/backups?cluster=prod")
+	look("backup", "/backups/"+f.backup.Cluster+"/"+f.backup.Server.Addr()+"/"+f.backup.ID)
+	look("schedules", "/schedules?cluster=prod")
+	look("conditions", "/conditions")
+	look("health", "/health")
 	look("job", "/jobs/"+f.running.ID)
 	look("job-failed", "/jobs/"+f.failed.ID)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"drydock/bus"
+	"drydock/explain"
 	"drydock/gateway"
 	"drydock/job"
 	"drydock/store"
@@ -270,6 +271,26 @@ func TestSchedulesComeFromTheSchedulerOrNotAtAll(t *testing.T) {
 	if got := decode[bus.NextReply](t, r.call("GET", "/api/schedules", r.user("nobody"), nil)); len(got.Schedules) != 0 {
 		t.Errorf("%+v", got)
 	}
+}
+
+// "Why did it not run?" is asked when no scheduler runs too; and who may not see a cluster does not learn by it what is there.
+func TestExplainAnswersWithoutASchedulerAndOnlyWhoMaySee(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	admin := r.user("admin")
+	r.want(r.call("POST", path("sql", db1, "/jobs/optimize"), admin, nil), 202, "")
+	got := decode[explain.Explanation](t, r.call("GET", "/api/clusters/sql/explain/optimize", admin, nil))
+	if len(got.Ticks) != 1 || got.Ticks[0].By != explain.ByPerson || len(got.Ticks[0].Behind) != 1 || got.Next == nil {
+		t.Errorf("%+v", got)
+	}
+	for query, status := range map[string]int{
+		"optimize?at=2h&within=3h": 200, "optimize?at=yesterday": 400, "optimize?within=-1h": 400, "optimize?within=9000h": 400, "nothing": 404,
+	} {
+		r.want(r.call("GET", "/api/clusters/sql/explain/"+query, admin, nil), status, "")
+	}
+	r.want(r.call("GET", "/api/clusters/gone/explain/optimize", admin, nil), 404, "")
+	r.want(r.call("GET", "/api/clusters/sql/explain/optimize", r.user("nobody"), nil), 404, "")
+	r.want(r.call("GET", "/api/clusters/sql/explain/optimize", "", nil), 401, "")
 }
 
 func TestLogOfAJobHoldsItsOwnLinesInOrder(t *testing.T) {

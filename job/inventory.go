@@ -41,8 +41,9 @@ const manyRows = 1000
 // maxNamed bounds the JSON of the names of an inventory, in bytes: it stands in messages of the bus.
 const maxNamed = 64 << 10
 
-// Counts reports whether the engine knows how many rows a table has.
-func (l Listed) Counts() bool { return l.Engine == "MyISAM" || l.Engine == "Aria" }
+// Counts reports whether the server tells exactly how many rows a table has, and when it was written to last. Aria does the one only:
+// what it holds in its cache does not change the time of its file.
+func (l Listed) Counts() bool { return l.Engine == "MyISAM" }
 
 // Many reports whether the table has so many rows that it cannot be empty.
 func (l Listed) Many() bool { return l.Rows >= manyRows }

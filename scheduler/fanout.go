@@ -211,14 +211,6 @@ func startReason(t bus.Tick, c Cluster) string {
 	return "due at " + stamp(t.Due, c.Zone)
 }
 
-// skipID is the id of the entry that says that a tick started nothing on a server.
-func skipID(t bus.Tick, srv job.Server) string {
-	if srv == (job.Server{}) {
-		return "skip-" + t.ID + "-" + bus.NoServer
-	}
-	return "skip-" + t.ID + "-" + bus.ServerToken(srv.Host, srv.Port)
-}
-
 // recordedSkips lists the servers for which the tick is recorded as skipped already. Without it, a crash between that
 // entry and the mark in the slot could have the tick both skipped and started.
 func (s *Scheduler) recordedSkips(ctx context.Context, m bus.Meta, t bus.Tick) ([]job.Server, error) {
@@ -235,7 +227,7 @@ func (s *Scheduler) recordedSkips(ctx context.Context, m bus.Meta, t bus.Tick) (
 		if e.Outcome != bus.Skipped || !strings.HasPrefix(e.ID, "skip-"+t.ID+"-") {
 			return nil
 		}
-		if e.ID == skipID(t, job.Server{}) {
+		if e.ID == bus.SkipID(t.ID, job.Server{}) {
 			out = append(out, job.Server{})
 		}
 		out = append(out, e.Servers...)
@@ -253,7 +245,7 @@ func (s *Scheduler) recordedSkips(ctx context.Context, m bus.Meta, t bus.Tick) (
 // recordSkip writes the reason into the ledger, then tells the slot.
 func (s *Scheduler) recordSkip(ctx context.Context, m bus.Meta, t bus.Tick, sk skip) error {
 	entry := bus.Tick{
-		Outcome: bus.Skipped, ID: skipID(t, sk.server), Due: t.Due, Reason: sk.reason, Trigger: t.Trigger,
+		Outcome: bus.Skipped, ID: bus.SkipID(t.ID, sk.server), Due: t.Due, Reason: sk.reason, Trigger: t.Trigger,
 		Lateness: s.now().Sub(t.Due).Seconds(),
 	}
 	entry.Servers = t.Servers // for all of them

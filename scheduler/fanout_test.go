@@ -111,7 +111,7 @@ func TestTickIsNotBothSkippedAndStarted(t *testing.T) {
 	running := r.started("optimize", job.Offer, job.Start)
 	second := r.runNow("optimize")
 	_, _, _, err := r.ledger.Update(r.ctx, "prod", "optimize", func(bus.Tick) (bus.Tick, bool) {
-		return bus.Tick{Outcome: bus.Skipped, ID: skipID(second.Tick, db1), Servers: []job.Server{db1}, Due: second.Due}, true
+		return bus.Tick{Outcome: bus.Skipped, ID: bus.SkipID(second.ID, db1), Servers: []job.Server{db1}, Due: second.Due}, true
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"drydock/bus"
+	"drydock/calendar"
 	"drydock/job"
 )
 
@@ -22,7 +23,7 @@ type plan struct {
 	slot
 	spec, zone  string // as the ledger records them
 	loc         *time.Location
-	cal         *Calendar // nil when it is off and its spec does not parse
+	cal         *calendar.Calendar // nil when it is off and its spec does not parse
 	enabled     bool
 	why         string // when it is off
 	catchUp     string
@@ -42,7 +43,7 @@ func newPlan(c Cluster, s Schedule) (*plan, error) {
 	case t.Kind == job.KindRestore, t.Kind == job.KindService:
 		return nil, errors.New("cannot be scheduled: it is done when a person asks for it")
 	}
-	cal, err := ParseCalendar(s.Spec, c.Zone)
+	cal, err := calendar.Parse(s.Spec, c.Zone)
 	if err != nil && s.Enabled {
 		return nil, err
 	}
@@ -157,7 +158,7 @@ func (p *plan) leftovers(last bus.Tick, now time.Time) (bus.Tick, bool) {
 	if err != nil {
 		return bus.Tick{}, false // a zone that this machine does not know: nothing can be said
 	}
-	cal, err := ParseCalendar(last.Spec, zone)
+	cal, err := calendar.Parse(last.Spec, zone)
 	if err != nil {
 		return bus.Tick{}, false
 	}

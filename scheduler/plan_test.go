@@ -339,3 +339,12 @@ func TestSpansReadLikeTheConfiguration(t *testing.T) {
 		}
 	}
 }
+
+func mustTime(tb testing.TB, text string) time.Time {
+	tb.Helper()
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return at
+}

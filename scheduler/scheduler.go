@@ -67,7 +67,7 @@ type Cluster struct {
 // Schedule is the schedule of one task.
 type Schedule struct {
 	Task    string
-	Spec    string // cron, five or six fields; see [ParseCalendar]
+	Spec    string // cron, five or six fields; see package calendar
 	Enabled bool
 	Why     string // when it is off: which key switches it on
 }

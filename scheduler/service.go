@@ -98,6 +98,7 @@ func (s *Scheduler) next(ctx context.Context) (bus.NextReply, error) {
 		info := p.info(last.Cursor, s.now())
 		if c, ok := s.cluster(p.cluster); ok {
 			c.tellClosed(&info, closures, s.now())
+			info.Refused = c.Refuse[p.task]
 		}
 		rep.Schedules = append(rep.Schedules, info)
 	}

@@ -261,6 +261,16 @@ func (c *Catalog) update(ctx context.Context, m Manifest, edit func(now Manifest
 	return fmt.Errorf("record manifest %s: %w", m.ID, ErrBusy)
 }
 
+// Made is when the catalogue was made, by the clock of the bus. What is older was in one that is lost, and this one
+// may not know all of it again.
+func (c *Catalog) Made(ctx context.Context) (time.Time, error) {
+	s, err := c.c.JS.Stream(ctx, bus.StreamCatalog)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("ask when %s was made: %w", bus.BucketCatalog, err)
+	}
+	return s.CachedInfo().Created, nil
+}
+
 // ErrNoBackup is returned for a backup that is not in the catalogue.
 var ErrNoBackup = errors.New("no such backup")
 
@@ -317,7 +327,10 @@ func (c *Catalog) list(ctx context.Context, cluster string, server job.Server, w
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
-		case e := <-w.Updates():
+		case e, ok := <-w.Updates():
+			if !ok { // half a list is none: somebody may delete what only the missing half needs
+				return nil, errors.New("read " + bus.BucketCatalog + ": the bus closed")
+			}
 			if e == nil {
 				slices.SortFunc(out, func(a, b Manifest) int { return strings.Compare(b.ID, a.ID) })
 				return out, nil

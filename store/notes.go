@@ -145,6 +145,13 @@ func (m Manifest) with(n Notes) Manifest {
 	return m
 }
 
+// Lacks reports whether notes have a later word about the pin, or a drill, that m does not know of: it is from an older catalogue.
+func (m Manifest) Lacks(n Notes) bool {
+	next := m.with(Notes{Pin: n.Pin, Drills: n.Drills})
+	samePin := next.Pin == m.Pin || next.Pin != nil && m.Pin != nil && next.Pin.On == m.Pin.On && next.Pin.Time.Equal(m.Pin.Time)
+	return !samePin || !slices.EqualFunc(next.Drills, m.Drills, func(a, b Drill) bool { return a.Time.Equal(b.Time) && a.By == b.By })
+}
+
 // Found records a backup whose file was found where m says, with the notes that lay beside it (the zero value for none).
 // What the catalogue knows already stays, and so does a removal that is under way: who prunes looks at it again.
 func (c *Catalog) Found(ctx context.Context, m Manifest, n Notes) error {
@@ -166,6 +173,9 @@ func (c *Catalog) SetPin(ctx context.Context, m Manifest, p Pin) (now Manifest, 
 	return c.edit(ctx, m, func(now Manifest) (Manifest, error) {
 		if now.Removal != nil {
 			return now, fmt.Errorf("%w: %s", ErrRemoved, m.ID)
+		}
+		if was := now.Pin; was != nil && !p.Time.After(was.Time) { // notes go by the time, and the clocks of two operators may differ
+			p.Time = was.Time.Add(time.Millisecond)
 		}
 		now.Pin = &p
 		return now, nil

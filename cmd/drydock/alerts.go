@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,7 +25,7 @@ func (c *cli) alertsCmd() *cobra.Command {
 		Short: "List the conditions that hold now, or with --all when which opened and closed",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.withBus(cmd.Context(), func(ctx context.Context, conn *bus.Conn) error {
+			return c.listing(cmd, func(ctx context.Context, conn *bus.Conn, w io.Writer) error {
 				if server != "" {
 					s, err := job.ParseServer(server)
 					if err != nil {
@@ -37,7 +38,7 @@ func (c *cli) alertsCmd() *cobra.Command {
 				}
 				alerts := store.NewAlerts(conn, cliActor())
 				if !f.History {
-					return c.listOpen(ctx, cmd, alerts, f)
+					return c.listOpen(ctx, w, alerts, f)
 				}
 				list, err := alerts.List(ctx, f)
 				if err != nil {
@@ -46,11 +47,12 @@ func (c *cli) alertsCmd() *cobra.Command {
 				if list == nil {
 					list = []bus.Alert{}
 				}
-				return c.print(cmd.OutOrStdout(), list, []string{"TIME", "STATE", "SEVERITY", "CODE", "CLUSTER", "SERVER", "TASK", "SINCE", "JOB", "TEXT"}, alertRows(list))
+				return c.print(w, list, []string{"TIME", "STATE", "SEVERITY", "CODE", "CLUSTER", "SERVER", "TASK", "SINCE", "JOB", "TEXT"}, alertRows(list))
 			})
 		},
 	}
 	c.outputFlag(cmd)
+	c.watchFlag(cmd, bus.AllAlerts, "$KV."+bus.BucketControl+".>")
 	cmd.Flags().BoolVar(&f.History, "all", false, "every opening and closing")
 	cmd.Flags().DurationVar(&since, "since", 7*24*time.Hour, "with --all: how far back (0: all)")
 	cmd.Flags().StringVar(&f.Cluster, "cluster", "", "only this cluster")
@@ -62,7 +64,7 @@ func (c *cli) alertsCmd() *cobra.Command {
 }
 
 // listOpen prints what holds now, with who looks after it.
-func (c *cli) listOpen(ctx context.Context, cmd *cobra.Command, alerts *store.Alerts, f store.AlertFilter) error {
+func (c *cli) listOpen(ctx context.Context, w io.Writer, alerts *store.Alerts, f store.AlertFilter) error {
 	list, err := alerts.OpenConditions(ctx, f)
 	if err != nil {
 		return err
@@ -72,7 +74,7 @@ func (c *cli) listOpen(ctx context.Context, cmd *cobra.Command, alerts *store.Al
 		row := alertRows([]bus.Alert{o.Alert})[0]
 		rows = append(rows, append([]string{o.Condition, acked(o.Ack)}, row...))
 	}
-	return c.print(cmd.OutOrStdout(), list, []string{"CONDITION", "ACK", "TIME", "STATE", "SEVERITY", "CODE", "CLUSTER", "SERVER", "TASK", "SINCE", "JOB", "TEXT"}, rows)
+	return c.print(w, list, []string{"CONDITION", "ACK", "TIME", "STATE", "SEVERITY", "CODE", "CLUSTER", "SERVER", "TASK", "SINCE", "JOB", "TEXT"}, rows)
 }
 
 // acked says who looks after a condition.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -32,10 +33,10 @@ func (c *cli) jobsCmd() *cobra.Command {
 		Short: "List jobs, newest first, or show one with its whole history",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.withBus(cmd.Context(), func(ctx context.Context, conn *bus.Conn) error {
+			return c.listing(cmd, func(ctx context.Context, conn *bus.Conn, w io.Writer) error {
 				jobs := store.NewJobs(conn, cliActor(), nil)
 				if len(args) == 1 {
-					return c.showJob(ctx, cmd, jobs, args[0])
+					return c.showJob(ctx, w, jobs, args[0])
 				}
 				if server != "" {
 					s, err := job.ParseServer(server)
@@ -54,11 +55,12 @@ func (c *cli) jobsCmd() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return c.print(cmd.OutOrStdout(), list, jobHeading, jobRows(list))
+				return c.print(w, list, jobHeading, jobRows(list))
 			})
 		},
 	}
 	c.outputFlag(cmd)
+	c.watchFlag(cmd, bus.AllJobs)
 	cmd.Flags().StringVar(&f.Cluster, "cluster", "", "only this cluster")
 	cmd.Flags().StringVar(&server, "server", "", "only this server, HOST:PORT")
 	cmd.Flags().StringVar(&f.Task, "task", "", "only this task")
@@ -84,15 +86,14 @@ func jobRows(list []job.Job) (rows [][]string) {
 	return rows
 }
 
-func (c *cli) showJob(ctx context.Context, cmd *cobra.Command, jobs *store.Jobs, id string) error {
+func (c *cli) showJob(ctx context.Context, w io.Writer, jobs *store.Jobs, id string) error {
 	j, err := jobs.Find(ctx, id)
 	if err != nil {
 		return err
 	}
 	if c.output != "table" {
-		return c.print(cmd.OutOrStdout(), j, nil, nil)
+		return c.print(w, j, nil, nil)
 	}
-	w := cmd.OutOrStdout()
 	if err := writeTable(w, jobHeading, jobRows([]job.Job{j})); err != nil {
 		return err
 	}
@@ -119,7 +120,7 @@ func (c *cli) nextCmd() *cobra.Command {
 		Short: "Show when every schedule comes next, and why the others are off",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.withBus(cmd.Context(), func(ctx context.Context, conn *bus.Conn) error {
+			return c.listing(cmd, func(ctx context.Context, conn *bus.Conn, w io.Writer) error {
 				ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 				defer cancel()
 				reply, err := bus.Request[bus.NextReply](ctx, conn, bus.SubjectNext, struct{}{})
@@ -129,11 +130,12 @@ func (c *cli) nextCmd() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return c.print(cmd.OutOrStdout(), reply.Schedules, []string{"CLUSTER", "TASK", "NEXT", "IN", "SPEC", "ZONE", "SERVERS", "WINDOW"}, scheduleRows(reply.Schedules))
+				return c.print(w, reply.Schedules, []string{"CLUSTER", "TASK", "NEXT", "IN", "SPEC", "ZONE", "SERVERS", "WINDOW"}, scheduleRows(reply.Schedules))
 			})
 		},
 	}
 	c.outputFlag(cmd)
+	c.watchFlag(cmd, bus.AllTasks, "$KV."+bus.BucketControl+".>")
 	return cmd
 }
 
@@ -156,7 +158,7 @@ func (c *cli) ticksCmd() *cobra.Command {
 		Short: "Show the tick ledger: what was due, and what became of it",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.withBus(cmd.Context(), func(ctx context.Context, conn *bus.Conn) error {
+			return c.listing(cmd, func(ctx context.Context, conn *bus.Conn, w io.Writer) error {
 				if since > 0 {
 					f.Since = time.Now().Add(-since)
 				}
@@ -168,11 +170,12 @@ func (c *cli) ticksCmd() *cobra.Command {
 				for _, t := range list {
 					rows = append(rows, []string{clock(t.Due), t.Cluster, t.Task, string(t.Outcome), string(t.Trigger.Kind), fmt.Sprintf("%.1fs", t.Lateness), short(t.Reason, 100)})
 				}
-				return c.print(cmd.OutOrStdout(), list, []string{"DUE", "CLUSTER", "TASK", "OUTCOME", "TRIGGER", "LATE", "REASON"}, rows)
+				return c.print(w, list, []string{"DUE", "CLUSTER", "TASK", "OUTCOME", "TRIGGER", "LATE", "REASON"}, rows)
 			})
 		},
 	}
 	c.outputFlag(cmd)
+	c.watchFlag(cmd, bus.AllTasks)
 	cmd.Flags().StringVar(&f.Cluster, "cluster", "", "only this cluster")
 	cmd.Flags().StringVar(&f.Task, "task", "", "only this task")
 	cmd.Flags().DurationVar(&since, "since", 7*24*time.Hour, "how far back (0: all)")
@@ -187,7 +190,7 @@ func (c *cli) backupsCmd() *cobra.Command {
 		Short: "List the backups, newest first",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.withBus(cmd.Context(), func(ctx context.Context, conn *bus.Conn) error {
+			return c.listing(cmd, func(ctx context.Context, conn *bus.Conn, w io.Writer) error {
 				var s job.Server
 				if server != "" {
 					var err error
@@ -203,11 +206,12 @@ func (c *cli) backupsCmd() *cobra.Command {
 				for _, m := range list {
 					rows = append(rows, []string{m.ID, m.Cluster, m.Server.String(), m.Task, clock(m.Ended), bytes(m.Size), bytes(m.Stored), standing(m), archived(m), m.Algo + ":" + short(m.Hash, 13), m.GTID, m.Path})
 				}
-				return c.print(cmd.OutOrStdout(), list, []string{"BACKUP", "CLUSTER", "SERVER", "TOOL", "ENDED", "SIZE", "ON DISK", "PROOF", "ARCHIVE", "HASH", "GTID", "PATH"}, rows)
+				return c.print(w, list, []string{"BACKUP", "CLUSTER", "SERVER", "TOOL", "ENDED", "SIZE", "ON DISK", "PROOF", "ARCHIVE", "HASH", "GTID", "PATH"}, rows)
 			})
 		},
 	}
 	c.outputFlag(cmd)
+	c.watchFlag(cmd, bus.AllCatalog)
 	cmd.Flags().StringVar(&cluster, "cluster", "", "only this cluster")
 	cmd.Flags().StringVar(&server, "server", "", "only this server, HOST:PORT")
 	cmd.AddCommand(c.backupsVerifyCmd(), c.backupsRebuildCmd(), c.backupsKeyCmd(), c.backupsPruneCmd(), c.backupsPinCmd(true), c.backupsPinCmd(false))

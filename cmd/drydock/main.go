@@ -53,10 +53,13 @@ func run(args []string) int {
 type cli struct {
 	file   string // --config
 	output string // -o
+
+	watch   bool                        // --watch
+	watched map[*cobra.Command][]string // subjects whose messages change what a command lists
 }
 
 func newRoot() *cobra.Command {
-	c := &cli{}
+	c := &cli{output: "table", watched: map[*cobra.Command][]string{}}
 	root := &cobra.Command{
 		Use:   "drydock",
 		Short: "Maintenance scheduler for MariaDB and MySQL fleets that proves what it did",
@@ -77,13 +80,14 @@ func newRoot() *cobra.Command {
 		}
 	}
 	add("server", c.serveCmd(), c.checkCmd(), c.readyCmd(), c.scriptCmd(), demoCmd())
-	add("operate", c.jobsCmd(), c.runCmd(), c.reseedCmd(), c.flashbackCmd(), c.tailCmd(), c.cancelCmd(), c.rollingCmd(), c.nextCmd(), c.ticksCmd(), c.holdCmd(), c.unholdCmd(), c.blackoutCmd(),
+	add("operate", c.jobsCmd(), c.runCmd(), c.reseedCmd(), c.flashbackCmd(), c.tailCmd(), c.cancelCmd(), c.rollingCmd(), c.nextCmd(), c.ticksCmd(), c.explainCmd(), c.holdCmd(), c.unholdCmd(), c.blackoutCmd(),
 		c.backupsCmd(), c.binlogsCmd(), c.drillCmd(), c.restoreCmd(), c.alertsCmd(), c.usersCmd(), c.auditCmd(), c.replayCmd(), c.natsCmd())
 	root.AddCommand(sendCmd())
 	root.AddCommand(&cobra.Command{
 		Use: "version", Short: "Print the version, its commit and the commit's date", Args: cobra.NoArgs,
 		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), "drydock", version+source()) },
-	})
+	}, manCmd())
+	c.complete(root)
 	return root
 }
 

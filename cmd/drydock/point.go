@@ -15,6 +15,8 @@ func parsePoint(text string) (app.Point, error) {
 	switch {
 	case text == "":
 		return app.Point{}, nil
+	case isDate(text): // which looks like a GTID
+		return app.Point{}, fmt.Errorf("read --to %q: say the time of that day, too, as in \"%s 00:00\"", text, text)
 	case gtidList.MatchString(text):
 		return app.Point{GTID: text}, nil
 	}
@@ -24,4 +26,9 @@ func parsePoint(text string) (app.Point, error) {
 		}
 	}
 	return app.Point{}, fmt.Errorf("read --to %q: it is a time as 2026-11-26T03:00:00Z or \"2026-11-26 03:00:00\", or a GTID as 0-1-42", text)
+}
+
+func isDate(text string) bool {
+	_, err := time.Parse(time.DateOnly, text)
+	return err == nil
 }

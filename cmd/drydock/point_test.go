@@ -22,7 +22,7 @@ func TestAPointInTimeIsReadAsItIsMeant(t *testing.T) {
 			t.Errorf("%q is %+v, %v", text, p, err)
 		}
 	}
-	for _, text := range []string{"yesterday", "02:41", "26.11.2026 02:41", "0-1", "0-1-42,", "binlog.000001:4", "3e11fa47-71ca-11e1-9e33-c80aa9429562:23"} {
+	for _, text := range []string{"yesterday", "02:41", "2026-11-26", "26.11.2026 02:41", "0-1", "0-1-42,", "binlog.000001:4", "3e11fa47-71ca-11e1-9e33-c80aa9429562:23"} {
 		if p, err := parsePoint(text); err == nil {
 			t.Errorf("%q is %+v", text, p)
 		}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,21 +16,34 @@ import (
 	"drydock/store"
 )
 
+// logLevels are those of log lines, the least first.
+var logLevels = []string{"DEBUG", "INFO", "WARN", "ERROR"}
+
 func (c *cli) tailCmd() *cobra.Command {
-	var cluster, task string
+	t := &tail{}
+	var server, level string
 	var since time.Duration
 	cmd := &cobra.Command{
 		Use:   "tail [JOB]",
-		Short: "Follow the log lines and states of one job, or of everything",
+		Short: "Follow the log lines and states of one job, of a cluster, server or task, or of everything",
+		Long:  "Shows states and log lines as they come, until Ctrl-C. With JOB from its beginning, until its end.",
 		Args:  cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if server != "" {
+				if t.server, err = job.ParseServer(server); err != nil {
+					return err
+				}
+			}
+			if t.least = slices.Index(logLevels, strings.ToUpper(level)); t.least < 0 {
+				return fmt.Errorf("unknown level %q: the levels are %s", level, strings.Join(logLevels, ", "))
+			}
 			return c.withBus(cmd.Context(), func(ctx context.Context, conn *bus.Conn) error {
-				t := &tail{w: cmd.OutOrStdout(), cluster: cluster, task: task}
+				t.w, t.colours = cmd.OutOrStdout(), colourful(cmd.OutOrStdout())
 				from := bus.From{Since: time.Now().Add(-since)}
 				if len(args) == 1 {
 					j, err := store.NewJobs(conn, cliActor(), nil).Find(ctx, args[0])
 					if err != nil {
-						return err
+						return fmt.Errorf("follow job %s: %w", args[0], err)
 					}
 					t.id, from.Since = j.ID, j.Created.Add(-time.Second)
 				}
@@ -36,8 +51,10 @@ func (c *cli) tailCmd() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&cluster, "cluster", "", "only this cluster")
-	cmd.Flags().StringVar(&task, "task", "", "only this task")
+	cmd.Flags().StringVar(&t.cluster, "cluster", "", "only this cluster")
+	cmd.Flags().StringVar(&server, "server", "", "only this server, HOST or HOST:PORT")
+	cmd.Flags().StringVar(&t.task, "task", "", "only this task")
+	cmd.Flags().StringVar(&level, "level", "DEBUG", "only lines of this level and above: "+strings.Join(logLevels, ", "))
 	cmd.Flags().DurationVar(&since, "since", 0, "begin so long ago")
 	return cmd
 }
@@ -45,6 +62,9 @@ func (c *cli) tailCmd() *cobra.Command {
 // tail prints log lines and transitions as they come.
 type tail struct {
 	id, cluster, task string
+	server            job.Server // Port 0: every port of Host
+	least             int        // in logLevels
+	colours           bool
 
 	mu   sync.Mutex // both followers write
 	w    io.Writer
@@ -87,7 +107,7 @@ func (t *tail) run(ctx context.Context, conn *bus.Conn, from bus.From) error {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		_ = bus.Follow(ctx, conn, bus.StreamLogs, bus.AllLogs, from, func(m bus.Meta, b bus.LogBatch) error {
-			if t.wants(b.Cluster, b.Task, b.JobID) {
+			if t.wants(b.Cluster, b.Server, b.Task, b.JobID) && t.loud(b.Level) {
 				t.lines(b)
 			}
 			t.reach(m.Seq)
@@ -98,7 +118,7 @@ func (t *tail) run(ctx context.Context, conn *bus.Conn, from bus.From) error {
 		defer cancel()           // a single job's tail ends with the job,
 		defer t.drain(ctx, conn) // and with the last line that was written before
 		_ = bus.Follow(ctx, conn, bus.StreamJobs, bus.AllJobs, from, func(_ bus.Meta, ev bus.JobEvent) error {
-			if !t.wants(ev.Job.Cluster, ev.Job.Task, ev.Job.ID) || ev.Event == job.Note {
+			if !t.wants(ev.Job.Cluster, ev.Job.Server, ev.Job.Task, ev.Job.ID) || ev.Event == job.Note {
 				return nil
 			}
 			t.state(ev)
@@ -112,22 +132,36 @@ func (t *tail) run(ctx context.Context, conn *bus.Conn, from bus.From) error {
 	return nil
 }
 
-func (t *tail) wants(cluster, task, id string) bool {
-	return (t.id == "" || t.id == id) && (t.cluster == "" || t.cluster == cluster) && (t.task == "" || t.task == task)
+func (t *tail) wants(cluster string, server job.Server, task, id string) bool {
+	return (t.id == "" || t.id == id) && (t.cluster == "" || t.cluster == cluster) && (t.task == "" || t.task == task) &&
+		(t.server.Host == "" || t.server.Host == server.Host && (t.server.Port == 0 || t.server.Port == server.Port))
+}
+
+// loud reports whether lines of the level are shown. A level of another program's is.
+func (t *tail) loud(level string) bool {
+	at := slices.Index(logLevels, strings.ToUpper(level))
+	return at < 0 || at >= t.least
+}
+
+func (t *tail) paint(word string) string {
+	if t.colours {
+		return coloured(word)
+	}
+	return word
 }
 
 func (t *tail) lines(b bus.LogBatch) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, l := range b.Lines {
-		fmt.Fprintf(t.w, "%s %s/%s %s %s %s\n", b.Time.Local().Format("15:04:05"), b.Cluster, b.Server, b.Task, b.Level, printable(l))
+		fmt.Fprintf(t.w, "%s %s/%s %s %s %s\n", b.Time.Local().Format("15:04:05"), b.Cluster, b.Server, b.Task, t.paint(b.Level), printable(l))
 	}
 }
 
 func (t *tail) state(ev bus.JobEvent) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	fmt.Fprintf(t.w, "%s %s/%s %s -> %s %s\n", ev.Time.Local().Format("15:04:05"), ev.Job.Cluster, ev.Job.Server, ev.Job.Task, ev.State, printable(ev.Reason))
+	fmt.Fprintf(t.w, "%s %s/%s %s -> %s %s\n", ev.Time.Local().Format("15:04:05"), ev.Job.Cluster, ev.Job.Server, ev.Job.Task, t.paint(string(ev.State)), printable(ev.Reason))
 }
 
 // printable keeps what a database host logged from steering the operator's terminal.

@@ -8,9 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"drydock/app"
 	"drydock/bus"
-	"drydock/config"
 	"drydock/scripts"
 	"drydock/store"
 )
@@ -53,34 +51,4 @@ func (c *cli) replayCmd() *cobra.Command {
 			})
 		},
 	}
-}
-
-func (c *cli) checkCmd() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "check",
-		Short: "Check the configuration, the machine and every server; exit status 1 if anything fails",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := config.Load(c.file)
-			if err != nil {
-				return err
-			}
-			items := app.Check(cmd.Context(), cfg)
-			var rows [][]string
-			bad := false
-			for _, i := range items {
-				rows = append(rows, []string{string(i.Status), i.Name, i.Detail, i.Hint})
-				bad = bad || i.Status == app.Fail
-			}
-			if err := c.print(cmd.OutOrStdout(), items, []string{"STATUS", "ITEM", "FOUND", "HINT"}, rows); err != nil {
-				return err
-			}
-			if bad {
-				return exitCode(1)
-			}
-			return nil
-		},
-	}
-	c.outputFlag(cmd)
-	return cmd
 }

@@ -14,17 +14,18 @@ import (
 
 // fleetPage is what a DBA must know on a Monday.
 type fleetPage struct {
-	Now                                time.Time
-	Running, Queued, Failed            int
-	Overdue, Unproven, Backups, Faults int
-	Rows                               []clusterRow
-	Clusters, Matching                 int // all that the reader may see; those that match the filter
-	Filter                             string
-	More                               string // address of the list with more rows
-	Live                               []runningRow
-	Failures                           []failure
-	NoScheduler                        string
-	Reading                            bool // the last 30 days are being read
+	Now                        time.Time
+	Running, Queued, Failed    int
+	Overdue, Unproven, Backups int
+	Faults, Acknowledged       int // open errors
+	Rows                       []clusterRow
+	Clusters, Matching         int // all that the reader may see; those that match the filter
+	Filter                     string
+	More                       string // address of the list with more rows
+	Live                       []runningRow
+	Failures                   []failure
+	NoScheduler                string
+	Reading                    bool // the last 30 days are being read
 }
 
 // Fine reports whether there is nothing to look at.
@@ -48,6 +49,7 @@ type clusterRow struct {
 	Windows           string
 	Scheduled         bool
 	Strip             strip
+	Binlogs           *store.BinlogStatus // how the archive of binary logs stands; nil when there is none
 }
 
 // State is the row's state in a word.
@@ -103,7 +105,11 @@ func (w *Web) fleet(v *visit) (any, error) {
 		}
 	}
 	w.fleetJobs(&p, rows)
-	w.fleetAlerts(&p, rows)
+	acks, err := w.Control.Acks(v.Context())
+	if err != nil {
+		return nil, err
+	}
+	w.fleetAlerts(&p, rows, acks)
 	w.fleetBackups(&p, rows)
 	w.fleetSchedules(v, &p, rows)
 	p.Clusters = len(rows)
@@ -121,6 +127,12 @@ func (w *Web) fleet(v *visit) (any, error) {
 	}
 	for i := range p.Rows {
 		p.Rows[i].Strip = w.model.strip(p.Rows[i].Name, now)
+		var b store.BinlogStatus
+		if ok, err := w.Docs.Get(v.Context(), p.Rows[i].Name, job.Server{}, store.DocBinlogs, &b); err != nil {
+			return nil, err
+		} else if ok {
+			p.Rows[i].Binlogs = &b
+		}
 		p.Reading = p.Reading || !p.Rows[i].Strip.Known
 	}
 	return p, nil
@@ -174,16 +186,25 @@ func (w *Web) fleetJobs(p *fleetPage, rows map[string]*clusterRow) {
 	p.Failures = failures[:min(len(failures), failureRows)]
 }
 
-func (w *Web) fleetAlerts(p *fleetPage, rows map[string]*clusterRow) {
-	for _, a := range w.model.openAlerts(func(a bus.Alert) bool { return rows[a.Cluster] != nil }) {
+// fleetAlerts counts what is open. What somebody has acknowledged stays in its cluster's row and alarms nobody above.
+func (w *Web) fleetAlerts(p *fleetPage, rows map[string]*clusterRow, acks store.Acks) {
+	of := func(a bus.Alert) bool { return rows[a.Cluster] != nil || a.Cluster == "" && len(rows) > 0 }
+	for _, a := range w.model.openAlerts(of) {
 		r := rows[a.Cluster]
+		if r == nil {
+			r = &clusterRow{} // of drydock itself: it counts, and has no row
+		}
 		if rank(a.Severity) > rank(r.Worst) {
 			r.Worst = a.Severity
 		}
 		switch a.Severity {
 		case bus.SeverityError:
 			r.Errors++
-			p.Faults++
+			if acks[a.Name].Holds(a.ID, p.Now) {
+				p.Acknowledged++
+			} else {
+				p.Faults++
+			}
 		case bus.SeverityWarn:
 			r.Warnings++
 		}
@@ -220,7 +241,7 @@ func (w *Web) fleetBackups(p *fleetPage, rows map[string]*clusterRow) {
 func (w *Web) fleetSchedules(v *visit, p *fleetPage, rows map[string]*clusterRow) {
 	all, err := w.schedules(v.Context())
 	if err != nil {
-		p.NoScheduler = "no scheduler answers: nothing that is scheduled begins"
+		p.NoScheduler = noScheduler
 		return
 	}
 	for _, s := range all {

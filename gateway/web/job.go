@@ -217,14 +217,14 @@ func (w *Web) run(v *visit, cluster string, s job.Server, task, back string) err
 		text += "; not on " + serverName(s.Server) + ": " + s.Reason
 	}
 	if len(out.Jobs) == 1 {
-		w.awaitJob(v, job.Key{Cluster: cluster, Server: s, Task: task}, out.Jobs[0].ID)
+		w.awaitJob(v, out.Jobs[0].ID)
 		back = "/jobs/" + url.PathEscape(out.Jobs[0].ID)
 	}
 	return v.after(back, note{Text: text})
 }
 
 // awaitJob waits a moment for a scheduler to start the job: its page is there then.
-func (w *Web) awaitJob(v *visit, _ job.Key, id string) {
+func (w *Web) awaitJob(v *visit, id string) {
 	s := w.hub.join(topicJobs, nil)
 	defer w.hub.leave(s)
 	limit := time.NewTimer(3 * time.Second)

@@ -22,6 +22,9 @@ const (
 	historyDays = 30
 	// failuresKept bounds what is remembered of the failures of the last day.
 	failuresKept = 1000
+	// endedKept bounds what is remembered for the timeline, endedFor how long.
+	endedKept = 50_000
+	endedFor  = 26 * time.Hour
 	// runsKept is how many good runs of a task on a server make its expected length and size.
 	runsKept = 20
 )
@@ -35,8 +38,10 @@ type model struct {
 	complete bool // the log of jobs was read up to now
 	ticks    bool // the ledger too
 	days     map[cellKey]*cell
-	failures []failure // of the last day, in the order in which they were seen
+	failures []failure  // of the last day, in the order in which they were seen
+	ended    []endedJob // of the last day and a half, the same
 	runs     map[job.Key]*runs
+	pruned   time.Time               // the day on which the days were pruned last
 	progress map[string]bus.Progress // by job, while it is live
 	alerts   map[string]bus.Alert    // the open ones, by subject
 	backups  map[string]store.Manifest
@@ -49,6 +54,14 @@ type failure struct {
 	State             job.State
 	Reason            string
 	Ended             time.Time
+}
+
+// endedJob is a job on the timeline.
+type endedJob struct {
+	ID, Cluster, Task string
+	Server            job.Server
+	State             job.State
+	Began, Ended      time.Time // Began is zero when no worker did
 }
 
 // run is what a good run took.
@@ -179,6 +192,10 @@ func (m *model) job(ev bus.JobEvent, now time.Time) {
 		return
 	}
 	delete(m.progress, j.ID)
+	if began := j.Started(); !began.IsZero() && now.Sub(j.Ended()) < endedFor {
+		m.ended = append(m.ended, endedJob{j.ID, j.Cluster, j.Task, j.Server, ev.State, began, j.Ended()})
+		m.ended = m.ended[max(0, len(m.ended)-endedKept):]
+	}
 	m.cell(j.Cluster, j.Ended()).take(ev.State, 1)
 	switch {
 	case ev.State == job.Success:
@@ -264,11 +281,18 @@ func (m *model) moved(p bus.Progress) {
 // prune forgets what is older than the picture.
 func (m *model) prune(now time.Time) {
 	m.failures = slices.DeleteFunc(m.failures, func(f failure) bool { return now.Sub(f.Ended) >= 24*time.Hour })
-	if first := horizon(now); len(m.days) > 0 {
-		for k := range m.days {
-			if k.day.Before(first) {
-				delete(m.days, k)
-			}
+	old := 0
+	for old < len(m.ended) && now.Sub(m.ended[old].Ended) >= endedFor {
+		old++
+	}
+	m.ended = m.ended[old:]
+	if m.pruned.Equal(dayOf(now)) {
+		return
+	}
+	m.pruned = dayOf(now)
+	for k := range m.days {
+		if k.day.Before(horizon(now)) {
+			delete(m.days, k)
 		}
 	}
 }
@@ -300,18 +324,24 @@ func (m *model) strip(cluster string, now time.Time) strip {
 	return s
 }
 
+// condition is one that holds.
+type condition struct {
+	bus.Alert
+	Name string // by which it is acknowledged
+}
+
 // openAlerts are the conditions that hold, the worst and then the newest first.
-func (m *model) openAlerts(keep func(bus.Alert) bool) []bus.Alert {
+func (m *model) openAlerts(keep func(bus.Alert) bool) []condition {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	var out []bus.Alert
-	for _, a := range m.alerts {
+	var out []condition
+	for subject, a := range m.alerts {
 		if keep(a) {
-			out = append(out, a)
+			out = append(out, condition{a, bus.Condition(subject)})
 		}
 	}
-	slices.SortFunc(out, func(a, b bus.Alert) int {
-		return cmp.Or(rank(b.Severity)-rank(a.Severity), store.NewerAlert(a, b))
+	slices.SortFunc(out, func(a, b condition) int {
+		return cmp.Or(rank(b.Severity)-rank(a.Severity), store.NewerAlert(a.Alert, b.Alert))
 	})
 	return out
 }
@@ -328,13 +358,27 @@ func rank(s bus.Severity) int {
 	return 0
 }
 
-// eachBackup calls f for every backup of the catalogue, in no order.
+// eachBackup calls f for every backup of the catalogue whose file is there, in no order.
 func (m *model) eachBackup(f func(store.Manifest)) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	for _, b := range m.backups {
-		f(b)
+		if b.Listed() {
+			f(b)
+		}
 	}
+}
+
+// lastDay are the jobs that ended since a time, and whether all of them are known.
+func (m *model) lastDay(since time.Time) (out []endedJob, complete bool) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	for _, e := range m.ended {
+		if e.Ended.After(since) {
+			out = append(out, e)
+		}
+	}
+	return out, m.complete
 }
 
 // recentFailures are those of the last day, newest first.

@@ -49,7 +49,9 @@ type navItem struct {
 }
 
 var nav = []navItem{
-	{Name: "Fleet", Path: "/"},
+	{Name: "Fleet", Path: "/"}, {Name: "Timeline", Path: "/timeline"}, {Name: "Maintenance", Path: "/maintenance"},
+	{Name: "History", Path: "/history"}, {Name: "Backups", Path: "/backups"}, {Name: "Schedules", Path: "/schedules"},
+	{Name: "Conditions", Path: "/conditions"}, {Name: "Health", Path: "/health"},
 }
 
 func (w *Web) loadLayout() (*template.Template, error) {

@@ -27,6 +27,16 @@ func (w *Web) routes() error {
 		page
 	}{
 		{"/{$}", page{name: "fleet", title: "Fleet", data: w.fleet, parts: []string{"numbers", "clusters", "running", "failures"}, on: everything | topicProgress}},
+		{"/timeline", page{name: "timeline", title: "Timeline", data: w.timeline, parts: []string{"lanes"}, on: topicJobs | topicTicks | topicHistory}},
+		{"/maintenance", page{name: "clusters", title: "Maintenance", data: w.clusters}},
+		{"/maintenance/{cluster}", page{name: "maintenance", title: "Maintenance", data: w.maintenance, parts: []string{"gate", "matrix"}, on: topicJobs | topicTicks, about: aboutCluster}},
+		{"/history", page{name: "history", title: "History", data: w.history, parts: []string{"jobs"}, on: topicJobs}},
+		{"/backups", page{name: "backups", title: "Backups", data: w.backups, parts: []string{"list"}, on: topicBackups}},
+		{"/backups/{cluster}/{server}/{id}", page{name: "backup", title: "Backup", data: w.backup, parts: []string{"facts", "drills"}, on: topicBackups}},
+		{"/schedules", page{name: "schedules", title: "Schedules", data: w.schedulePage, parts: []string{"plans", "ticks"}, on: topicTicks}},
+		{"/explain/{cluster}/{task}", page{name: "explain", title: "Why", data: w.explain}},
+		{"/conditions", page{name: "conditions", title: "Conditions", data: w.conditions, parts: []string{"open", "edges"}, on: topicAlerts}},
+		{"/health", page{name: "health", title: "Health", data: w.health, parts: []string{"checks", "services", "bus"}, on: topicChecks}},
 		{"/jobs/{id}", page{name: "jobs", title: "Job", data: w.job, parts: []string{"head", "trouble", "progress", "states", "facts"}, on: topicJobs | topicProgress | topicHistory, about: aboutJob}},
 	} {
 		if err := w.add(p.path, p.page); err != nil {
@@ -34,11 +44,18 @@ func (w *Web) routes() error {
 		}
 	}
 	w.mux.HandleFunc("GET /jobs/{id}/log.txt", w.signedIn(w.wholeLog))
+	w.mux.HandleFunc("GET /history.csv", w.signedIn(w.exportCSV))
+	w.mux.HandleFunc("GET /history.json", w.signedIn(w.exportJSON))
 	for path, action := range map[string]func(*visit) error{
-		"/logout":            w.logout,
-		"/jobs/{id}/cancel":  w.cancelJob,
-		"/jobs/{id}/retry":   w.retryJob,
-		"/jobs/{id}/{order}": w.orderJob,
+		"/logout":                    w.logout,
+		"/jobs/{id}/cancel":          w.cancelJob,
+		"/jobs/{id}/retry":           w.retryJob,
+		"/jobs/{id}/{order}":         w.orderJob,
+		"/maintenance/{cluster}/run": w.runTask, "/maintenance/{cluster}/hold": w.hold,
+		"/backups/{cluster}/{server}/{id}/drill": w.drill,
+		"/backups/{cluster}/{server}/{id}/pin":   w.pin,
+		"/conditions/ack":                        w.acknowledge,
+		"/health/check":                          w.checkNow,
 	} {
 		w.mux.HandleFunc("POST "+path, w.signedIn(action))
 	}

@@ -76,6 +76,7 @@ type Web struct {
 	forged   *http.CrossOriginProtection
 	streams  streams
 	calendar calendar
+	checks   *checks
 
 	wanted   chan struct{} // closed when somebody looks at the page for the first time
 	want     sync.Once
@@ -93,6 +94,7 @@ func New(cfg Config, deps Deps, stopping <-chan struct{}) (*Web, error) {
 		w.known[c.Name] = c
 	}
 	w.model = newModel(w.hub)
+	w.checks = newChecks()
 	w.tails = newTails(deps.Conn, cfg.Log)
 	var err error
 	if w.assets, err = loadAssets(); err != nil {
@@ -154,7 +156,7 @@ func (w *Web) Run(ctx context.Context) error {
 	defer wg.Wait()
 	for name, f := range map[string]func(context.Context) error{
 		"jobs": w.followJobs, "ticks": w.followTicks, "alerts": w.followAlerts, "backups": w.followBackups,
-		"progress": w.followProgress, "tails": w.tails.run,
+		"progress": w.followProgress, "tails": w.tails.run, "checks": w.runChecks,
 	} {
 		wg.Go(func() {
 			if err := f(ctx); err != nil && ctx.Err() == nil {

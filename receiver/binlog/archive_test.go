@@ -50,7 +50,7 @@ func TestArchiveOfServersInUse(t *testing.T) {
 type life struct {
 	*rig
 	a, b *mariadbd.Server
-	one  *receiver
+	one  *runner
 	rows int
 
 	mid     string // the GTID after midRows
@@ -481,8 +481,8 @@ func (w *life) reset(t *testing.T) {
 
 // pruned: logs that no backup needs go with their backup, never those that a replay reads.
 func (w *life) pruned(t *testing.T) {
-	logs := store.NewBinlogs(w.conn)
-	if gone, err := Prune(t.Context(), logs, "two", "prod", nil); err != nil || len(gone) > 0 {
+	logs, two := store.NewBinlogs(w.conn), Owner{Receiver: "two", Dir: filepath.Join(w.root, "two")}
+	if gone, err := Prune(t.Context(), logs, two, "prod", nil); err != nil || len(gone) > 0 {
 		t.Fatalf("without a backup nothing is needless: %d %v", len(gone), err)
 	}
 	p, err := Prepare(t.Context(), w.request(w.now, Until{}))
@@ -490,11 +490,11 @@ func (w *life) pruned(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := len(w.segments())
-	if gone, err := Prune(t.Context(), logs, "two", "prod", []Base{w.now}); err != nil || len(gone) > 0 {
+	if gone, err := Prune(t.Context(), logs, two, "prod", []Base{w.now}); err != nil || len(gone) > 0 {
 		t.Fatalf("segments that are read were deleted: %d %v", len(gone), err)
 	}
 	p.Close()
-	gone, err := Prune(t.Context(), logs, "two", "prod", []Base{w.now})
+	gone, err := Prune(t.Context(), logs, two, "prod", []Base{w.now})
 	if err != nil || len(gone) == 0 {
 		t.Fatalf("%d segments were deleted: %v", len(gone), err)
 	}

@@ -80,11 +80,11 @@ func (s shelf) purged(last store.Segment, now time.Time) (start, error) {
 		return start{}, err
 	}
 	out := start{file: oldest, last: last}
-	switch {
-	case s.mariadb && h.had.String() == last.After && last.Bound == last.End, !s.mariadb && last.Next == oldest:
+	switch { // by what this server's own log has: the archive may have domains of others
+	case s.mariadb && h.had.String() == last.Own && last.Bound == last.End, !s.mariadb && last.Next == oldest:
 		out.joins = true
-	case s.mariadb && !h.had.Covers(stateOf(last.After)):
-		out.gap = s.gap(last, now, h.had, "the binary log of %s was reset: %s begins after %q and the archive has %s", s.server, oldest, h.had, last.After)
+	case s.mariadb && !h.had.Covers(stateOf(last.Own)):
+		out.gap = s.gap(last, now, h.had, "the binary log of %s was reset: %s begins after %q and the archive has %s", s.server, oldest, h.had, last.Own)
 	default:
 		out.gap = s.gap(last, now, h.had, "%s of %s was purged before all of it was archived; the oldest there is %s", or(last.Next, last.File), s.server, oldest)
 	}

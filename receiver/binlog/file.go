@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"drydock/job"
 	"drydock/receiver/sink"
 	"drydock/store"
 )
@@ -25,6 +26,7 @@ type segmentFile struct {
 	file *os.File
 	hash hash.Hash
 	sign func(store.Segment) (store.Segment, error)
+	bad  error // of a write: what stands in the file then is not known, and nothing is added to it
 }
 
 // createSegment begins the file of s, in which every field is set that does not change.
@@ -66,11 +68,17 @@ func newHash() (hash.Hash, error) {
 
 // write appends bytes durably.
 func (f *segmentFile) write(b []byte) error {
-	if _, err := f.file.Write(b); err != nil {
-		return fmt.Errorf("write segment: %w", err)
+	if f.bad != nil {
+		return f.bad
 	}
-	if err := f.file.Sync(); err != nil {
-		return fmt.Errorf("write segment: %w", err)
+	_, err := f.file.Write(b)
+	if err == nil {
+		err = f.file.Sync()
+	}
+	if err != nil {
+		f.bad = fmt.Errorf("write segment: %w", err)
+		_ = f.file.Truncate(f.seg.Stored) // or whoever takes it up does that
+		return f.bad
 	}
 	_, _ = f.hash.Write(b)
 	f.seg.Stored += int64(len(b))
@@ -186,6 +194,9 @@ func recoverSegment(path string, sign func(store.Segment) (store.Segment, error)
 			return keepDamaged(path, signed, sign)
 		}
 		if frames == 0 {
+			if err := beginsAsSegment(path); err != nil {
+				return s, false, fmt.Errorf("recover segment %s: %w", path, err)
+			}
 			return s, false, errors.Join(os.Remove(path), removeIfThere(path+ManifestSuffix), syncFolder(filepath.Dir(path)))
 		}
 		break
@@ -204,6 +215,23 @@ func recoverSegment(path string, sign func(store.Segment) (store.Segment, error)
 	return s, true, writeManifest(s)
 }
 
+// beginsAsSegment is nil for a file that createSegment has begun, however short it is. Any other is somebody else's, or evidence.
+func beginsAsSegment(path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	first, err := io.ReadAll(io.LimitReader(file, int64(len(frameMagic))))
+	if err != nil {
+		return err
+	}
+	if !strings.HasPrefix(frameMagic, string(first)) {
+		return fmt.Errorf("%w: it begins with something else", ErrDamaged)
+	}
+	return nil
+}
+
 // keepDamaged closes a segment of which less can be read than was signed. That is no crash's doing: nothing is cut off, and whoever
 // reads it is told.
 func keepDamaged(path string, s store.Segment, sign func(store.Segment) (store.Segment, error)) (store.Segment, bool, error) {
@@ -213,6 +241,25 @@ func keepDamaged(path string, s store.Segment, sign func(store.Segment) (store.S
 		return s, false, err
 	}
 	return s, true, writeManifest(s)
+}
+
+// folderOf is where the segments of a server go, below the folder of all backups.
+func folderOf(dir, cluster string, s job.Server) string {
+	return filepath.Join(dir, cluster, fmt.Sprintf("%s_%d", s.Host, s.Port), Folder)
+}
+
+// isOwn says whether a segment lies where a receiver with this folder of all backups puts it. What the catalogue says may
+// have come from anywhere: no other file is changed or deleted for it.
+func isOwn(dir string, s store.Segment) bool {
+	if strings.ContainsRune(s.Cluster+s.Server.Host+s.Name(), filepath.Separator) || strings.HasPrefix(s.Cluster, ".") || strings.HasPrefix(s.Server.Host, ".") {
+		return false
+	}
+	want, err := filepath.Abs(filepath.Join(folderOf(dir, s.Cluster, s.Server), s.Name()))
+	if err != nil {
+		return false
+	}
+	path, err := filepath.Abs(s.Path)
+	return err == nil && path == want
 }
 
 // readManifest reads the manifest beside a segment, unchecked; it is the zero Segment when there is none.

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
+	"time"
 
 	"drydock/store"
 )
@@ -38,8 +40,13 @@ var ErrInUse = errors.New("the segments are in use")
 
 // Needless are the segments that no replay on a base can need: those that lie before the place where the replay on the oldest one
 // begins. Without a base nothing is needless, and of a base for which no beginning is found all that was logged since it was taken
-// is kept. The newest segment always stays: the archive goes on from it. It is pure.
+// is kept. The newest segment always stays: the archive goes on from it. One that is lost counts as if it were there: a disk that was
+// away comes back. It is pure.
 func Needless(segments []store.Segment, bases []Base) (out []store.Segment) {
+	segments = slices.Clone(segments)
+	for i := range segments {
+		segments[i].Lost = ""
+	}
 	links := store.BinlogChain(segments)
 	if len(bases) == 0 || len(links) == 0 {
 		return nil
@@ -74,9 +81,16 @@ func since(links []store.BinlogLink, b Base) int {
 	return len(links) - 1
 }
 
+// Owner is the receiver that deletes segments.
+type Owner struct {
+	Receiver string
+	Dir      string    // of all its backups: nothing beyond is deleted
+	Spare    time.Time // what was taken before stays
+}
+
 // Prune deletes the needless segments that a receiver has of a cluster, and returns those that are gone. It may be stopped at any
 // moment and called again. Segments that a replay is reading stay until the next time. bases are all that a restore may begin with.
-func Prune(ctx context.Context, binlogs *store.Binlogs, receiver, cluster string, bases []Base) (gone []store.Segment, err error) {
+func Prune(ctx context.Context, binlogs *store.Binlogs, o Owner, cluster string, bases []Base) (gone []store.Segment, err error) {
 	segments, err := binlogs.List(ctx, cluster)
 	if err != nil {
 		return nil, err
@@ -90,7 +104,7 @@ func Prune(ctx context.Context, binlogs *store.Binlogs, receiver, cluster string
 		}
 	}()
 	for _, s := range Needless(segments, bases) {
-		if s.Receiver != receiver {
+		if s.Receiver != o.Receiver || !isOwn(o.Dir, s) || s.Taken.Before(o.Spare) {
 			continue
 		}
 		dir := filepath.Dir(s.Path)

@@ -160,6 +160,15 @@ func TestNeedlessIsWhatNoBaseNeeds(t *testing.T) {
 	}
 }
 
+// A disk that does not answer for a moment makes its segments lost. They must be there when it does again.
+func TestALostSegmentThatABackupNeedsIsNotNeedless(t *testing.T) {
+	list := lose(follows(piece(srvA, "b.1", 0, 0, 100, "", "0-1-5"), piece(srvA, "b.2", 5, 0, 100, "0-1-5", "0-1-9"), piece(srvA, "b.3", 10, 0, 100, "0-1-9", "0-1-12")), 1)
+	got := Needless(list, []Base{{GTID: "0-1-7", Time: noon.Add(6 * time.Minute)}})
+	if len(got) != 1 || got[0].File != "b.1" {
+		t.Errorf("needless are %d: %+v", len(got), got)
+	}
+}
+
 // Numbers may jump and go back inside one stream; where streams meet a hole must be seen.
 func TestJoinerFindsWhatIsMissingBetweenTwoServers(t *testing.T) {
 	tests := map[string]struct {
@@ -230,22 +239,28 @@ func TestDecideWhereToGoOn(t *testing.T) {
 		joins  bool
 		gap    string
 	}{
-		"nothing archived yet":                 {shelf{server: srvA, files: files("b.2", "b.3")}, true, "b.2", false, false, ""},
-		"in the same log":                      {shelf{server: srvA, files: files("b.2", "b.3", "b.4")}, false, "b.3", true, true, ""},
-		"the log is shorter now":               {shelf{server: srvA, files: []logFile{{"b.3", 400}, {"b.4", 100}}}, false, "b.4", false, false, "lost transactions in a crash"},
-		"another log of the name":              {shelf{server: srvA, files: files("b.1", "b.2", "b.3"), head: with(map[string]head{"b.3": {sum: "x"}})}, false, "b.1", false, false, "reset"},
-		"purged, but all archived":             {shelf{server: srvA, files: files("b.4", "b.5")}, false, "b.4", false, true, ""},
-		"purged":                               {shelf{server: srvA, files: files("b.5")}, false, "b.5", false, false, "purged"},
-		"reset to fewer logs":                  {shelf{server: srvA, files: files("b.1")}, false, "b.1", false, false, "reset"},
-		"on the new primary":                   {shelf{server: srvB, files: files("b.1", "b.2", "b.3"), current: stateOf("0-2-12")}, false, "b.3", false, false, ""},
-		"on the new primary, in an older log":  {shelf{server: srvB, files: files("b.2", "b.5"), current: stateOf("0-2-30")}, false, "b.2", false, false, ""},
-		"on the new primary, purged":           {shelf{server: srvB, files: files("b.5"), current: stateOf("0-2-30")}, false, "b.5", false, false, "begins after 0-1-20"},
-		"on the new primary, which lacks some": {shelf{server: srvB, files: files("b.2"), current: stateOf("0-1-8")}, false, "b.2", false, false, "transactions were lost"},
+		"nothing archived yet":                     {shelf{server: srvA, files: files("b.2", "b.3")}, true, "b.2", false, false, ""},
+		"in the same log":                          {shelf{server: srvA, files: files("b.2", "b.3", "b.4")}, false, "b.3", true, true, ""},
+		"the log is shorter now":                   {shelf{server: srvA, files: []logFile{{"b.3", 400}, {"b.4", 100}}}, false, "b.4", false, false, "lost transactions in a crash"},
+		"another log of the name":                  {shelf{server: srvA, files: files("b.1", "b.2", "b.3"), head: with(map[string]head{"b.3": {sum: "x"}})}, false, "b.1", false, false, "reset"},
+		"purged, but all archived":                 {shelf{server: srvA, files: files("b.4", "b.5")}, false, "b.4", false, true, ""},
+		"purged":                                   {shelf{server: srvA, files: files("b.5")}, false, "b.5", false, false, "purged"},
+		"purged, the archive has another's domain": {shelf{server: srvA, files: files("b.4")}, false, "b.4", false, true, ""},
+		"reset to fewer logs":                      {shelf{server: srvA, files: files("b.1")}, false, "b.1", false, false, "reset"},
+		"on the new primary":                       {shelf{server: srvB, files: files("b.1", "b.2", "b.3"), current: stateOf("0-2-12")}, false, "b.3", false, false, ""},
+		"on the new primary, in an older log":      {shelf{server: srvB, files: files("b.2", "b.5"), current: stateOf("0-2-30")}, false, "b.2", false, false, ""},
+		"on the new primary, purged":               {shelf{server: srvB, files: files("b.5"), current: stateOf("0-2-30")}, false, "b.5", false, false, "begins after 0-1-20"},
+		"on the new primary, which lacks some":     {shelf{server: srvB, files: files("b.2"), current: stateOf("0-1-8")}, false, "b.2", false, false, "transactions were lost"},
 	}
 	for name, tt := range tests {
 		archive := []store.Segment{last}
 		if tt.first {
 			archive = nil
+		}
+		if strings.Contains(name, "another's domain") {
+			last := last
+			last.After += ",7-3-3" // of a server that was the primary before, and never came here
+			archive = []store.Segment{last}
 		}
 		s := tt.shelf
 		s.mariadb = true
@@ -322,6 +337,50 @@ func TestCutSegmentKeepsItsWholeFrames(t *testing.T) {
 	got, ok, err := recoverSegment(s.Path, sign)
 	if info, statErr := os.Stat(s.Path); err != nil || !ok || got.End != 300 || statErr != nil || info.Size() != int64(len(all)) {
 		t.Errorf("a damaged frame in the middle: %v %v, end %d", ok, err, got.End)
+	}
+}
+
+// The folder is searched for segments at each start. A file of somebody else, or a segment whose beginning is spoiled, must outlive that.
+func TestForeignFileIsNoCutSegment(t *testing.T) {
+	for name, text := range map[string]string{"another": "notes of mine", "spoiled": "XRYDOCKBINLOG1\n{}\n", "zeros": "\x00\x00"} {
+		path := filepath.Join(t.TempDir(), name+".binlog")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, ok, err := recoverSegment(path, unsignedSegment)
+		if kept, readErr := os.ReadFile(path); ok || !errors.Is(err, ErrDamaged) || readErr != nil || string(kept) != text {
+			t.Errorf("%s: %v %v, and the file has %q %v", name, ok, err, kept, readErr)
+		}
+	}
+}
+
+func unsignedSegment(s store.Segment) (store.Segment, error) { return s, nil }
+
+// After a write that failed nobody knows what stands in the file. What is written behind it would be signed and could not be read.
+func TestNothingIsWrittenBehindAFailedWrite(t *testing.T) {
+	s := piece(srvA, "b.1", 0, 0, 0, "", "")
+	s.Path = filepath.Join(t.TempDir(), s.Name())
+	f, err := createSegment(s, unsignedSegment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := f.file
+	defer good.Close()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	f.file = full
+	if err := f.append(frame{End: 100}, []byte("a frame"), 7); err == nil {
+		t.Fatal("a full disk took a frame")
+	}
+	f.file = good
+	if err := f.append(frame{End: 100}, []byte("a frame"), 7); err == nil {
+		t.Error("a frame was added behind one that failed")
+	}
+	if info, err := os.Stat(s.Path); err != nil || info.Size() != f.seg.Stored || f.seg.End != 0 {
+		t.Errorf("the file: %v %v, the segment says %d bytes up to %d", info, err, f.seg.Stored, f.seg.End)
 	}
 }
 

@@ -28,6 +28,7 @@ const (
 type recorder struct {
 	cl     Cluster
 	server job.Server
+	dir    string // of all backups
 	folder string
 	name   string // of the receiver
 	sign   func(store.Segment) (store.Segment, error)
@@ -113,6 +114,25 @@ func (r *recorder) resume(s store.Segment) (pos int64, err error) {
 	return r.pos, err
 }
 
+// repeats says whether the beginning of a log that comes now is that of the one that is gone on with: a dump from its beginning, as the
+// place where the archive ends cannot be asked for.
+func (r *recorder) repeats(file string) bool {
+	return file == r.file && r.from > 0 && r.pos == int64(len(magic))
+}
+
+// repeat passes over the beginning of the log that is gone on with.
+func (r *recorder) repeat(ctx context.Context, file string, h headReader) error {
+	if h.sum != r.head.sum {
+		return errOtherLog{fmt.Sprintf("%s of %s begins otherwise than what was archived", file, r.server)}
+	}
+	for _, e := range h.parts {
+		if err := r.event(ctx, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // event takes one in that stands in the file.
 func (r *recorder) event(ctx context.Context, e event) error {
 	if err := r.head.format.check(e); err != nil {
@@ -134,6 +154,10 @@ func (r *recorder) event(ctx context.Context, e event) error {
 
 // take adds an event to the frame.
 func (r *recorder) take(ctx context.Context, e event, begin int64) error {
+	if e.kind() == evIncident { // what follows is good, and must not be lost too
+		r.group.in = false
+		return r.hole(ctx, fmt.Sprintf("the server lost events here (incident at %d)", begin))
+	}
 	st, err := r.group.next(e)
 	if err != nil {
 		return err
@@ -190,6 +214,7 @@ func (r *recorder) hole(ctx context.Context, reason string) error {
 	}
 	r.gap = &store.Gap{Found: time.Now().UTC(), Since: r.last.Until(), Before: r.join.state.String(), After: r.own.String(),
 		Reason: fmt.Sprintf("%s of %s: %s", r.file, r.server, reason)}
+	r.log.Error("the archive of the binary log has a gap", "server", r.server.String(), "reason", r.gap.Reason)
 	r.cut = true
 	r.join = joiner{state: maps.Clone(r.own)}
 	r.join.stream(r.own)
@@ -322,11 +347,8 @@ func (r *recorder) abandon() {
 	}
 }
 
-// seen notes that the server had logged nothing more at a time.
+// seen notes that the server had logged nothing more at a time than what is durable.
 func (r *recorder) seen(ctx context.Context, at time.Time) error {
-	if !r.since.IsZero() {
-		return nil
-	}
 	if r.cur != nil {
 		r.cur.seg.Seen = at
 	} else {
@@ -344,7 +366,7 @@ func (r *recorder) seen(ctx context.Context, at time.Time) error {
 // reseal signs the last segment again, which nothing was added to but when that was seen.
 func (r *recorder) reseal(ctx context.Context) error {
 	r.saved = time.Now()
-	if r.last.Type == "" || r.last.Receiver != r.name {
+	if r.last.Type == "" || r.last.Receiver != r.name || !isOwn(r.dir, r.last) {
 		return nil
 	}
 	if _, err := os.Stat(r.last.Path); errors.Is(err, os.ErrNotExist) {

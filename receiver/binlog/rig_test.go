@@ -124,15 +124,15 @@ func (g *rig) primary(p *mariadbd.Server) {
 	}
 }
 
-// receiver is one that runs.
-type receiver struct {
+// runner is a receiver that runs.
+type runner struct {
 	g   *rig
 	cmd *exec.Cmd
 	log string
 }
 
 // start runs a receiver in a process of its own.
-func (g *rig) start(name string) *receiver {
+func (g *rig) start(name string) *runner {
 	g.t.Helper()
 	c := child{Name: name, Dir: filepath.Join(g.root, name), Bus: g.url, Recipient: g.id.Recipient().String(), Compress: "zstd"}
 	for _, s := range g.servers {
@@ -142,7 +142,7 @@ func (g *rig) start(name string) *receiver {
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	r := &receiver{g: g, cmd: exec.Command(os.Args[0]), log: filepath.Join(g.root, name+".log")}
+	r := &runner{g: g, cmd: exec.Command(os.Args[0]), log: filepath.Join(g.root, name+".log")}
 	_, err = os.Stat(r.log)
 	first := err != nil
 	out, err := os.OpenFile(r.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -167,7 +167,7 @@ func (g *rig) start(name string) *receiver {
 	return r
 }
 
-func (r *receiver) kill() {
+func (r *runner) kill() {
 	if r.cmd.ProcessState == nil {
 		_ = r.cmd.Process.Kill()
 		_ = r.cmd.Wait()
@@ -175,7 +175,7 @@ func (r *receiver) kill() {
 }
 
 // stop ends it in order.
-func (r *receiver) stop() {
+func (r *runner) stop() {
 	r.g.t.Helper()
 	_ = r.cmd.Process.Signal(syscall.SIGTERM)
 	if err := r.cmd.Wait(); err != nil {

@@ -65,7 +65,7 @@ func (p *Plan) Run(ctx context.Context, t Target, dir string) error {
 		decode = append(decode, "--disable-log-bin")
 	}
 	decoder := program(ctx, or(t.Decoder, "mariadb-binlog"), append(decode, "-")...)
-	client := program(ctx, or(t.Client, "mariadb"), "--defaults-file="+conf, "--binary-mode", "--batch", "--max-allowed-packet=1G")
+	client := program(ctx, or(t.Client, "mariadb"), "--defaults-file="+conf, "--binary-mode", "--batch", "--skip-reconnect", "--max-allowed-packet=1G")
 	return errors.Join(p.pipe(ctx, cancel, decoder, client))
 }
 

@@ -178,7 +178,7 @@ type archiver struct {
 
 // folder is where the segments of a server go.
 func (a *archiver) folder(s job.Server) string {
-	return filepath.Join(a.dir, a.cl.Name, fmt.Sprintf("%s_%d", s.Host, s.Port), Folder)
+	return folderOf(a.dir, a.cl.Name, s)
 }
 
 // run waits for its turn, archives while it has it, and begins again.

@@ -133,13 +133,16 @@ func (a *archiver) approach(ctx context.Context, server job.Server) (start, *tap
 // settle closes the segments of this receiver that an error left open: a full disk, for one.
 func (a *archiver) settle(ctx context.Context, segments []store.Segment) error {
 	for i, s := range segments {
-		if s.Receiver != a.name || !s.Open {
+		if s.Receiver != a.name || !s.Open || !isOwn(a.dir, s) {
 			continue
 		}
 		fresh, ok, err := recoverSegment(s.Path, a.sign)
 		if errors.Is(err, os.ErrNotExist) || err == nil && !ok {
 			fresh, err = s, nil
 			fresh.Open, fresh.Lost = false, "the file is missing"
+		} else if errors.Is(err, ErrDamaged) { // it stays as it is, and the archive goes on behind it
+			fresh = s
+			fresh.Open, fresh.Lost, err = false, err.Error(), nil
 		}
 		if err != nil {
 			return err
@@ -148,6 +151,7 @@ func (a *archiver) settle(ctx context.Context, segments []store.Segment) error {
 			return err
 		}
 		segments[i] = fresh
+		delete(a.unsaid, fresh.Path) // older
 	}
 	return nil
 }
@@ -174,7 +178,7 @@ func (t *tap) current(ctx context.Context) (State, error) {
 func (a *archiver) recorder(server job.Server, at start) *recorder {
 	r := &recorder{
 		cl: a.cl, server: server, folder: a.folder(server), name: a.name, sign: a.sign, put: a.binlogs.Put, log: a.log,
-		last: at.last, cut: !at.joins, gap: at.gap, join: joiner{state: State{}}, unsaid: a.unsaid,
+		dir: a.dir, last: at.last, cut: !at.joins, gap: at.gap, join: joiner{state: State{}}, unsaid: a.unsaid,
 	}
 	if at.gap == nil {
 		r.join.state = maps.Clone(stateOf(at.last.After))
@@ -250,6 +254,9 @@ func (s *session) take(ctx context.Context, in arrival) error {
 				return err
 			}
 		}
+		if !s.r.since.IsZero() {
+			return nil // it is said when that is durable
+		}
 		s.a.upToDate(ctx, s.r.server, in.idle)
 		return s.r.seen(ctx, in.idle.UTC())
 	}
@@ -313,7 +320,11 @@ func (s *session) begun(ctx context.Context, e event) error {
 			return err
 		}
 	}
-	if err := s.r.enter(ctx, s.expect, h); err != nil {
+	enter := s.r.enter
+	if s.r.repeats(s.expect) {
+		enter = s.r.repeat
+	}
+	if err := enter(ctx, s.expect, h); err != nil {
 		return err
 	}
 	if e != nil {

@@ -3,10 +3,19 @@ package binlog
 import (
 	"context"
 	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"drydock/job"
+	"drydock/receiver"
 	"drydock/store"
 )
 
@@ -54,17 +63,83 @@ func (s *Service) inspect(ctx context.Context, cluster string) error {
 	return nil
 }
 
-// prune deletes what no backup in the catalogue needs.
+// rebuildTime is how long after the catalogue was made anew no older segment is deleted: it does not know the backups of the
+// lost one until each receiver has run drydock backups rebuild.
+const rebuildTime = 7 * 24 * time.Hour
+
+// prune deletes what no backup needs, be it in the catalogue or only in the folder of this receiver.
 func (s *Service) prune(ctx context.Context, cluster string) error {
-	manifests, err := s.catalog.List(ctx, cluster, job.Server{})
+	made, err := s.catalog.Made(ctx)
 	if err != nil {
 		return err
 	}
-	gone, err := Prune(ctx, s.binlogs, s.cfg.Name, cluster, BasesOf(manifests))
+	o := Owner{Receiver: s.cfg.Name, Dir: s.cfg.Dir}
+	if time.Since(made) < rebuildTime {
+		o.Spare = made
+	}
+	listed, err := s.catalog.All(ctx, cluster, job.Server{})
+	if err != nil {
+		return err
+	}
+	manifests := slices.DeleteFunc(listed, isGone)
+	onDisk, err := manifestsBelow(filepath.Join(s.cfg.Dir, cluster))
+	if err != nil {
+		return err
+	}
+	gone, err := Prune(ctx, s.binlogs, o, cluster, BasesOf(append(manifests, onDisk...)))
 	if len(gone) > 0 {
 		s.cfg.Log.Info("deleted segments of the binary log that no backup needs", "cluster", cluster, "segments", len(gone))
 	}
 	return err
+}
+
+// isGone says whether nothing of a backup is left. One that is about to go may stay after all, and what is in an archive can be
+// fetched from there.
+func isGone(m store.Manifest) bool {
+	_, copied := m.Archived()
+	return m.Removal != nil && !m.Removal.Done.IsZero() && !copied
+}
+
+// manifestsBelow reads the manifests of the backups in the folders of a cluster's servers, whoever signed them: they only keep.
+func manifestsBelow(dir string) (out []store.Manifest, err error) {
+	servers, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for backups: %w", err)
+	}
+	for _, s := range servers {
+		if !s.IsDir() {
+			continue
+		}
+		files, err := os.ReadDir(filepath.Join(dir, s.Name()))
+		if err != nil {
+			return nil, fmt.Errorf("look for backups: %w", err)
+		}
+		for _, f := range files {
+			of, ok := strings.CutSuffix(filepath.Join(dir, s.Name(), f.Name()), receiver.ManifestSuffix)
+			if !ok || !f.Type().IsRegular() || strings.HasPrefix(f.Name(), ".") {
+				continue
+			}
+			if _, err := os.Lstat(of); errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			text, err := os.ReadFile(of + receiver.ManifestSuffix)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // deleted meanwhile
+			}
+			var m store.Manifest
+			if err == nil {
+				err = json.Unmarshal(text, &m)
+			}
+			if err != nil {
+				return nil, fmt.Errorf("read the manifest of %s to see which binary logs it needs: %w", of, err)
+			}
+			out = append(out, m)
+		}
+	}
+	return out, nil
 }
 
 // BasesOf are the backups that a replay can begin on.

@@ -29,15 +29,19 @@ func (d *drill) check(ctx context.Context, res *Result) error {
 		}
 		found.add(t, rows)
 	}
-	res.Problems = append(res.Problems, found.lacks(d.cfg.Expect)...)
+	lacks := found.lacks(d.cfg.Expect)
+	res.Problems = append(res.Problems, lacks...)
 	res.Compared = d.cfg.Expect.Count()
 	switch {
 	case res.Tables == 0:
 		return fmt.Errorf("%w: there is no table in it", ErrBackup)
 	case len(res.Problems) > 0:
-		return fmt.Errorf("%w: %d things are not well in %d tables: %s", ErrBackup, len(res.Problems), res.Tables, first(res.Problems))
+		err = fmt.Errorf("%w: %d things are not well in %d tables: %s", ErrBackup, len(res.Problems), res.Tables, first(res.Problems))
 	}
-	return nil
+	if len(lacks) > 0 { // no key would bring them
+		return err
+	}
+	return d.copy.Unkeyed(err)
 }
 
 // broken is the outcome when the server did not answer a question, which is no finding about a table.
@@ -45,7 +49,7 @@ func (d *drill) broken(ctx context.Context, err error) error {
 	if answered(err) {
 		return recovery.SpaceIn(err.Error(), err)
 	}
-	return d.copy.Outcome(ctx, err)
+	return d.copy.Unkeyed(d.copy.Outcome(ctx, err))
 }
 
 // answered tells an error that the server gave from one of the connection to it.

@@ -48,7 +48,7 @@ var (
 	ErrSpace  = recovery.ErrSpace
 )
 
-// Run drills one backup. Errors: [ErrBackup], [ErrSpace], sink.ErrIdentity; the context's cause when it was ended.
+// Run drills one backup. Errors: [ErrBackup], [ErrSpace], [recovery.ErrKeys], sink.ErrIdentity; the context's cause when it was ended.
 func Run(ctx context.Context, cfg Config, b Backup) (res Result, err error) {
 	d := &drill{cfg: cfg, copy: recovery.New(recovery.Config{
 		Folder: cfg.Folder, Memory: cfg.Memory, Identities: cfg.Identities, Gentle: true, Step: cfg.Step, Line: cfg.Line,

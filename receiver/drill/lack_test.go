@@ -27,6 +27,16 @@ func TestWhatTheServerHadAndTheRestoredOneHasNotIsFound(t *testing.T) {
 			t.Errorf("%d: nothing about %s in %q", i, said, got)
 		}
 	}
+	// A server may tell one case from the other, and have both.
+	both := finds{}
+	both.add(name{"two", "t"}, 5)
+	both.add(name{"two", "T"}, 2)
+	if lacks := both.lacks(&job.Inventory{Schemas: map[string]job.Schema{"two": {Count: 2, Tables: map[string]job.Rows{"T": {Exact: &two}, "t": {}}}}}); lacks != nil {
+		t.Errorf("two names that differ in case: %q", lacks)
+	}
+	if lacks := both.lacks(&job.Inventory{Schemas: map[string]job.Schema{"two": {Count: 2}}}); lacks != nil {
+		t.Errorf("two names that differ in case, counted: %q", lacks)
+	}
 	if len(got) != 6 || found.lacks(nil) != nil {
 		t.Errorf("%q", got)
 	}

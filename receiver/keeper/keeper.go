@@ -73,6 +73,8 @@ const (
 	// askTime bounds a plan or a look at the disk, pruneTime the deletions of one request.
 	askTime   = 30 * time.Second
 	pruneTime = 5 * time.Minute
+	// awayAfter is how long another receiver has to answer.
+	awayAfter = 5 * time.Second
 	// diskKept is how long an answer about the disk serves: a forecast reads the whole catalogue.
 	diskKept = 20 * time.Second
 )

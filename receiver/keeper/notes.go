@@ -31,11 +31,46 @@ func (k *Keeper) mirror(ctx context.Context) error {
 		if _, err := os.Lstat(m.Path); err != nil {
 			return nil // notes without a backup are nothing
 		}
-		if err := k.writeNotes(m); err != nil {
+		more, err := k.learn(ctx, m)
+		if err == nil && !more { // else the catalogue changes, and comes here again
+			err = k.writeNotes(m)
+		}
+		if err != nil {
 			k.cfg.Log.Warn("write the notes beside a backup", "cluster", m.Cluster, "server", m.Server, "backup", m.ID, "err", err)
 		}
 		return nil
 	}, nil)
+}
+
+// learn tells the catalogue of a pin and of drills that only the notes beside a backup know: it may be an older one that was got
+// back. Notes that nobody vouches for stay as they are. The caller holds files.
+func (k *Keeper) learn(ctx context.Context, m store.Manifest) (more bool, err error) {
+	n, err := k.notesBeside(m)
+	if err != nil || !m.Lacks(n) {
+		return false, err
+	}
+	return true, k.catalog.Found(ctx, m, store.Notes{ID: n.ID, Pin: n.Pin, Drills: n.Drills})
+}
+
+// notesBeside are the notes beside a backup, which one of the keys vouches for; the zero value when there are none.
+func (k *Keeper) notesBeside(m store.Manifest) (n store.Notes, err error) {
+	path := m.Path + NotesSuffix
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return n, nil
+	}
+	if err == nil {
+		err = store.ErrOtherKey
+		for _, key := range k.cfg.Keys {
+			if n, err = store.VerifyNotes(raw, key, m); !errors.Is(err, store.ErrOtherKey) {
+				break
+			}
+		}
+	}
+	if err != nil {
+		return store.Notes{}, fmt.Errorf("the notes %s are not to be trusted and stay: %w; trust their key, or delete them", path, err)
+	}
+	return n, nil
 }
 
 // writeNotes replaces the notes beside a backup in one step, durably, unless they say the same already. The caller holds files.

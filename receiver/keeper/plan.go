@@ -24,6 +24,7 @@ import (
 type entry struct {
 	store.Manifest
 	mine    bool
+	away    bool     // its receiver does not answer
 	absent  bool     // its file is not there
 	problem string   // why it is not what the catalogue says
 	held    []string // why it may not go now
@@ -43,9 +44,10 @@ func (k *Keeper) Plan(ctx context.Context, cluster string) ([]bus.PlanItem, erro
 	for _, m := range all {
 		byServer[m.Server] = append(byServer[m.Server], m)
 	}
+	away := k.away(ctx, all)
 	out := []bus.PlanItem{}
 	for _, s := range slices.SortedFunc(maps.Keys(byServer), func(a, b job.Server) int { return strings.Compare(a.String(), b.String()) }) {
-		out = append(out, k.judge(cluster, s, byServer[s])...)
+		out = append(out, k.judge(cluster, s, byServer[s], away)...)
 		if !slices.Contains(cl.Servers, s) {
 			continue // its folder is nobody's to clean up
 		}
@@ -58,12 +60,28 @@ func (k *Keeper) Plan(ctx context.Context, cluster string) ([]bus.PlanItem, erro
 	return out, nil
 }
 
+// away are the other receivers that have some of the backups and do not answer. Nobody knows whether their disks are still there: no
+// backup here goes because of one there.
+func (k *Keeper) away(ctx context.Context, all []store.Manifest) map[string]bool {
+	out := map[string]bool{}
+	for _, m := range all {
+		if _, asked := out[m.Receiver]; asked || m.Receiver == k.cfg.Name {
+			continue
+		}
+		asking, cancel := context.WithTimeout(ctx, awayAfter)
+		_, err := bus.Request[bus.DiskReply](asking, k.conn, bus.ReceiverSubject(m.Receiver, bus.VerbDisk), struct{}{})
+		cancel()
+		out[m.Receiver] = err != nil
+	}
+	return out
+}
+
 // judge is the plan for the backups of one server.
-func (k *Keeper) judge(cluster string, s job.Server, list []store.Manifest) (out []bus.PlanItem) {
+func (k *Keeper) judge(cluster string, s job.Server, list []store.Manifest, away map[string]bool) (out []bus.PlanItem) {
 	var backups []retention.Backup
 	entries := map[string]entry{}
 	for _, m := range list {
-		e := entry{Manifest: m, mine: m.Receiver == k.cfg.Name}
+		e := entry{Manifest: m, mine: m.Receiver == k.cfg.Name, away: away[m.Receiver]}
 		if !e.mine && !m.Listed() {
 			continue // it is no backup any more, and not ours to delete
 		}
@@ -100,7 +118,7 @@ func (e entry) worth() retention.Backup {
 	failed := len(e.Drills) > 0 && !restored
 	return retention.Backup{
 		ID: e.ID, Group: e.Task, Holder: e.Receiver, Taken: e.Ended, Restored: restored && e.problem == "",
-		Doubtful: failed || e.problem != "", Pinned: e.Pinned(), Held: e.held,
+		Doubtful: failed || e.problem != "" || e.away, Pinned: e.Pinned(), Held: e.held,
 	}
 }
 
@@ -151,6 +169,9 @@ func (k *Keeper) examine(e *entry) {
 	}
 	if err := k.vouched(e.Manifest); err != nil {
 		hold("the manifest is not to be trusted: %v", err)
+	}
+	if _, err := k.notesBeside(e.Manifest); err != nil {
+		hold("%v", err) // there may be a pin in them
 	}
 	if !slices.Contains(cl.Servers, e.Server) {
 		e.held = append(e.held, "the server is not in the configuration")

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -353,5 +354,67 @@ func TestNotesFollowTheCatalogue(t *testing.T) {
 	}
 	if _, err := store.VerifyManifest(raw, g.keys[0]); !errors.Is(err, store.ErrSignature) {
 		t.Errorf("taken for a manifest: %v", err)
+	}
+	// The clock of who pinned was ahead of that of who takes the pin away: the last word counts all the same.
+	for _, p := range []store.Pin{{On: true, Time: time.Now().Add(time.Hour), By: "jane"}, {Time: time.Now(), By: "joe"}} {
+		_, err := g.catalog.SetPin(bustest.Context(t), m, p)
+		g.must(err)
+		bustest.Until(t, soon, "the word of "+p.By+" is beside the backup", func() bool {
+			n, err := notes(m)
+			return err == nil && n.Pin != nil && n.Pin.By == p.By && n.Pin.On == p.On
+		})
+	}
+}
+
+// What the catalogue says of a receiver that does not answer may be all that is left of its disk: it takes the place of no backup here.
+func TestNothingGoesForABackupOfAReceiverThatIsAway(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	g.cluster.Rules.Last = 2
+	g.publish("c", "mariabackup", day)
+	g.publish("c", "mariabackup", 2*day)
+	newer, old := g.publish("a", "mariabackup", 3*day), g.publish("a", "mariabackup", 4*day)
+	g.start("a")
+	if r, _, err := g.prune(); err == nil || r.Deleted != 0 || len(g.there(newer, old)) != 2 {
+		t.Errorf("while c is away: %+v %v", r, err)
+	}
+	g.start("c")
+	if r, _ := g.pruned(); r.Deleted != 1 || len(g.there(newer)) != 1 {
+		t.Errorf("when c is back: %+v", r)
+	}
+}
+
+// The bus was got back from an older copy, or its catalogue was filled by somebody who did not have the key of the notes: the pin in
+// them is the only one that is left.
+func TestNotesAreNotOverwrittenByAnOlderCatalogue(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	pinned, strange := g.publish("a", "mariabackup", 3*day), g.publish("a", "mariabackup", 2*day)
+	g.publish("a", "mariabackup", day)
+	stranger, err := store.NewSigner(bustest.Context(t), bustest.Start(t))
+	g.must(err)
+	lay := func(m store.Manifest, s store.Signer) []byte {
+		m.Pin = &store.Pin{On: true, Time: time.Now().UTC(), By: "jane"}
+		n, _ := store.NotesOf(m)
+		n, err := s.SignNotes(n)
+		g.must(err)
+		raw, err := json.Marshal(n)
+		g.must(err)
+		g.must(os.WriteFile(m.Path+NotesSuffix, raw, 0o600))
+		return raw
+	}
+	lay(pinned, g.signer)
+	foreign := lay(strange, stranger)
+	g.start("a")
+	bustest.Until(t, soon, "the catalogue has the pin again", func() bool {
+		m, err := g.catalog.Get(bustest.Context(t), "prod", db1, pinned.ID)
+		return err == nil && m.Pinned()
+	})
+	g.pruned()
+	if got := g.there(pinned, strange); len(got) != 2 {
+		t.Errorf("of a pinned one and one with notes of a stranger there are %v", got)
+	}
+	if raw, err := os.ReadFile(strange.Path + NotesSuffix); err != nil || string(raw) != string(foreign) {
+		t.Errorf("the notes of a stranger were overwritten: %s %v", raw, err)
 	}
 }

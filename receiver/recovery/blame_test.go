@@ -47,6 +47,23 @@ func TestWantOfSpaceIsReadFromWhatWasSaid(t *testing.T) {
 	}
 }
 
+// Every backup of a server that encrypts its files would be called bad where its keys are not.
+func TestWantOfTheOriginsKeysBlamesNoBackup(t *testing.T) {
+	t.Parallel()
+	for options, spared := range map[string]bool{
+		"[mysqld]\ninnodb_page_size=16384\nplugin_load=file_key_management=file_key_management\n": true,
+		"[mysqld]\ninnodb_page_size=16384\n":                                                      false,
+	} {
+		c := New(Config{Folder: t.TempDir(), Memory: 64 << 20, Line: func(string) {}}, Backup{})
+		if err := errors.Join(c.Open(0), os.Mkdir(c.Data(), 0o700), os.WriteFile(filepath.Join(c.Data(), "backup-my.cnf"), []byte(options), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.prepare(bustest.Context(t)); err == nil || errors.Is(err, ErrKeys) != spared || errors.Is(err, ErrBackup) == spared {
+			t.Errorf("%s: %v", options, err)
+		}
+	}
+}
+
 func TestANoteOfASocketIsNotTrustedWithATree(t *testing.T) {
 	t.Parallel()
 	dir, foreign := filepath.Join(t.TempDir(), socketPrefix+"x"), filepath.Join(t.TempDir(), "foreign")

@@ -192,6 +192,7 @@ func (p *Place) Take(clean bool, away ...string) error {
 
 // remove takes the private folder away, its lock file last: without it nobody would dare to remove the rest.
 func (p *Place) remove() error {
+	EndStrays(p.Work())
 	err := errors.Join(RemoveSocket(p.Work()), os.RemoveAll(p.Work()))
 	if err == nil {
 		err = os.RemoveAll(p.work)
@@ -216,8 +217,8 @@ func (p *Place) Publish(data string, owner *Owner) error {
 	if err := syncDisk(data); err != nil {
 		return fmt.Errorf("bring the data to disk: %w", err)
 	}
-	// A folder that is not empty is not replaced, nor is a file or a link.
-	if err := os.Rename(data, p.final); err != nil {
+	// A folder that is not empty is not replaced, nor is a file or a link. [os.Rename] would refuse an empty folder, too.
+	if err := unix.Rename(data, p.final); err != nil {
 		return fmt.Errorf("give the data their name: %w", err)
 	}
 	dir, err := os.Open(filepath.Dir(p.final))

@@ -1,10 +1,12 @@
 package recovery
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -171,8 +173,22 @@ func (c *Copy) unpack(ctx context.Context) error {
 	if err := os.Mkdir(c.Data(), 0o700); err != nil {
 		return err
 	}
-	return c.read(func(stream io.Reader) error {
+	if err := c.read(func(stream io.Reader) error {
 		return blame(c.tool(ctx, stream, "", c.backup.unpacker(), "-x", "-C", c.Data()))
+	}); err != nil {
+		return err
+	}
+	return removeLinks(c.Data())
+}
+
+// removeLinks removes the notes of where tables with a DATA DIRECTORY lay. Their files are unpacked with the others; a server that
+// reads such a note looks for the origin's file, too, and opens neither when there are two.
+func removeLinks(dir string) error {
+	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || filepath.Ext(path) != ".isl" {
+			return err
+		}
+		return os.Remove(path)
 	})
 }
 
@@ -239,8 +255,27 @@ func (c *counter) Write(p []byte) (int, error) {
 const endLine = "completed OK!"
 
 func (c *Copy) prepare(ctx context.Context) error {
-	return blame(c.tool(ctx, nil, endLine, c.backup.Preparer(), "--prepare", fmt.Sprintf("--use-memory=%d", c.cfg.Memory),
-		"--tmpdir="+c.tmp(), "--target-dir="+c.Data()))
+	return c.Unkeyed(blame(c.tool(ctx, nil, endLine, c.backup.Preparer(), "--prepare", fmt.Sprintf("--use-memory=%d", c.cfg.Memory),
+		"--tmpdir="+c.tmp(), "--target-dir="+c.Data())))
+}
+
+// ErrKeys says that work failed on a backup of a server that has plugins to read its files, for their encryption as a rule, and
+// that without these and their keys it cannot be told whether the backup is to blame.
+var ErrKeys = errors.New("the server of the backup encrypts its files, or packs them by a plugin, and the private one has neither keys nor plugins")
+
+// Unkeyed takes the blame from a failure that the want of keys may have caused.
+func (c *Copy) Unkeyed(err error) error {
+	if !errors.Is(err, ErrBackup) || !c.keyed() {
+		return err
+	}
+	return fmt.Errorf("%w; without: %s", ErrKeys, err.Error()) // without its blame
+}
+
+// keyed reports whether the backup was taken of a server with a plugin for keys or compression: mariadb-backup notes these, and no
+// others.
+func (c *Copy) keyed() bool {
+	options, err := os.ReadFile(filepath.Join(c.Data(), "backup-my.cnf"))
+	return err == nil && bytes.Contains(options, []byte("\nplugin_load="))
 }
 
 // blame makes a tool's failure the backup's, unless the tool was not there, was killed, or had no room.

@@ -35,6 +35,7 @@ const (
 	startPoll    = 50 * time.Millisecond
 	endTimeout   = 5 * time.Second // within which a server has ended that broke its connections
 	logSize      = 96 << 20        // bytes of the redo log, the server's own default
+	longestWait  = "31536000"      // seconds, the most that servers take
 )
 
 // start runs a server on the restored files.
@@ -70,7 +71,7 @@ func (c *Copy) startAs(ctx context.Context, login Login, further ...string) erro
 	if s.db, err = s.open(); err != nil {
 		return err
 	}
-	return s.await(ctx)
+	return c.Unkeyed(s.await(ctx))
 }
 
 func (s *server) socket() string { return filepath.Join(s.socketDir, socketName) }
@@ -120,6 +121,8 @@ func (c *Copy) settings(socket string, further ...string) string {
 		"datadir=" + quoted(c.Data()), "tmpdir=" + quoted(c.tmp()),
 		"socket=" + quoted(socket), "pid-file=" + quoted(filepath.Join(c.cfg.Folder, "pid")),
 		"skip-networking", "loose-mysqlx=OFF", "skip-log-bin", "skip-slave-start", "event-scheduler=OFF",
+		"loose-symbolic-links=0",      // else the DATA DIRECTORY of a table would be used, where the origin has its own
+		"wait-timeout=" + longestWait, // a load may take days, and the one connection that was made before it is needed after it
 		"general-log=0", "slow-query-log=0", "performance-schema=0", "init-file=",
 		fmt.Sprintf("innodb-buffer-pool-size=%d", max(c.cfg.Memory, 16<<20)),
 		// Its own size: that of a large server would fill the folder. A prepared backup needs none of its old log.
@@ -142,7 +145,7 @@ func (c *Copy) Layout() (lines []string) {
 }
 
 // layoutOptions decide how the files are read; backup tools write them into backup-my.cnf.
-var layoutOptions = regexp.MustCompile(`^(innodb_(checksum_algorithm|data_file_path|page_size|undo_tablespaces|undo_directory|log_block_size|fast_checksum)|aria_log_dir_path|lower_case_table_names)$`)
+var layoutOptions = regexp.MustCompile(`^(innodb_(checksum_algorithm|data_file_path|page_size|undo_tablespaces|log_block_size|fast_checksum)|lower_case_table_names)$`)
 
 // layout takes from the backup's own options what says how its files are to be read.
 func (c *Copy) layout() (lines []string) {
@@ -154,8 +157,10 @@ func (c *Copy) layout() (lines []string) {
 	for sc := bufio.NewScanner(f); sc.Scan(); {
 		name, value, ok := strings.Cut(sc.Text(), "=")
 		name = strings.ReplaceAll(strings.TrimSpace(name), "-", "_")
-		if ok && layoutOptions.MatchString(name) && !strings.HasSuffix(name, "directory") {
-			lines = append(lines, "loose-"+name+"="+strings.TrimSpace(value))
+		value = strings.TrimSpace(value)
+		// A path would lead out of the folder, to the files of the origin: a backup has all of them in itself.
+		if ok && layoutOptions.MatchString(name) && !strings.HasPrefix(value, "/") && !strings.Contains(value, ";/") {
+			lines = append(lines, "loose-"+name+"="+value)
 		}
 	}
 	return lines

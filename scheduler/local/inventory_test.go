@@ -14,7 +14,7 @@ func TestTablesOfARealServerAreListedBeforeAndAfter(t *testing.T) {
 	r := newRig(t, server(t))
 	runner, _ := r.runner("scheduler@a")
 	r.sql(0, "CREATE DATABASE shop", "CREATE TABLE shop.big (i INT PRIMARY KEY) STATS_AUTO_RECALC=0", "INSERT INTO shop.big SELECT seq FROM shop.seq_1_to_5000",
-		"ANALYZE TABLE shop.big", "CREATE TABLE shop.plain (i INT) ENGINE=Aria", "INSERT INTO shop.plain VALUES (1), (2)",
+		"ANALYZE TABLE shop.big", "CREATE TABLE shop.plain (i INT) ENGINE=MyISAM", "INSERT INTO shop.plain VALUES (1), (2)",
 		"CREATE TABLE shop.hollow LIKE shop.big", "INSERT INTO shop.hollow SELECT * FROM shop.big", "ANALYZE TABLE shop.hollow",
 		"CREATE TABLE shop.dropped (i INT)", "CREATE TABLE shop.renamed (i INT)", "CREATE VIEW shop.v AS SELECT 1", "CREATE SEQUENCE shop.s")
 	list := func(look bool) []job.Listed {

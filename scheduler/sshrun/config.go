@@ -10,8 +10,8 @@ import (
 	"strconv"
 	"time"
 
+	"drydock/calendar"
 	"drydock/job"
-	"drydock/scheduler"
 )
 
 // Config is what a runner works from.
@@ -91,7 +91,7 @@ type targetKey struct {
 // schedule is a cluster with its calendar.
 type schedule struct {
 	cluster  *Cluster
-	calendar *scheduler.Calendar
+	calendar *calendar.Calendar
 }
 
 // schedules checks the configuration and gives the clusters that are on.
@@ -105,16 +105,16 @@ func (c Config) schedules() ([]schedule, error) {
 		if !cl.Enabled {
 			continue
 		}
-		calendar, err := cl.check(c)
+		cal, err := cl.check(c)
 		if err != nil {
 			return nil, fmt.Errorf("configure the ssh runner: cluster %q: %w", cl.Name, err)
 		}
-		out = append(out, schedule{cl, calendar})
+		out = append(out, schedule{cl, cal})
 	}
 	return out, nil
 }
 
-func (c Cluster) check(all Config) (*scheduler.Calendar, error) {
+func (c Cluster) check(all Config) (*calendar.Calendar, error) {
 	switch {
 	case len(c.ReceiverPorts) == 0:
 		return nil, errors.New("no receiver port")
@@ -125,5 +125,5 @@ func (c Cluster) check(all Config) (*scheduler.Calendar, error) {
 	case all.APIHost == "" || all.APIPort == 0:
 		return nil, errors.New("the address of the API is not known")
 	}
-	return scheduler.ParseCalendar(c.Spec, c.Zone)
+	return calendar.Parse(c.Spec, c.Zone)
 }

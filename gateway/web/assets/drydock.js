@@ -41,6 +41,7 @@
       text = s < 0 ? "in " + span(s) : span(s) + " ago";
       if (Math.abs(s) < 60) text = s < 0 ? "in a moment" : "just now";
     } else if (t.dataset.t === "clock") text = clock(d);
+    else if (t.dataset.t === "hour") text = two(d.getHours()) + ":" + two(d.getMinutes());
     if (t.textContent !== text) t.textContent = text;
     t.title = date(d) + " " + clock(d) + " here, " + d.toISOString().slice(0, 19).replace("T", " ") + " UTC";
   };

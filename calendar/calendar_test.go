@@ -1,4 +1,4 @@
-package scheduler
+package calendar
 
 import (
 	"fmt"
@@ -18,7 +18,7 @@ func mustCalendar(tb testing.TB, spec, zone string) *Calendar {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	c, err := ParseCalendar(spec, loc)
+	c, err := Parse(spec, loc)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -390,7 +390,7 @@ func TestDaysWithoutASwitchAreRobfigs(t *testing.T) {
 	from, until := time.Date(2026, 3, 30, 0, 0, 0, 0, loc), time.Date(2026, 10, 24, 0, 0, 0, 0, loc)
 	for range 400 {
 		spec := randomSpec(random)
-		ours, err := ParseCalendar(spec, loc)
+		ours, err := Parse(spec, loc)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -636,13 +636,13 @@ func TestParseErrorNamesTheField(t *testing.T) {
 	} {
 		t.Run(strings.ReplaceAll(spec, "/", "_"), func(t *testing.T) {
 			t.Parallel()
-			_, err := ParseCalendar(spec, time.UTC)
+			_, err := Parse(spec, time.UTC)
 			if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "parse cron spec ") {
 				t.Errorf("error %v, want one with %q", err, want)
 			}
 		})
 	}
-	if _, err := ParseCalendar("@daily", nil); err == nil {
+	if _, err := Parse("@daily", nil); err == nil {
 		t.Error("no error without a zone")
 	}
 }
@@ -654,8 +654,8 @@ func TestStringIsSpecAndZone(t *testing.T) {
 	}
 }
 
-// FuzzParseCalendar looks for specs that panic, hang, or make a calendar whose Next, Between and count disagree.
-func FuzzParseCalendar(f *testing.F) {
+// FuzzParse looks for specs that panic, hang, or make a calendar whose Next, Between and count disagree.
+func FuzzParse(f *testing.F) {
 	for _, spec := range []string{
 		"0 30 2 * * *", "*/20 1-5 * * *", "@every 1h", "@every 9223372036s", "@daily", "0 0 31 2 *", "* * * * * *",
 		"TZ=", "CRON_TZ=x", "0 0 TZ=x * *", "*-5/2 ? , * *", "1-5/9223372036854775807 * * * *", "0 0 29 feb mon", "@", "@every ",
@@ -664,7 +664,7 @@ func FuzzParseCalendar(f *testing.F) {
 	}
 	loc := mustCalendar(f, "@daily", "Australia/Lord_Howe").loc
 	f.Fuzz(func(t *testing.T, spec string, unix int64) {
-		c, err := ParseCalendar(spec, loc)
+		c, err := Parse(spec, loc)
 		if err != nil {
 			return
 		}

@@ -1,4 +1,7 @@
-package scheduler
+// Package calendar knows the ticks of a cron spec in a time zone: which instants they are, whatever the clock is set to.
+//
+// It is pure, so that both the scheduler that decides ticks and who explains them afterwards can use it.
+package calendar
 
 import (
 	"errors"
@@ -27,7 +30,7 @@ import (
 //   - A wall time in neighbouring hours (*; 1-5) belongs to a cadence of an hour or less. It runs each
 //     time the clock really shows it: twice in a repeated hour, not at all in a gap.
 //
-// The zero value is not usable; make one with ParseCalendar. A Calendar is immutable and safe for
+// The zero value is not usable; make one with Parse. A Calendar is immutable and safe for
 // concurrent use. It is a cron.Schedule.
 type Calendar struct {
 	spec  string
@@ -380,7 +383,7 @@ var specFields = []specField{
 	{"day of week", "0-6 with 0 for Sunday, or sun-sat", cron.Dow},
 }
 
-// ParseCalendar reads a cron spec of five fields (minutes to day of week), six (seconds first), or a
+// Parse reads a cron spec of five fields (minutes to day of week), six (seconds first), or a
 // descriptor (@daily, @hourly, "@every 90m"), whose ticks are those of the clock in loc.
 //
 // "@every d" ticks at the whole multiples of d since 1970-01-01 00:00 UTC, not d after the start of the
@@ -388,7 +391,7 @@ var specFields = []specField{
 //
 // An error names the field by its number, as written, and its name: field 2 (minutes) "61". A spec that
 // is well formed but never comes due (31 February) is accepted; its Next is the zero time.
-func ParseCalendar(spec string, loc *time.Location) (*Calendar, error) {
+func Parse(spec string, loc *time.Location) (*Calendar, error) {
 	if loc == nil {
 		return nil, fmt.Errorf("parse cron spec %q: no time zone", spec)
 	}

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"drydock/bus"
+	"drydock/config"
+	"drydock/job"
+	"drydock/store"
+)
+
+// completeWithin is how long the bus may take before a completion does without it.
+const completeWithin = 300 * time.Millisecond
+
+// completer lists what may stand in a place of a command line; earlier are the arguments before it.
+type completer func(ctx context.Context, earlier []string) []string
+
+// complete gives every command completions: of its arguments by their names in its usage, of its flags by theirs.
+func (c *cli) complete(root *cobra.Command) {
+	places := map[string]completer{
+		"CLUSTER": c.clusters, "SERVER": c.servers, "TASK": taskNames, "JOB": c.fromBus(jobIDs), "BACKUP": c.fromBus(backupIDs),
+		"CONDITION": c.fromBus(conditions), "physical|logical|master": func(context.Context, []string) []string { return []string{"physical", "logical", "master"} },
+	}
+	flags := map[string]completer{
+		"cluster": c.clusters, "server": c.servers, "task": taskNames, "backup": c.fromBus(backupIDs),
+		"state":  func(context.Context, []string) []string { return stateNames() },
+		"output": func(context.Context, []string) []string { return outputForms },
+		"level":  func(context.Context, []string) []string { return logLevels },
+	}
+	each(root, func(cmd *cobra.Command) {
+		var args []completer
+		for _, word := range strings.Fields(cmd.Use)[1:] {
+			args = append(args, places[strings.Trim(word, "[].")])
+		}
+		if cmd.ValidArgsFunction == nil && cmd.HasParent() {
+			cmd.ValidArgsFunction = func(cmd *cobra.Command, earlier []string, typed string) ([]string, cobra.ShellCompDirective) {
+				if len(earlier) >= len(args) || args[len(earlier)] == nil {
+					if len(args) > 0 && len(earlier) < len(args) && (strings.Contains(cmd.Use, "DIR") || strings.Contains(cmd.Use, "FILE")) {
+						return nil, cobra.ShellCompDirectiveDefault
+					}
+					return nil, cobra.ShellCompDirectiveNoFileComp
+				}
+				return matching(args[len(earlier)](contextOf(cmd), earlier), typed), cobra.ShellCompDirectiveNoFileComp
+			}
+		}
+		for name, list := range flags {
+			if cmd.LocalFlags().Lookup(name) == nil {
+				continue
+			}
+			_ = cmd.RegisterFlagCompletionFunc(name, func(cmd *cobra.Command, earlier []string, typed string) ([]string, cobra.ShellCompDirective) {
+				return matching(list(contextOf(cmd), earlier), typed), cobra.ShellCompDirectiveNoFileComp
+			}) // it fails for a flag that is completed already
+		}
+	})
+}
+
+// each visits every command.
+func each(cmd *cobra.Command, f func(*cobra.Command)) {
+	f(cmd)
+	for _, sub := range cmd.Commands() {
+		each(sub, f)
+	}
+}
+
+func contextOf(cmd *cobra.Command) context.Context {
+	if ctx := cmd.Context(); ctx != nil {
+		return ctx
+	}
+	return context.Background()
+}
+
+// matching are those of the list that go on as typed.
+func matching(list []string, typed string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return !strings.HasPrefix(s, typed) })
+}
+
+func (c *cli) clusters(context.Context, []string) (names []string) {
+	cfg, err := config.LoadForCommand(c.file)
+	if err != nil {
+		return nil
+	}
+	for _, cl := range cfg.Clusters {
+		names = append(names, cl.Name)
+	}
+	return names
+}
+
+// servers are those of the cluster named before, or of all.
+func (c *cli) servers(_ context.Context, earlier []string) (names []string) {
+	cfg, err := config.LoadForCommand(c.file)
+	if err != nil {
+		return nil
+	}
+	_, named := config.Cluster{}, false
+	if len(earlier) > 0 {
+		_, named = cfg.Cluster(earlier[0])
+	}
+	for _, cl := range cfg.Clusters {
+		if named && cl.Name != earlier[0] {
+			continue
+		}
+		for _, s := range cl.Servers {
+			names = append(names, job.Server{Host: s.Host, Port: s.Port}.String())
+		}
+	}
+	return names
+}
+
+func taskNames(context.Context, []string) (names []string) {
+	for _, t := range job.Tasks() {
+		if t.Built {
+			names = append(names, t.Name)
+		}
+	}
+	return names
+}
+
+func stateNames() (names []string) {
+	for _, s := range job.States {
+		names = append(names, string(s))
+	}
+	return names
+}
+
+// fromBus asks the bus, and gives up without a word when it does not answer in time. What it left behind ends with the
+// process, which has nothing else to do.
+func (c *cli) fromBus(ask func(context.Context, *bus.Conn) ([]string, error)) completer {
+	return func(ctx context.Context, _ []string) []string {
+		ctx, cancel := context.WithTimeout(ctx, completeWithin)
+		defer cancel()
+		answer := make(chan []string, 1)
+		go func() {
+			_, conn, err := c.dial()
+			if err != nil {
+				answer <- nil
+				return
+			}
+			defer conn.NC.Close()
+			list, err := ask(ctx, conn)
+			if err != nil {
+				list = nil
+			}
+			answer <- list
+		}()
+		select {
+		case list := <-answer:
+			return list
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func jobIDs(ctx context.Context, conn *bus.Conn) (ids []string, err error) {
+	list, err := store.NewJobs(conn, cliActor(), nil).List(ctx, store.Filter{Since: time.Now().Add(-24 * time.Hour), Limit: 100})
+	for _, j := range list {
+		ids = append(ids, j.ID+"\t"+string(j.State)+" "+j.Key().String())
+	}
+	return ids, err
+}
+
+func backupIDs(ctx context.Context, conn *bus.Conn) (ids []string, err error) {
+	list, err := store.NewCatalog(conn).All(ctx, "", job.Server{})
+	for _, m := range list {
+		ids = append(ids, m.ID+"\t"+m.Task+" of "+m.Server.String()+", "+clock(m.Ended))
+	}
+	return ids, err
+}
+
+func conditions(ctx context.Context, conn *bus.Conn) (names []string, err error) {
+	list, err := store.NewAlerts(conn, cliActor()).OpenConditions(ctx, store.AlertFilter{})
+	for _, o := range list {
+		names = append(names, o.Condition+"\t"+short(o.Text, 60))
+	}
+	return names, err
+}

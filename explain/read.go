@@ -1,0 +1,126 @@
+package explain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"drydock/bus"
+	"drydock/job"
+)
+
+const (
+	// nextWait is how long the schedulers have to answer; without them the rest is told.
+	nextWait = 2 * time.Second
+	// decidedBy is how long after the end of the time looked at an entry about it is still looked for, and followed how long
+	// its jobs are: what waits for a window waits for days.
+	decidedBy = 48 * time.Hour
+	followed  = 8 * 24 * time.Hour
+	// drift is how much the clocks of machines may differ.
+	drift = time.Minute
+)
+
+// Of reads the bus and explains a task of a cluster from one time to another. A bus without a scheduler is an answer too.
+func Of(ctx context.Context, c *bus.Conn, cluster, task string, from, to time.Time) (Explanation, error) {
+	f, err := Read(ctx, c, cluster, task, from, to)
+	if err != nil {
+		return Explanation{}, fmt.Errorf("explain %s of cluster %s: %w", task, cluster, err)
+	}
+	return Explain(f), nil
+}
+
+// Read gathers the facts.
+func Read(ctx context.Context, c *bus.Conn, cluster, task string, from, to time.Time) (Facts, error) {
+	f := Facts{Cluster: cluster, Task: task, From: from.UTC(), To: to.UTC()}
+	if err := f.readSchedule(ctx, c); err != nil {
+		return f, err
+	}
+	f.Now = time.Now().UTC()
+	if err := f.readLedger(ctx, c); err != nil {
+		return f, err
+	}
+	return f, f.readJobs(ctx, c)
+}
+
+// readSchedule asks the schedulers. That none answers is a fact.
+func (f *Facts) readSchedule(ctx context.Context, c *bus.Conn) error {
+	asking, cancel := context.WithTimeout(ctx, nextWait)
+	defer cancel()
+	rep, err := bus.Request[bus.NextReply](asking, c, bus.SubjectNext, struct{}{})
+	if err != nil {
+		return ctx.Err() // nobody, or nobody in time
+	}
+	f.Answered = true
+	i := slices.IndexFunc(rep.Schedules, func(s bus.ScheduleInfo) bool { return s.Cluster == f.Cluster && s.Task == f.Task })
+	if i >= 0 {
+		f.Schedule = &rep.Schedules[i]
+	}
+	return nil
+}
+
+func (f *Facts) readLedger(ctx context.Context, c *bus.Conn) error {
+	before, m, err := bus.LastBefore[bus.Tick](ctx, c, bus.StreamTasks, bus.TaskSubject(f.Cluster, f.Task), f.From.Add(-drift))
+	switch {
+	case err == nil:
+		f.Before = &Entry{before, m.Seq}
+	case !errors.Is(err, bus.ErrNotFound):
+		return err
+	}
+	if f.Oldest, err = c.Oldest(ctx, bus.StreamTasks); err != nil {
+		return err
+	}
+	own := bus.TaskSubject(f.Cluster, f.Task)
+	return bus.Read(ctx, c, bus.StreamTasks, bus.TaskFilter(f.Cluster, ""), bus.From{Since: f.From.Add(-drift)}, func(m bus.Meta, t bus.Tick) error {
+		f.sign(t.Actor, t.Time)
+		if m.Subject == own {
+			f.Entries = append(f.Entries, Entry{t, m.Seq})
+		}
+		if t.Time.After(f.To.Add(decidedBy)) {
+			return bus.ErrStop
+		}
+		return nil
+	})
+}
+
+func (f *Facts) readJobs(ctx context.Context, c *bus.Conn) error {
+	err := bus.Read(ctx, c, bus.StreamJobs, bus.JobFilter(f.Cluster, "", 0, f.Task), bus.From{Since: f.From.Add(-drift)}, func(m bus.Meta, ev bus.JobEvent) error {
+		f.sign(ev.Actor, ev.Time)
+		f.Events = append(f.Events, Event{slim(ev), m.Seq})
+		if ev.Time.After(f.To.Add(followed)) {
+			return bus.ErrStop
+		}
+		return nil
+	})
+	slices.SortFunc(f.Signs, time.Time.Compare)
+	return err
+}
+
+// slim drops what no explanation says: many of them are held at once.
+func slim(ev bus.JobEvent) bus.JobEvent {
+	ev.Job.Evidence, ev.Job.Stream, ev.Job.Inventory, ev.Job.Plan = job.Evidence{}, nil, nil, nil
+	return ev
+}
+
+// sign takes down that a scheduler was alive.
+func (f *Facts) sign(actor string, at time.Time) {
+	if strings.HasPrefix(actor, "scheduler@") {
+		f.Signs = append(f.Signs, at)
+	}
+}
+
+// The time that is looked at when nothing else is asked for, and the longest.
+const (
+	Within    = 24 * time.Hour
+	MaxWithin = 31 * 24 * time.Hour
+)
+
+// Around is the time to look at: so long before now, or half of it before and half after at.
+func Around(at time.Time, within time.Duration, now time.Time) (from, to time.Time) {
+	if at.IsZero() {
+		return now.Add(-within), now
+	}
+	return at.Add(-within / 2), at.Add(within / 2)
+}
