@@ -134,7 +134,6 @@ func (s *split) config(name string) string {
 	home := filepath.Join(s.dir, name)
 	tls := filepath.Join(s.dir, "packaging/split/tls")
 	out := strings.NewReplacer("db-1:3306,db-2:3306", s.servers[0].Addr(),
-		"server_name: "+name, "server_name: "+name, // it is a name there, no address
 		"/etc/nats/tls", tls, "/etc/drydock/tls", tls, `"/data"`, `"`+home+`"`, "/var/lib/drydock", home, "0.0.0.0:", s.addrs[name]+":",
 		"nats-1:", s.addrs["nats-1"]+":", "nats-2:", s.addrs["nats-2"]+":", "nats-3:", s.addrs["nats-3"]+":").Replace(string(text))
 	if from == "drydock.toml" {
