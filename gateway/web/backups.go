@@ -72,53 +72,73 @@ func (w *Web) backups(v *visit) (any, error) {
 		return nil, err
 	}
 	p := backupsPage{filter: f, Proof: v.query.Get("proof")}
-	names := f.names()
-	var all []store.Manifest
-	w.model.eachBackup(func(m store.Manifest) {
-		if among(names, m.Cluster) && f.means(m.Server) && (f.Task == "" || m.Task == f.Task) {
+	names := map[string]bool{}
+	for _, name := range f.names() {
+		names[name] = true
+	}
+	var all []*store.Manifest
+	w.model.eachBackup(func(m *store.Manifest) {
+		if names[m.Cluster] && f.means(m.Server) && (f.Task == "" || m.Task == f.Task) {
 			all = append(all, m)
 		}
 	})
-	slices.SortFunc(all, func(a, b store.Manifest) int { return strings.Compare(b.ID, a.ID) })
-	rows := compared(all)
-	p.Chart = trendOf(rows)
-	rows = slices.DeleteFunc(rows, func(r backupRow) bool {
-		return p.Proof == "none" && r.Proof == proofRestored || p.Proof != "" && p.Proof != "none" && string(r.Proof) != p.Proof ||
-			!f.From.IsZero() && r.Ended.Before(f.From)
-	})
-	for _, r := range rows {
-		p.Stored += r.Stored
+	slices.SortFunc(all, func(a, b *store.Manifest) int { return strings.Compare(b.ID, a.ID) })
+	var shown []*store.Manifest
+	for _, m := range all {
+		is := proofOf(*m)
+		if p.Proof == "none" && is == proofRestored || p.Proof != "" && p.Proof != "none" && string(is) != p.Proof ||
+			!f.From.IsZero() && m.Ended.Before(f.From) {
+			continue
+		}
+		p.Matching++
+		p.Stored += m.Stored
+		if len(shown) < f.Limit {
+			shown = append(shown, m)
+		}
 	}
-	p.Matching, p.More = len(rows), len(rows) > f.Limit
-	p.Rows = rows[:min(len(rows), f.Limit)]
+	p.More = p.Matching > len(shown)
+	p.Rows = compared(shown, all)
+	p.Chart = trendOf(p.Rows)
 	return p, nil
 }
 
-// compared makes rows of backups, which are the newest first, and sets each against those before it.
-func compared(all []store.Manifest) []backupRow {
-	rows := make([]backupRow, len(all))
-	before := map[job.Key][]int64{}
-	for i, m := range slices.Backward(all) {
-		r := backupRow{Manifest: m, Proof: proofOf(m), Took: m.Ended.Sub(m.Started)}
-		if n := len(m.Drills); n > 0 {
-			r.Drill = &m.Drills[n-1]
+// compared makes rows of some backups, and sets each against those before it on its server. Both lists are the newest first,
+// and all holds what shown holds.
+func compared(shown, all []*store.Manifest) []backupRow {
+	key := func(m *store.Manifest) job.Key { return job.Key{Cluster: m.Cluster, Server: m.Server, Task: m.Task} }
+	before := map[job.Key][]int64{} // the sizes of the last ones, oldest first
+	for _, m := range shown {
+		before[key(m)] = nil
+	}
+	rows := make([]backupRow, len(shown))
+	next := len(shown) - 1
+	for _, m := range slices.Backward(all) {
+		sizes, wanted := before[key(m)]
+		if !wanted {
+			continue
 		}
-		if s := r.Took.Seconds(); s > 0 {
-			r.Rate = float64(m.Size) / s
+		if next >= 0 && shown[next] == m {
+			rows[next] = rowOfBackup(m, sizes)
+			next--
 		}
-		key := job.Key{Cluster: m.Cluster, Server: m.Server, Task: m.Task}
-		sizes := before[key]
-		if len(sizes) > 0 {
-			sorted := slices.Sorted(slices.Values(sizes))
-			if median := quantile(sorted, 0.5); median > 0 {
-				r.Known, r.Change = true, int((100*(m.Size-median)+sign(m.Size-median)*median/2)/median)
-				r.Odd = m.Size < median/2 || m.Size > 2*median
-			}
-		}
-		before[key] = append(sizes[max(0, len(sizes)-runsKept+1):], m.Size)
-		rows[i] = r
+		before[key(m)] = append(sizes[max(0, len(sizes)-runsKept+1):], m.Size)
 	}
 	return rows
+}
+
+func rowOfBackup(m *store.Manifest, before []int64) backupRow {
+	r := backupRow{Manifest: *m, Proof: proofOf(*m), Took: m.Ended.Sub(m.Started)}
+	if n := len(m.Drills); n > 0 {
+		r.Drill = &m.Drills[n-1]
+	}
+	if s := r.Took.Seconds(); s > 0 {
+		r.Rate = float64(m.Size) / s
+	}
+	if median := quantile(slices.Sorted(slices.Values(before)), 0.5); median > 0 {
+		r.Known, r.Change = true, int((100*(m.Size-median)+sign(m.Size-median)*median/2)/median)
+		r.Odd = m.Size < median/2 || m.Size > 2*median
+	}
+	return r
 }
 
 func sign(n int64) int64 { return int64(cmp.Compare(n, 0)) }
@@ -209,7 +229,7 @@ func (w *Web) backup(v *visit) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := backupPage{backupRow: compared([]store.Manifest{m})[0], Command: "drydock backups verify " + m.ID}
+	p := backupPage{backupRow: rowOfBackup(&m, nil), Command: "drydock backups verify " + m.ID}
 	p.MayPin = v.who.May(m.Cluster, "", auth.Backup)
 	if t, err := job.TaskByName(taskDrill); err == nil {
 		p.MayDrill = w.offers(v, w.known[m.Cluster], t)

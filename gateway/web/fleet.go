@@ -217,7 +217,7 @@ func (w *Web) fleetAlerts(p *fleetPage, rows map[string]*clusterRow, acks store.
 
 // fleetBackups finds the newest backup of each cluster, and the newest that a drill restored.
 func (w *Web) fleetBackups(p *fleetPage, rows map[string]*clusterRow) {
-	w.model.eachBackup(func(m store.Manifest) {
+	w.model.eachBackup(func(m *store.Manifest) {
 		r := rows[m.Cluster]
 		if r == nil {
 			return

@@ -41,10 +41,10 @@ type model struct {
 	failures []failure  // of the last day, in the order in which they were seen
 	ended    []endedJob // of the last day and a half, the same
 	runs     map[job.Key]*runs
-	pruned   time.Time               // the day on which the days were pruned last
-	progress map[string]bus.Progress // by job, while it is live
-	alerts   map[string]bus.Alert    // the open ones, by subject
-	backups  map[string]store.Manifest
+	pruned   time.Time                  // the day on which the days were pruned last
+	progress map[string]bus.Progress    // by job, while it is live
+	alerts   map[string]bus.Alert       // the open ones, by subject
+	backups  map[string]*store.Manifest // never changed in place
 }
 
 // failure is a job that did not end well.
@@ -82,7 +82,7 @@ func (r *runs) add(x run) {
 func newModel(h *hub) *model {
 	return &model{
 		hub: h, days: map[cellKey]*cell{}, runs: map[job.Key]*runs{}, progress: map[string]bus.Progress{},
-		alerts: map[string]bus.Alert{}, backups: map[string]store.Manifest{},
+		alerts: map[string]bus.Alert{}, backups: map[string]*store.Manifest{},
 	}
 }
 
@@ -261,7 +261,7 @@ func (m *model) backup(e jetstream.KeyValueEntry) {
 	if gone {
 		delete(m.backups, e.Key())
 	} else {
-		m.backups[e.Key()] = b
+		m.backups[e.Key()] = &b
 	}
 	m.mu.Unlock()
 	m.hub.tell(change{topic: topicBackups})
@@ -359,7 +359,7 @@ func rank(s bus.Severity) int {
 }
 
 // eachBackup calls f for every backup of the catalogue whose file is there, in no order.
-func (m *model) eachBackup(f func(store.Manifest)) {
+func (m *model) eachBackup(f func(*store.Manifest)) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	for _, b := range m.backups {

@@ -133,12 +133,12 @@ func TestForecastIsOfTheLastGoodRuns(t *testing.T) {
 // TestASmallBackupStandsOut: 20-byte dumps beside 8 MB ones, and nobody was warned.
 func TestASmallBackupStandsOut(t *testing.T) {
 	t.Parallel()
-	var all []store.Manifest
+	var all []*store.Manifest
 	for i, size := range []int64{20, 8_100_000, 8_000_000, 7_900_000, 8_000_000} { // the newest first
 		at := noon.AddDate(0, 0, -i)
-		all = append(all, store.Manifest{ID: fmt.Sprint(100 - i), Cluster: "prod", Task: "mysqldump", Size: size, Started: at.Add(-time.Minute), Ended: at})
+		all = append(all, &store.Manifest{ID: fmt.Sprint(100 - i), Cluster: "prod", Task: "mysqldump", Size: size, Started: at.Add(-time.Minute), Ended: at})
 	}
-	rows := compared(all)
+	rows := compared(all, all)
 	if r := rows[0]; !r.Odd || r.Change != -100 {
 		t.Errorf("the newest: odd %v, %d %%", r.Odd, r.Change)
 	}

@@ -12,7 +12,6 @@ import (
 	"testing"
 
 	"drydock/internal/backuptest"
-	"drydock/internal/bustest"
 	"drydock/internal/mariadbd"
 	"drydock/internal/mariadbdtest"
 )
@@ -57,7 +56,7 @@ func TestAServerThatIsKilledBlamesNoBackup(t *testing.T) {
 		}
 		b := newBench(t)
 		signalServer(t, b, c.phase, c.signal)
-		_, err := Run(bustest.Context(t), b.cfg, backuptest.Text(t, sql))
+		_, err := Run(patient(t), b.cfg, backuptest.Text(t, sql))
 		if err == nil || errors.Is(err, ErrBackup) == c.spared || strings.Contains(err.Error(), "was killed") != c.spared {
 			t.Errorf("%s, %s: %v", c.phase, c.signal, err)
 		}
@@ -81,7 +80,7 @@ func TestTheOriginsLogSizeIsNotTaken(t *testing.T) {
 			options = string(text)
 		}
 	}
-	if _, err := Run(bustest.Context(t), b.cfg, backuptest.Physical(t, m)); err != nil {
+	if _, err := Run(patient(t), b.cfg, backuptest.Physical(t, m)); err != nil {
 		t.Fatal(err)
 	}
 	if strings.Contains(options, "log_file_size") || !strings.Contains(options, "innodb-log-file-size=100663296") {
@@ -93,7 +92,7 @@ func TestATableOfAnotherEngineIsSkippedAndNoProblem(t *testing.T) {
 	t.Parallel()
 	m := mariadbdtest.Start(t, mariadbd.Options{Password: "secret"})
 	backuptest.Statements(t, m, "INSTALL SONAME 'ha_archive'", "CREATE DATABASE shop", "CREATE TABLE shop.old (i INT) ENGINE=ARCHIVE", "INSERT INTO shop.old VALUES (1)")
-	res, err := Run(bustest.Context(t), newBench(t).cfg, backuptest.Physical(t, m))
+	res, err := Run(patient(t), newBench(t).cfg, backuptest.Physical(t, m))
 	if err != nil || !slices.Equal(res.Skipped, []string{"`shop`.`old`"}) || res.Tables < 20 {
 		t.Errorf("%+v, %v", res, err)
 	}
@@ -113,7 +112,7 @@ func TestOptionFilesOfTheMachineLeadNoToolElsewhere(t *testing.T) {
 		t.Setenv(name, value)
 	}
 	for _, dump := range dumps {
-		if res, err := Run(bustest.Context(t), newBench(t).cfg, dump); err != nil || res.Rows < 1000 {
+		if res, err := Run(patient(t), newBench(t).cfg, dump); err != nil || res.Rows < 1000 {
 			t.Errorf("%s: %+v, %v", dump.Format, res, err)
 		}
 	}
@@ -124,7 +123,7 @@ func TestADrillInADeepFolderLeavesNoSocket(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.cfg.Folder = filepath.Join(t.TempDir(), strings.Repeat("deep", 25))
-	ctx, cancel := context.WithCancelCause(bustest.Context(t))
+	ctx, cancel := context.WithCancelCause(patient(t))
 	defer cancel(nil)
 	reason := errors.New("the job has ended")
 	var socket string

@@ -98,13 +98,13 @@ func TestADumpThatLostDataIsNotCalledRestored(t *testing.T) {
 		t.Fatal(err)
 	}
 	cut := backuptest.Text(t, string(text[:len(text)/2]))
-	if res, err := Run(bustest.Context(t), newBench(t).cfg, cut); !errors.Is(err, ErrBackup) {
+	if res, err := Run(patient(t), newBench(t).cfg, cut); !errors.Is(err, ErrBackup) {
 		t.Errorf("half a dump: %+v, %v", res, err)
 	}
 	// Whole as a file, but not of all that the server held.
 	b := newBench(t)
 	b.cfg.Expect = &job.Inventory{Schemas: map[string]job.Schema{"shop": {Count: 2, Tables: map[string]job.Rows{"plain": {}, "orders": {}}}}}
-	if res, err := Run(bustest.Context(t), b.cfg, dump); !errors.Is(err, ErrBackup) || !strings.Contains(err.Error(), "`shop`.`orders` is missing") {
+	if res, err := Run(patient(t), b.cfg, dump); !errors.Is(err, ErrBackup) || !strings.Contains(err.Error(), "`shop`.`orders` is missing") {
 		t.Errorf("a table is missing: %+v, %v", res, err)
 	}
 }
@@ -114,7 +114,7 @@ func TestAFolderOfMydumperIsLoadedAndLookedThrough(t *testing.T) {
 	t.Parallel()
 	m := mariadbdtest.Start(t, mariadbd.Options{Password: "secret"})
 	backuptest.Statements(t, m, "CREATE DATABASE shop", "CREATE TABLE shop.a (i INT PRIMARY KEY)", "INSERT INTO shop.a SELECT seq FROM shop.seq_1_to_1000")
-	res, err := Run(bustest.Context(t), newBench(t).cfg, backuptest.Folder(t, m))
+	res, err := Run(patient(t), newBench(t).cfg, backuptest.Folder(t, m))
 	if err != nil || res.Rows < 1000 {
 		t.Errorf("%+v, %v", res, err)
 	}
@@ -144,7 +144,7 @@ func TestADamagedBackupIsNotCalledRestored(t *testing.T) {
 	damages["one bit flipped, its checksum made anew"] = resealed(t, stream, strings.Repeat("x", 100))
 	for name, data := range damages {
 		b := newBench(t)
-		if res, err := Run(bustest.Context(t), b.cfg, backuptest.Stored(t, data)); !errors.Is(err, ErrBackup) {
+		if res, err := Run(patient(t), b.cfg, backuptest.Stored(t, data)); !errors.Is(err, ErrBackup) {
 			t.Errorf("%s: %+v, %v", name, res, err)
 		}
 	}
@@ -153,7 +153,7 @@ func TestADamagedBackupIsNotCalledRestored(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := newBench(t)
-	if _, err := Run(bustest.Context(t), b.cfg, good); !errors.Is(err, ErrBackup) {
+	if _, err := Run(patient(t), b.cfg, good); !errors.Is(err, ErrBackup) {
 		t.Errorf("a bit flipped on disk: %v", err)
 	}
 }
@@ -193,17 +193,17 @@ func TestADrillThatCannotBeDoneBlamesNoBackup(t *testing.T) {
 	good := backuptest.Stored(t, []byte("whatever"))
 	huge := good
 	huge.Size = 1 << 60
-	if _, err := Run(bustest.Context(t), newBench(t).cfg, huge); !errors.Is(err, ErrSpace) || errors.Is(err, ErrBackup) {
+	if _, err := Run(patient(t), newBench(t).cfg, huge); !errors.Is(err, ErrSpace) || errors.Is(err, ErrBackup) {
 		t.Errorf("no space: %v", err)
 	}
 	sealed := good
 	sealed.Encrypted = true
-	if _, err := Run(bustest.Context(t), newBench(t).cfg, sealed); err == nil || errors.Is(err, ErrBackup) {
+	if _, err := Run(patient(t), newBench(t).cfg, sealed); err == nil || errors.Is(err, ErrBackup) {
 		t.Errorf("no identity: %v", err)
 	}
 	gone := good
 	gone.Path += ".gone"
-	if _, err := Run(bustest.Context(t), newBench(t).cfg, gone); !errors.Is(err, os.ErrNotExist) {
+	if _, err := Run(patient(t), newBench(t).cfg, gone); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no file: %v", err)
 	}
 }
@@ -214,7 +214,7 @@ func TestACanceledDrillLeavesNothing(t *testing.T) {
 	reason := errors.New("the job has ended")
 	for _, phase := range []string{"unpack", "prepare", "start a private server", "check every table"} {
 		b := newBench(t)
-		ctx, cancel := context.WithCancelCause(bustest.Context(t))
+		ctx, cancel := context.WithCancelCause(patient(t))
 		b.cfg.Step = func(what string) {
 			if what == phase {
 				time.AfterFunc(10*time.Millisecond, func() { cancel(reason) }) // in the middle, as near as can be
@@ -225,4 +225,12 @@ func TestACanceledDrillLeavesNothing(t *testing.T) {
 		}
 		cancel(nil)
 	}
+}
+
+// patient is a context for the work of tools and servers on a machine that does much else.
+func patient(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	t.Cleanup(cancel)
+	return ctx
 }
