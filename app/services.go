@@ -469,7 +469,7 @@ func (p *process) newGateway(ctx context.Context) (func(context.Context) error, 
 	}
 	jobs := store.NewJobs(p.conn, cfg.Name, p.view)
 	docs := store.NewDocs(p.conn)
-	cfg.Check, cfg.MaxAge = p.checkItems, p.maxAge
+	cfg.Check, cfg.MaxAge, cfg.Porch = p.checkItems, p.maxAge, p.porch
 	api, err := gateway.New(cfg, gateway.Deps{
 		Conn: p.conn, Jobs: jobs, Ledger: store.NewLedger(p.conn, cfg.Name), View: p.view, Catalog: p.catalog, Docs: docs,
 	})
