@@ -1,0 +1,184 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// checkBackups compares every backup that is called a success with what the tool wrote, by the notes of the tool's
+// wrapper, and the newest by unpacking and preparing it.
+func (v *verdict) checkBackups(ctx context.Context, s *site, jobs []entry[jobRecord], catalog []entry[manifestRecord]) {
+	byID := map[string]entry[manifestRecord]{}
+	for _, e := range catalog {
+		byID[e.V.ID] = e // the last one counts
+	}
+	wrote := toolSums(s.path("sent"))
+	success := map[string]uint64{}
+	for _, e := range jobs {
+		if e.V.Job.Task == "mariabackup" && e.V.State == "success" {
+			success[e.V.Job.ID] = e.Seq
+		}
+	}
+	var newest string
+	for id, seq := range success {
+		m, ok := byID[id]
+		if !ok {
+			v.broken(promiseBackups, "DRYDOCK_JOBS", []uint64{seq}, "backup %s is a success and not in the catalogue", id)
+			continue
+		}
+		if err := sameBytes(ctx, m.V, wrote); err != nil {
+			v.broken(promiseBackups, "KV_drydock_catalog", []uint64{m.Seq}, "backup %s: %v", id, err)
+		}
+		newest = max(newest, id)
+	}
+	for id, m := range byID {
+		if _, ok := success[id]; !ok {
+			v.broken(promiseBackups, "KV_drydock_catalog", []uint64{m.Seq}, "backup %s is in the catalogue and no job of it is a success", id)
+		}
+	}
+	if newest != "" {
+		if err := prepare(ctx, byID[newest].V.Path, s.path("tmp-prepare")); err != nil {
+			v.broken(promiseBackups, "", nil, "the newest backup, %s, cannot be prepared: %v", newest, err)
+		}
+	}
+	v.checked("%d backups called a success, each hashed on the disk and compared with what the tool wrote (%d streams of it); the newest unpacked and prepared", len(success), len(wrote))
+}
+
+// toolSums are the hashes of what the tool wrote, with its exit statuses ("0 0"), empty when the wrapper was killed.
+func toolSums(dir string) map[string]string {
+	out := map[string]string{}
+	sums, _ := filepath.Glob(filepath.Join(dir, "*.sum"))
+	for _, path := range sums {
+		sum, err := os.ReadFile(path)
+		if err != nil || len(sum) < 64 {
+			continue
+		}
+		ends, _ := os.ReadFile(strings.TrimSuffix(path, ".sum") + ".exit")
+		out[string(sum[:64])] = strings.TrimSpace(string(ends))
+	}
+	return out
+}
+
+func sameBytes(ctx context.Context, m manifestRecord, wrote map[string]string) error {
+	f, err := os.Open(m.Path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	h := sha256.New()
+	n, err := io.Copy(h, f)
+	if err != nil {
+		return err
+	}
+	if got := hex.EncodeToString(h.Sum(nil)); got != m.StoredHash || n != m.Stored {
+		return fmt.Errorf("%d bytes with hash %s are on the disk, %d with %s in the manifest", n, got, m.Stored, m.StoredHash)
+	}
+	h, cmd := sha256.New(), exec.CommandContext(ctx, "zstd", "-dqc", m.Path)
+	cmd.Stdout = h
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("unpack %s: %w", m.Path, err)
+	}
+	got := hex.EncodeToString(h.Sum(nil))
+	if got != m.Hash {
+		return fmt.Errorf("it unpacks to hash %s, the manifest says %s", got, m.Hash)
+	}
+	switch ends, ok := wrote[got]; {
+	case !ok:
+		return fmt.Errorf("no run of the tool wrote a stream with hash %s", got)
+	case ends != "0 0":
+		return fmt.Errorf("the tool that wrote it ended with status %q", ends)
+	}
+	return nil
+}
+
+func prepare(ctx context.Context, path, dir string) error {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	out, err := exec.CommandContext(ctx, "bash", "-c", `set -o pipefail; zstd -dqc "$1" | mbstream -x -C "$2" && mariadb-backup --prepare --target-dir="$2"`, "bash", path, dir).CombinedOutput()
+	if err == nil && !bytes.Contains(out, []byte("completed OK!")) {
+		err = errors.New("no end line")
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, out[max(0, len(out)-500):])
+	}
+	return nil
+}
+
+// checkCollected compares the collected error log with the server's own.
+func (v *verdict) checkCollected(s *site) {
+	got, err := os.ReadFile(s.path("data", cluster, fmt.Sprintf("127.0.0.1_%d", s.db.Port()), "log_error.log"))
+	whole, err2 := os.ReadFile(s.db.ErrorLog())
+	if err := errors.Join(err, err2); err != nil {
+		v.broken(promiseLogs, "", nil, "%v", err)
+		return
+	}
+	same := 0
+	for same < len(got) && same < len(whole) && got[same] == whole[same] {
+		same++
+	}
+	if same < len(got) {
+		v.broken(promiseLogs, "", nil, "the collected error log (%d bytes) and the server's (%d) are the same up to byte %d only", len(got), len(whole), same)
+	}
+	v.checked("%d bytes of collected error log, compared with the first of the server's %d", len(got), len(whole))
+}
+
+// checkFiles looks for files that belong to nothing: in drydock's folder, in the script's, in the temporary folder of both.
+func (v *verdict) checkFiles(s *site, catalog []entry[manifestRecord]) {
+	known := map[string]bool{}
+	for _, e := range catalog {
+		for _, suffix := range []string{"", ".manifest.json", ".notes.json"} {
+			known[e.V.Path+suffix] = true
+		}
+	}
+	files := 0
+	walk := func(root string, over func(path string) bool) {
+		_ = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return nil
+			}
+			files++
+			if over(path) {
+				v.broken(promiseFiles, "", nil, "%s is left over", strings.TrimPrefix(path, s.dir+"/"))
+			}
+			return nil
+		})
+	}
+	walk(s.path("data"), func(path string) bool {
+		rel, _ := filepath.Rel(s.path("data"), path)
+		top, _, _ := strings.Cut(rel, "/")
+		switch name := filepath.Base(path); {
+		case top == "nats": // NATS's own
+			return false
+		case top == "work" || top == "drills" || unfinished(name):
+			return true
+		case top == "Backups":
+			return !known[path] && filepath.Base(filepath.Dir(path)) != "rejected"
+		}
+		return false
+	})
+	walk(s.path("tmp"), func(string) bool { return true })
+	walk(s.path("state"), func(path string) bool { return unfinished(filepath.Base(path)) })
+	v.checked("%d files in the folders of drydock and of the script", files)
+}
+
+// unfinished says that a name is one that files have until they get another.
+func unfinished(name string) bool {
+	for _, suffix := range []string{".part", ".tmp", ".journal", ".new"} {
+		if strings.HasSuffix(name, suffix) {
+			return true
+		}
+	}
+	return false
+}
