@@ -33,8 +33,8 @@ type tickRecord struct {
 type jobRecord struct {
 	State, Prev, Event, Reason string
 	Job                        struct {
-		ID, State, Task, Tick, Backup string
-		Attempt                       int
+		ID, State, Task, Tick, Backup, Reason string
+		Attempt                               int
 	}
 }
 

@@ -14,10 +14,11 @@ const (
 	promisePorts   = "no port leaked"
 	promiseFiles   = "no file left over"
 	promiseLogs    = "no byte of a collected log lost or doubled"
+	promiseReason  = "no failure without a reason"
 	promiseWell    = "well again after the storm"
 )
 
-var promises = []string{promiseLines, promiseTicks, promiseBackups, promiseJobs, promisePorts, promiseFiles, promiseLogs, promiseWell}
+var promises = []string{promiseLines, promiseTicks, promiseBackups, promiseJobs, promisePorts, promiseFiles, promiseLogs, promiseReason, promiseWell}
 
 // violation is a promise that was broken.
 type violation struct {
@@ -91,11 +92,16 @@ func (v *verdict) checkJobs(jobs []entry[jobRecord], asked []askedJob, ticks []e
 	v.Ends = map[string]int{}
 	for id, e := range last {
 		v.Ends[e.V.State]++
-		switch {
-		case live(e.V.State):
+		if live(e.V.State) {
 			v.broken(promiseJobs, "DRYDOCK_JOBS", []uint64{e.Seq}, "job %s (%s) is %s: %s", id, e.V.Job.Task, e.V.State, e.V.Reason)
-		case e.V.State != "success" && e.V.Reason == "":
-			v.broken(promiseJobs, "DRYDOCK_JOBS", []uint64{e.Seq}, "job %s is %s without a reason", id, e.V.State)
+		}
+	}
+	for _, e := range jobs {
+		switch e.V.State {
+		case "halted", "failed", "canceled", "expired", "skipped":
+			if e.V.Job.Reason == "" {
+				v.broken(promiseReason, "DRYDOCK_JOBS", []uint64{e.Seq}, "job %s (%s) becomes %s by %s without a reason", e.V.Job.ID, e.V.Job.Task, e.V.State, e.V.Event)
+			}
 		}
 	}
 	skips := map[string]bool{}
