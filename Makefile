@@ -12,7 +12,7 @@ TEST      ?= ./...
 TESTFLAGS ?= -race -p 2 -timeout 20m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build build-test packages packages-test demo test race lint fmt bench man docs screenshots clean
+.PHONY: help setup build build-test packages packages-test demo test race lint fmt bench chaos man docs screenshots clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,18 @@ lint: ## gofmt, go vet, staticcheck, shellcheck
 
 bench: ## measure what checking a real physical stream costs its receiver
 	$(GO) test ./receiver -run '^$$' -bench FormatCheck -benchtime 15x
+
+# The same seed strikes the same blows: make chaos SEED=7 STEPS=1000 MODE=sql
+SEED  ?= 1
+STEPS ?= 100
+MODE  ?= api
+
+chaos: ## break a running drydock (kills, stops, a full disk) and check every promise afterwards (docs/chaos.md)
+	@build/setup.sh test
+	@$(MAKE) --no-print-directory build
+	@mkdir -p bin
+	$(GO) build -o bin/chaos ./bench/chaos
+	bin/chaos -seed $(SEED) -steps $(STEPS) -mode $(MODE) -for 30m -report bin/chaos-$(MODE)-$(SEED).md
 
 fmt: ## format the Go code
 	"$$($(GO) env GOROOT)/bin/gofmt" -w .

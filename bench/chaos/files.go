@@ -142,7 +142,7 @@ func (v *verdict) checkFiles(s *site, catalog []entry[manifestRecord]) {
 			known[e.V.Path+suffix] = true
 		}
 	}
-	files := 0
+	files, runners := 0, 0
 	walk := func(root string, over func(path string) bool) {
 		_ = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() {
@@ -161,6 +161,11 @@ func (v *verdict) checkFiles(s *site, catalog []entry[manifestRecord]) {
 		switch name := filepath.Base(path); {
 		case top == "nats": // NATS's own
 			return false
+		case rel == "Backups/.binlogs.lock" || rel == "work/.lock":
+			return false
+		case name == ".lock" && strings.HasPrefix(rel, "work/runner-"): // of the process that lives
+			runners++
+			return runners > 1
 		case top == "work" || top == "drills" || unfinished(name):
 			return true
 		case top == "Backups":

@@ -120,6 +120,9 @@ type relative struct {
 	line string // its arguments
 }
 
+// program is the name of its program.
+func (r relative) program() string { return filepath.Base(strings.Fields(r.line)[0]) }
+
 // relatives lists the processes whose environment has marker ("NAME=value"), zombies left out.
 func relatives(marker string) (out []relative) {
 	paths, _ := filepath.Glob("/proc/[0-9]*/environ")

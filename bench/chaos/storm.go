@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -174,16 +173,18 @@ func (st *storm) signalScript(sig syscall.Signal) {
 	}
 }
 
-// killSender kills one program that the script runs, a stream's sender when there is one.
+// killSender kills the sender of a stream; when none comes for a while, another program that the script runs.
 func (st *storm) killSender(ctx context.Context) error {
 	var senders, tools []relative
-	for _, r := range st.site.scriptProcesses() {
-		program := filepath.Base(strings.Fields(r.line)[0])
-		switch {
-		case program == "socat" && strings.Contains(r.line, " -u "):
-			senders = append(senders, r)
-		case program != "bash" && program != "sleep":
-			tools = append(tools, r)
+	for end := time.Now().Add(senderWait); len(senders) == 0 && time.Now().Before(end) && pause(ctx, 20*time.Millisecond); {
+		tools = nil
+		for _, r := range st.site.scriptProcesses() {
+			switch program := r.program(); {
+			case program == "socat" && strings.Contains(r.line, " -u "):
+				senders = append(senders, r)
+			case program != "bash" && program != "sleep":
+				tools = append(tools, r)
+			}
 		}
 	}
 	if len(senders) == 0 {
@@ -193,9 +194,12 @@ func (st *storm) killSender(ctx context.Context) error {
 		return errNothing
 	}
 	victim := senders[st.rng.IntN(len(senders))]
-	st.count["of them "+filepath.Base(strings.Fields(victim.line)[0])]++
+	st.count["of them "+victim.program()]++
 	return ignoreGone(syscall.Kill(victim.pid, syscall.SIGKILL))
 }
+
+// senderWait is how long a stream is waited for; one of the log tasks comes every few seconds.
+const senderWait = 5 * time.Second
 
 func (st *storm) killDatabase(ctx context.Context) error {
 	if err := st.site.db.Kill(); err != nil {

@@ -1,0 +1,33 @@
+//go:build chaos
+
+package main
+
+import (
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// A real drydock, database and script are struck twenty times. The tag keeps it out of "make test": on a loaded machine its
+// time is not bounded well enough. `go test -tags chaos ./bench/chaos` runs it.
+func TestPromisesHoldInAShortStorm(t *testing.T) {
+	t.Parallel()
+	binary := filepath.Join(t.TempDir(), "drydock")
+	if out, err := exec.Command("go", "build", "-o", binary, "drydock/cmd/drydock").CombinedOutput(); err != nil {
+		t.Fatalf("build drydock: %v\n%s", err, out)
+	}
+	r, err := chaos(t.Context(), options{
+		seed: 20, steps: 20, bound: 2 * time.Minute, mode: "api", binary: binary, script: "../../scripts/dbjobs", progress: t.Logf,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s", r.markdown())
+	for _, v := range r.Verdict.Violations {
+		t.Errorf("%s: %s", v.Promise, v)
+	}
+	if r.Acked == 0 || r.Verdict.Ends["success"] == 0 {
+		t.Errorf("%d log lines acknowledged, %d jobs a success: nothing was shown", r.Acked, r.Verdict.Ends["success"])
+	}
+}
