@@ -135,6 +135,7 @@ func (v *verdict) checkCollected(s *site) {
 }
 
 // checkFiles looks for files that belong to nothing: in drydock's folder, in the script's, in the temporary folder of both.
+// Both have ended.
 func (v *verdict) checkFiles(s *site, catalog []entry[manifestRecord]) {
 	known := map[string]bool{}
 	for _, e := range catalog {
@@ -142,7 +143,7 @@ func (v *verdict) checkFiles(s *site, catalog []entry[manifestRecord]) {
 			known[e.V.Path+suffix] = true
 		}
 	}
-	files, runners := 0, 0
+	files := 0
 	walk := func(root string, over func(path string) bool) {
 		_ = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() {
@@ -163,9 +164,6 @@ func (v *verdict) checkFiles(s *site, catalog []entry[manifestRecord]) {
 			return false
 		case rel == "Backups/.binlogs.lock" || rel == "work/.lock":
 			return false
-		case name == ".lock" && strings.HasPrefix(rel, "work/runner-"): // of the process that lives
-			runners++
-			return runners > 1
 		case top == "work" || top == "drills" || unfinished(name):
 			return true
 		case top == "Backups":
@@ -174,7 +172,10 @@ func (v *verdict) checkFiles(s *site, catalog []entry[manifestRecord]) {
 		return false
 	})
 	walk(s.path("tmp"), func(string) bool { return true })
-	walk(s.path("state"), func(path string) bool { return unfinished(filepath.Base(path)) })
+	walk(s.path("state"), func(path string) bool {
+		in := filepath.Base(filepath.Dir(path))
+		return in == "work" || in == "jobs" || unfinished(filepath.Base(path))
+	})
 	v.checked("%d files in the folders of drydock and of the script", files)
 }
 

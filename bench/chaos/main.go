@@ -107,6 +107,7 @@ func chaos(ctx context.Context, o options) (r *report, err error) {
 	if err := s.close(); err != nil {
 		r.Verdict.broken(promiseWell, "", nil, "%v", err)
 	}
+	r.Verdict.checkFiles(s, r.catalog)
 	for _, x := range relatives(s.marker) {
 		r.Verdict.broken(promiseFiles, "", nil, "a process is left over: %s", x.line)
 	}
@@ -167,6 +168,6 @@ func (r *report) live(ctx context.Context, o options, s *site) error {
 	v.checkBackups(ctx, s, rec.Jobs, rec.Catalog)
 	v.checkCollected(s)
 	v.checkPorts(s, rec.PortsOut)
-	v.checkFiles(s, rec.Catalog)
+	r.catalog = rec.Catalog
 	return nil
 }

@@ -23,6 +23,8 @@ type report struct {
 	Asked        int
 	Notes        []string
 	Verdict      verdict
+
+	catalog []entry[manifestRecord] // as it was when drydock was stopped
 }
 
 // markdown is the report for people.
