@@ -63,7 +63,7 @@ type record struct {
 
 func dial(s *site) (*nats.Conn, error) {
 	return nats.Connect(fmt.Sprintf("nats://127.0.0.1:%d", s.nats), nats.UserInfo("drydock", natsPassword),
-		nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond), nats.Timeout(5*time.Second), nats.Name("chaos"))
+		nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true), nats.ReconnectWait(100*time.Millisecond), nats.Timeout(5*time.Second), nats.Name("chaos"))
 }
 
 // readBus reads all of it.

@@ -70,26 +70,28 @@ func (st *storm) run(ctx context.Context, steps int, progress func(n int, what s
 	for n := range steps {
 		st.await(ctx)
 		if ctx.Err() != nil {
-			return nil
+			break
 		}
 		if st.rng.IntN(4) == 0 {
 			st.client.ask(ctx, []string{"errorlog", "optimize", "analyze", "mariabackup"}[st.rng.IntN(4)])
 		}
 		b := st.pick()
 		progress(n+1, b.name)
-		if err := st.revive(ctx); err != nil {
+		// A blow that was begun is dealt to its end, and what it broke is up again after it; all of it is bounded.
+		whole := context.WithoutCancel(ctx)
+		if err := st.revive(whole); err != nil {
 			return err
 		}
-		switch err := b.strike(st, ctx); {
+		switch err := b.strike(st, whole); {
 		case errors.Is(err, errNothing):
 			st.count["nothing to strike: "+b.name]++
-		case err != nil && ctx.Err() == nil:
+		case err != nil:
 			return fmt.Errorf("step %d, %s: %w", n+1, b.name, err)
 		default:
 			st.count[b.name]++
 		}
 	}
-	return st.revive(ctx)
+	return st.revive(context.WithoutCancel(ctx))
 }
 
 func (st *storm) pick() blow {
@@ -206,7 +208,7 @@ func (st *storm) killDatabase(ctx context.Context) error {
 		return err
 	}
 	pause(ctx, time.Duration(st.rng.IntN(2000))*time.Millisecond)
-	return st.site.db.Restart(context.WithoutCancel(ctx)) // has a bound of its own
+	return st.site.db.Restart(ctx)
 }
 
 func (st *storm) stopDrydock(ctx context.Context) error {
