@@ -3,6 +3,8 @@
 
 GO      := build/go
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
+DATE    := $(shell TZ=UTC git log -1 --format=%cd --date=format-local:%Y-%m-%dT%H:%M:%SZ 2>/dev/null)
 
 # Two packages at a time: the tests start real MariaDB servers, and two cores
 # is what they are tuned for. TEST narrows it down: make race TEST=./receiver/...
@@ -10,16 +12,32 @@ TEST      ?= ./...
 TESTFLAGS ?= -race -p 2 -timeout 20m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test race lint fmt bench man docs screenshots clean
+.PHONY: help setup build build-test packages packages-test demo test race lint fmt bench man docs screenshots clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install the system packages that are missing
 	@build/setup.sh test
 
+# No cgo, no paths, no build id of this machine: one static file, and the same bytes wherever it is built.
+BUILD = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false \
+	-ldflags '-s -w -buildid= -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.date=$(DATE)'
+
 build: ## build bin/drydock
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/drydock ./cmd/drydock
+	$(BUILD) -o bin/drydock ./cmd/drydock
+
+build-test: build ## show that bin/drydock is static and that a second build makes the same bytes
+	packaging/check-static bin/drydock
+	cd "$$(mktemp -d)" && trap 'rm -rf "$$PWD"' EXIT && \
+	git -C "$(CURDIR)" archive HEAD | tar -x && \
+	$(subst build/go,"$(CURDIR)/build/go",$(BUILD)) -o second ./cmd/drydock && cmp second "$(CURDIR)/bin/drydock" && echo "the same bytes twice"
+
+packages: build ## build dist/*.deb and dist/*.rpm
+	packaging/build $(VERSION) $(DATE)
+
+packages-test: packages ## install, upgrade, remove and purge the packages in a bare Debian of their own (as root)
+	packaging/test
 
 demo: ## run drydock against real MariaDB servers it starts itself (KEEP=1 leaves them running)
 	@build/setup.sh demo
@@ -62,4 +80,4 @@ screenshots: ## pictures of every page, light, dark and on a phone, into docs/sc
 	$(GO) test ./gateway -count=1 -run TestEveryPageCanBeSeenAndUsed -screenshots $(CURDIR)/docs/screenshots
 
 clean: ## remove what was built
-	rm -rf bin
+	rm -rf bin dist

@@ -72,6 +72,7 @@ var pending = map[string]Code{
 	"reseedlogicalmaster":  logicalPending,
 	"flashbackmariabackup": flashbackPending,
 	"flashbackxtrabackup":  flashbackPending,
+	"pointrestore":         flashbackPending,
 }
 
 // factual tells the codes that are judged by what is read from time to time.

@@ -18,6 +18,7 @@ import (
 	"drydock/alert/notify"
 	"drydock/bus"
 	"drydock/config"
+	"drydock/gateway"
 	"drydock/scheduler"
 	"drydock/scheduler/sshrun"
 	"drydock/store"
@@ -72,6 +73,8 @@ func Run(ctx context.Context, o Options) error {
 			o.Started(p.addrs)
 		}
 		err = p.serve(ctx)
+	} else if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		err = nil // stopped before everything ran, which is no failure
 	}
 	return errors.Join(err, p.life.stop(o.Cut))
 }
@@ -99,6 +102,7 @@ type process struct {
 	ssh       *sshrun.Runner       // nil without the role scheduler
 	alert     *alert.Evaluator     // nil without the role
 	notifier  *notify.Notifier     // nil without the role alert
+	porch     *gateway.Porch       // nil without the role gateway, and with the embedded bus
 	health    func() error
 	current   atomic.Pointer[config.Config] // as it was read last
 }
@@ -116,6 +120,9 @@ func (p *process) start(ctx context.Context) error {
 		return err
 	}
 	p.name = name
+	if err := p.openPorch(); err != nil {
+		return err
+	}
 	if err := p.startBus(ctx); err != nil {
 		return err
 	}
@@ -176,19 +183,84 @@ func (p *process) startBus(ctx context.Context) error {
 		if p.conn, err = bus.ConnectInProcess(srv, name, log); err != nil {
 			return err
 		}
-	} else {
-		remote, err := Remote(p.Config)
-		if err != nil {
-			return err
-		}
-		if p.conn, err = bus.ConnectRemote(remote, name, log); err != nil {
-			return err
-		}
+		p.life.onStop("bus connection", p.conn.Close)
+		return p.declare(ctx, p.conn)
 	}
-	p.life.onStop("bus connection", p.conn.Close)
+	return p.awaitBus(ctx, name, log)
+}
+
+func (p *process) declare(ctx context.Context, conn *bus.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	return p.conn.Declare(ctx, limits(p.Config))
+	return conn.Declare(ctx, limits(p.Config))
+}
+
+const (
+	busRetry    = time.Second      // between two tries to reach nats-url
+	busPatience = 2 * time.Second  // for its first answer
+	busRemind   = 30 * time.Second // between two log lines about it
+)
+
+// awaitBus connects to nats-url and declares what drydock needs there. Servers that are away, or have no leader yet, are
+// waited for: all parts of a split deployment may start at the same time, in any order. Errors: ctx's, and those that
+// waiting does not cure.
+func (p *process) awaitBus(ctx context.Context, name string, log *slog.Logger) error {
+	remote, err := Remote(p.Config)
+	if err != nil {
+		return err
+	}
+	var told time.Time
+	for {
+		conn, err := bus.ConnectRemote(remote, name, log)
+		if err == nil {
+			if err = p.declareWhenReady(ctx, conn); err == nil {
+				p.conn = conn
+				p.life.onStop("bus connection", conn.Close)
+				return nil
+			}
+			conn.NC.Close()
+		}
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case bus.Permanent(err):
+			return fmt.Errorf("use the bus at %s (nats-url): %w", remote.URL, err)
+		case time.Since(told) >= busRemind:
+			log.Warn("wait for the bus", "url", remote.URL, "err", err)
+			told = time.Now()
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(busRetry):
+		}
+	}
+}
+
+// declareWhenReady asks first, and briefly: a cluster without a leader answers nothing, not even later.
+func (p *process) declareWhenReady(ctx context.Context, conn *bus.Conn) error {
+	asking, cancel := context.WithTimeout(ctx, busPatience)
+	defer cancel()
+	if err := conn.Ready(asking); err != nil {
+		return err
+	}
+	return p.declare(ctx, conn)
+}
+
+// openPorch has the gateway's ports answer while an external bus is waited for.
+func (p *process) openPorch() error {
+	if p.Config.Global.NATS.URL == "" || !p.has(RoleGateway) {
+		return nil
+	}
+	cfg, err := gatewayConfig(p.Config, p.name, p.Version, p.Log)
+	if err != nil {
+		return err
+	}
+	if p.porch, err = gateway.OpenPorch(cfg); err != nil {
+		return err
+	}
+	p.life.onStop("porch", p.porch.Close)
+	return nil
 }
 
 // serve waits for the end, and takes new configurations in.

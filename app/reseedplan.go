@@ -1,11 +1,15 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"drydock/bus"
+	"drydock/receiver/binlog"
 	"drydock/receiver/recovery"
 	"drydock/restore"
 	"drydock/store"
@@ -34,10 +38,49 @@ func PlanReseed(ctx context.Context, conn *bus.Conn, r restore.Request, m store.
 	if m.Encrypted {
 		p.add("key", Warning, "the receiver %s needs a key (backup-encrypt-identity) on its own machine", m.Receiver)
 	}
+	if r.To != "" {
+		if err := p.pointOnServer(ctx, conn, r, m); err != nil {
+			return p, err
+		}
+	}
 	if r.Kind == restore.Physical {
 		return p, p.serverVersion(ctx, conn, r)
 	}
 	return p, nil
+}
+
+// pointOnServer looks in the catalogue whether the archive of binary logs leads to the point; the receiver reads all of it before it
+// makes anything.
+func (p *RestorePlan) pointOnServer(ctx context.Context, conn *bus.Conn, r restore.Request, m store.Manifest) error {
+	const what = "point in time"
+	until, err := binlog.ParseUntil(r.To)
+	if err != nil {
+		return err
+	}
+	base, err := binlog.BaseOf(m)
+	if err != nil {
+		p.add(what, Refused, "%v", err)
+		return nil
+	}
+	segments, err := store.NewBinlogs(conn).List(ctx, m.Cluster)
+	if err != nil {
+		return err
+	}
+	p.Point = &PointPlan{To: r.To, Base: cmp.Or(base.GTID, fmt.Sprintf("%s:%d", base.File, base.Pos))}
+	span, err := binlog.Reach(binlog.Request{Segments: segments, Base: base, Until: until})
+	p.Point.cover(span)
+	if err == nil && !(Point{Time: until.Time, GTID: until.GTID}).Onward(m) {
+		err = fmt.Errorf("backup %s goes beyond %s (%s, GTID %s): choose an older one", m.ID, r.To, m.Ended.UTC().Format(time.DateTime), m.GTID)
+	}
+	if i := slices.IndexFunc(span.Segments, func(s store.Segment) bool { return s.Receiver != m.Receiver }); i >= 0 {
+		s := span.Segments[i]
+		p.add("segments", Warning, "from %s on they are on receiver %s, and the backup on %s, which refuses what it has not on its machine: "+
+			"for a point behind that bring both to one machine and restore to a directory", s.First.UTC().Format(time.DateTime), s.Receiver, m.Receiver)
+	}
+	p.found(what, err, "the archive leads there, by the catalogue; the receiver %s reads every byte of it before it begins", m.Receiver)
+	p.add("scratch", Warning, "receiver %s makes a backup of the point: it needs about %d MiB in backup-drill-scratch while it works, and room for one more backup",
+		m.Receiver, p.Need>>20)
+	return nil
 }
 
 // serverVersion compares the version that the server has now with that of the backup.
@@ -59,11 +102,15 @@ func reseedSteps(r restore.Request) []string {
 	if r.Kind == restore.Logical {
 		return []string{"drydock loads the dump over SQL", "replicate from the primary"}
 	}
-	steps := []string{
+	var steps []string
+	if r.To != "" {
+		steps = []string{"the receiver restores the backup to a private server", "replays the binary logs there", "makes a backup of that"}
+	}
+	steps = append(steps,
 		"the receiver sends the backup", "the script on the host unpacks and prepares it beside the data", "stop the server",
 		"put the new data in place of the old ones", "start the server",
-	}
-	if r.Flashback {
+	)
+	if r.Flashback || r.To != "" {
 		return append(steps, "leave replication stopped")
 	}
 	return append(steps, "replicate and catch up")

@@ -349,3 +349,20 @@ func TestAProvenBackupIsNamedBesideOneThatIsNot(t *testing.T) {
 		t.Error(said)
 	}
 }
+
+// A backup that was seen not to restore is nobody's choice unless it is named.
+func TestTheNewestBackupIsNotOneThatADrillFoundBad(t *testing.T) {
+	t.Parallel()
+	s := newShelf(t)
+	now := time.Now()
+	old := s.lay(store.Manifest{ID: "OLD", Task: "mariabackup", Ended: now.Add(-time.Hour)}, sink.Spec{}, []byte("old")).Manifest
+	bad := s.lay(store.Manifest{ID: "NEW", Task: "mariabackup", Ended: now}, sink.Spec{}, []byte("new")).Manifest
+	keys := []store.PublicKey{s.signer.Public()}
+	if f, err := LatestBackup(s.folder, "prod", old.Server, Point{}, keys, Known{}); err != nil || f.Manifest.ID != "NEW" {
+		t.Fatalf("%s, %v", f.Manifest.ID, err)
+	}
+	bad.Drills = []store.Drill{{Problem: "1 table is missing"}}
+	if f, err := LatestBackup(s.folder, "prod", old.Server, Point{}, keys, Known{Manifests: []store.Manifest{bad, old}}); err != nil || f.Manifest.ID != "OLD" {
+		t.Errorf("%s, %v", f.Manifest.ID, err)
+	}
+}

@@ -295,15 +295,26 @@ func (p *RestorePlan) space(o RestoreOptions) {
 	p.add("space", Fine, "%s", said)
 }
 
-// LatestBackup is the newest good backup of a server in the backup folder from which a point can be reached.
-func LatestBackup(folder, cluster string, server job.Server, to Point, keys []store.PublicKey) (best Found, err error) {
+// broken reports whether the last drill of a backup could not restore it.
+func (k Known) broken(id string) bool {
+	i := slices.IndexFunc(k.Manifests, func(m store.Manifest) bool { return m.ID == id })
+	if i < 0 {
+		return false
+	}
+	d, _ := k.Manifests[i].Restored()
+	return d.Problem != ""
+}
+
+// LatestBackup is the newest good backup of a server in the backup folder from which a point can be reached. One that a
+// drill could not restore is for those who name it.
+func LatestBackup(folder, cluster string, server job.Server, to Point, keys []store.PublicKey, known Known) (best Found, err error) {
 	err = eachManifest(folder, keys, func(f Found) error {
 		m := f.Manifest
-		task, known := job.TaskByName(m.Task)
-		if f.Problem != "" || known != nil || task.Kind != job.KindBackup || m.Cluster != cluster || m.Server != server {
+		task, err := job.TaskByName(m.Task)
+		if f.Problem != "" || err != nil || task.Kind != job.KindBackup || m.Cluster != cluster || m.Server != server {
 			return nil
 		}
-		if !to.Onward(m) || unlisted(f) != "" {
+		if !to.Onward(m) || unlisted(f) != "" || known.broken(m.ID) {
 			return nil
 		}
 		if best.File == "" || m.Ended.After(best.Manifest.Ended) {

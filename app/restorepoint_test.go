@@ -117,7 +117,7 @@ func TestDataAreRestoredToTheLastTransactionBeforeAMistake(t *testing.T) {
 		}
 		checkPlace(t, o, false)
 	}
-	if f, err := LatestBackup(s.folder, "prod", physical.Manifest.Server, Point{GTID: early}, []store.PublicKey{s.signer.Public()}); err == nil {
+	if f, err := LatestBackup(s.folder, "prod", physical.Manifest.Server, Point{GTID: early}, []store.PublicKey{s.signer.Public()}, Known{}); err == nil {
 		t.Errorf("%s is the base for what was before it", f.Manifest.ID)
 	}
 

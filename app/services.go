@@ -29,7 +29,9 @@ import (
 	"drydock/receiver/binlog"
 	"drydock/receiver/duty"
 	"drydock/receiver/keeper"
+	"drydock/receiver/point"
 	"drydock/receiver/proving"
+	"drydock/restore"
 	"drydock/retention"
 	"drydock/scheduler"
 	"drydock/scheduler/local"
@@ -281,9 +283,11 @@ func (p *process) newReceiver(ctx context.Context) (func(context.Context) error,
 	if err != nil {
 		return nil, err
 	}
+	points := pointConfig(p.Config, drills, p.Log)
 	duties, err := duty.New(dutyConfig(p.Config, p.name, p.Log), p.conn, jobs, p.view,
 		archive.New(archiveConfig(p.Config, p.name, p.Log), ledger, p.view, p.catalog), proving.New(drills, p.catalog),
-		keeper.Worker{Clusters: keeping.Clusters, Desk: pruning.NewDesk(p.conn)})
+		keeper.Worker{Clusters: keeping.Clusters, Desk: pruning.NewDesk(p.conn)},
+		point.New(points, pool, restore.NewDesk(p.conn, actor(RoleReceiver, p.name)), p.catalog, store.NewBinlogs(p.conn)))
 	if err != nil {
 		return nil, err
 	}
@@ -346,6 +350,18 @@ func provingConfig(cfg *config.Config, name string, log *slog.Logger) (proving.C
 		})
 	}
 	return out, nil
+}
+
+// pointConfig is of the machine that drills are done on, and does the same kind of work.
+func pointConfig(cfg *config.Config, drills proving.Config, log *slog.Logger) point.Config {
+	out := point.Config{Name: drills.Name, Log: log.With("component", "point"), Trusted: drills.Trusted}
+	for _, c := range drills.Clusters {
+		cl, _ := cfg.Cluster(c.Name)
+		out.Clusters = append(out.Clusters, point.Cluster{
+			Name: c.Name, Servers: Servers(cl.Servers), Scratch: c.Scratch, Memory: c.Memory, Identities: c.Identities,
+		})
+	}
+	return out
 }
 
 func archiveConfig(cfg *config.Config, name string, log *slog.Logger) archive.Config {
@@ -453,7 +469,7 @@ func (p *process) newGateway(ctx context.Context) (func(context.Context) error, 
 	}
 	jobs := store.NewJobs(p.conn, cfg.Name, p.view)
 	docs := store.NewDocs(p.conn)
-	cfg.Check, cfg.MaxAge = p.checkItems, p.maxAge
+	cfg.Check, cfg.MaxAge, cfg.Porch = p.checkItems, p.maxAge, p.porch
 	api, err := gateway.New(cfg, gateway.Deps{
 		Conn: p.conn, Jobs: jobs, Ledger: store.NewLedger(p.conn, cfg.Name), View: p.view, Catalog: p.catalog, Docs: docs,
 	})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -44,7 +45,8 @@ func ConnectRemote(r Remote, name string, log *slog.Logger) (*Conn, error) {
 func dial(url string, log *slog.Logger, opts ...nats.Option) (*Conn, error) {
 	opts = append(opts,
 		nats.MaxReconnects(-1), nats.ReconnectWait(250*time.Millisecond), nats.ReconnectJitter(100*time.Millisecond, time.Second),
-		nats.ReconnectBufSize(-1), // a write while disconnected is an error at once, not a hope
+		nats.ReconnectBufSize(-1),   // a write while disconnected is an error at once, not a hope
+		nats.IgnoreAuthErrorAbort(), // a server that came back before its users did must not end the connection for good
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
 				log.Warn("bus connection lost", "err", err)
@@ -73,6 +75,17 @@ func (c *Conn) Close() error {
 		return nil
 	}
 	return err
+}
+
+// Permanent reports whether an error of [ConnectRemote] or [Conn.Declare] stays until somebody changes something: the
+// login, the server's version, its space, or how many copies are asked for. All others pass when the servers are back.
+func Permanent(err error) bool {
+	const storageExceeded, noCluster = 10047, 10074
+	var api *jetstream.APIError
+	if errors.As(err, &api) {
+		return api.Code == http.StatusBadRequest || api.ErrorCode == storageExceeded || api.ErrorCode == noCluster
+	}
+	return errors.Is(err, ErrOldServer) || errors.Is(err, nats.ErrAuthorization)
 }
 
 // Ready is nil when the bus answers JetStream requests.

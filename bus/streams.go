@@ -36,6 +36,10 @@ func DefaultLimits() Limits {
 	}
 }
 
+// direct says whether a message may be read without asking the stream's leader. With several copies any of them would
+// answer, also one that has not heard of the last writes; but reading back is how a write with a lost answer is settled.
+func (l Limits) direct() bool { return l.Replicas <= 1 }
+
 const (
 	bucketBytes  = 512 << 20 // room for 10,000 servers' state, twice
 	controlBytes = 16 << 20
@@ -47,7 +51,7 @@ func streams(l Limits) []jetstream.StreamConfig {
 		return jetstream.StreamConfig{
 			Name: name, Description: about, Subjects: []string{subject}, Storage: jetstream.FileStorage,
 			Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld, Replicas: max(l.Replicas, 1),
-			MaxAge: b.MaxAge, MaxBytes: b.MaxBytes, AllowDirect: true, Compression: jetstream.S2Compression,
+			MaxAge: b.MaxAge, MaxBytes: b.MaxBytes, AllowDirect: l.direct(), Compression: jetstream.S2Compression,
 			Duplicates: min(2*time.Minute, max(b.MaxAge, time.Second)),
 		}
 	}
@@ -97,7 +101,7 @@ func bucket(name, about string, l Limits) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name: stream, Description: about, Subjects: []string{subjects}, Storage: jetstream.FileStorage,
 		Replicas: max(l.Replicas, 1), MaxMsgsPerSubject: 1, MaxBytes: bucketBytes, Discard: jetstream.DiscardNew,
-		AllowRollup: true, DenyDelete: true, AllowDirect: true, Duplicates: 2 * time.Minute,
+		AllowRollup: true, DenyDelete: true, AllowDirect: l.direct(), Duplicates: 2 * time.Minute,
 	}
 }
 
@@ -128,11 +132,21 @@ func (c *Conn) Declare(ctx context.Context, l Limits) error {
 		return fmt.Errorf("%w: its JetStream API level is %d, drydock needs %d (nats-server 2.12 or newer)", ErrOldServer, info.API.Level, needsLevel)
 	}
 	for _, cfg := range streams(l) {
-		if _, err := c.JS.CreateOrUpdateStream(ctx, cfg); err != nil {
+		if err := c.declare(ctx, cfg); err != nil {
 			return fmt.Errorf("declare stream %s: %w", cfg.Name, err)
 		}
 	}
 	return nil
+}
+
+// declareTimeout is for one stream. A cluster that loses its leader meanwhile never answers.
+const declareTimeout = 10 * time.Second
+
+func (c *Conn) declare(ctx context.Context, cfg jetstream.StreamConfig) error {
+	ctx, cancel := context.WithTimeout(ctx, declareTimeout)
+	defer cancel()
+	_, err := c.JS.CreateOrUpdateStream(ctx, cfg)
+	return err
 }
 
 // Bucket opens one of the buckets that [Conn.Declare] made.

@@ -45,6 +45,8 @@ type Config struct {
 	Version string       // optional: shown by /healthz
 	Script  []byte       // optional: what an upgrade delivers; nil means scripts.Script()
 	Log     *slog.Logger // component and so on are the caller's
+	// Porch holds the listeners already; [Gateway.Run] takes them over. Optional: nil has [New] bind them.
+	Porch *Porch
 }
 
 // Cluster is what the gateway must know of one cluster.

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -88,12 +87,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	if cfg.OpenConfig {
 		cfg.Log.Warn("api-credentials-secure-config is false: everybody may fetch the archives for database containers, which hold no password then")
 	}
-	certificate, err := loadCertificate(cfg)
-	if err != nil {
-		return nil, err
-	}
-	if err := g.bind(certificate); err != nil {
-		g.Close()
+	if err := g.bind(); err != nil {
 		return nil, err
 	}
 	return g, nil
@@ -122,27 +116,22 @@ func newAuth(cfg Config, override map[string]map[string][]string, users auth.Dir
 	return a, nil
 }
 
-// bind opens the listeners and makes a server for each.
-func (g *Gateway) bind(certificate tls.Certificate) error {
+// bind makes a server for each listener, and opens those that no porch has opened.
+func (g *Gateway) bind() error {
 	handler, err := g.handler()
 	if err != nil {
 		return err
 	}
-	if g.cfg.HTTPPort >= 0 {
-		if err := g.bindPort(g.cfg.HTTPPort, "http-port", handler, nil); err != nil {
+	doors := g.cfg.Porch
+	if doors == nil {
+		if doors, err = openDoors(g.cfg); err != nil {
 			return err
 		}
 	}
-	return g.bindPort(g.cfg.APIPort, "api-port", handler, tlsConfig(certificate))
-}
-
-func (g *Gateway) bindPort(port int, key string, handler http.Handler, secure *tls.Config) error {
-	l, err := net.Listen("tcp", net.JoinHostPort(g.cfg.Bind, fmt.Sprint(port)))
-	if err != nil {
-		return fmt.Errorf("listen on %s (%s): %w", net.JoinHostPort(g.cfg.Bind, fmt.Sprint(port)), key, err)
+	g.listen = doors.listen
+	for i := range doors.listen {
+		g.servers = append(g.servers, newServer(handler, doors.secure[i], g.log))
 	}
-	g.listen = append(g.listen, l)
-	g.servers = append(g.servers, newServer(handler, secure, g.log))
 	return nil
 }
 
@@ -178,12 +167,17 @@ func (g *Gateway) Run(ctx context.Context) error {
 	writer.Go(func() { _ = g.users.Run(writing) }) // as well: calls to their end know who is revoked
 	writer.Go(func() { _ = g.readings.Run(writing) })
 
+	showing, stopShowing := context.WithCancel(ctx) // also when a listener fails
 	defer paging.Wait()
-	paging.Go(func() { _ = g.page.Run(ctx) }) // ends with its context only
+	defer stopShowing()
+	paging.Go(func() { _ = g.page.Run(showing) }) // ends with its context only
 
 	defer g.work.stop()
 	g.work.start(context.WithoutCancel(ctx))
 
+	if g.cfg.Porch != nil {
+		g.cfg.Porch.leave()
+	}
 	failed := make(chan error, len(g.servers)) // each server sends once at most
 	for i, s := range g.servers {
 		serving.Go(func() {

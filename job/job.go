@@ -252,6 +252,7 @@ const (
 	ArgReceiver = "receiver" // receiver that holds the backup's file
 	// ArgConfirm is HOST:PORT of the server whose data are replaced: who asked for it knows. A job without it ends as an error.
 	ArgConfirm = "confirm"
+	ArgTo      = "to"      // point in time, a GTID or a time as RFC 3339 has it
 	ArgPrimary = "primary" // HOST:PORT that the restored server shall replicate from, when it is not known by itself
 )
 

@@ -124,6 +124,7 @@ var tasks = []Task{
 	{Name: "archivecheck", Kind: KindArchive, Built: true, Place: AtReceiver, Whole: true},
 	{Name: "backupdrill", Kind: KindArchive, Built: true, Place: AtReceiver, Whole: true, Narrow: true},
 	{Name: "backupprune", Kind: KindArchive, Built: true, Place: AtReceiver, Whole: true},
+	{Name: "pointrestore", Kind: KindRestore, Built: true, Place: AtReceiver},
 }
 
 // Tasks returns the table of tasks in client order. The slice is the caller's.
@@ -157,7 +158,7 @@ func (t Task) Slots(servers []Server, named bool) (slots []Server, args map[stri
 // Heavy reports whether the task must have the server for itself. A table rebuilt under a physical backup can make a
 // backup that ends well and does not restore: mariabackup then streams one file twice.
 func (t Task) Heavy() bool {
-	return t.Kind != KindLog && t.Kind != KindMonitor && t.Kind != KindRolling && t.Kind != KindArchive
+	return t.Kind != KindLog && t.Kind != KindMonitor && t.Kind != KindRolling && t.Place != AtReceiver
 }
 
 // OnServers reports whether the task has anything to do with a database server. A rolling operation and a task that has
@@ -173,7 +174,9 @@ func (t Task) Logical() bool { return t.Kind == KindBackup && t.Place == EitherH
 
 // Ordered reports whether the task replaces the data of a server by what its arguments name: it is asked for with a
 // confirmation (package restore), never merely run.
-func (t Task) Ordered() bool { return t.Kind == KindRestore && (t.Flow == FlowOut || t.Place == Here) }
+func (t Task) Ordered() bool {
+	return t.Kind == KindRestore && (t.Flow == FlowOut || t.Place == Here || t.Place == AtReceiver)
+}
 
 // Local reports whether drydock does the task itself. remote is scheduler-jobs-exec-remote, nil when it is unset: set,
 // the script does the tasks it names, and drydock the others that either can do (maintenance.txt section 6.1.8.5).

@@ -49,10 +49,16 @@ type Request struct {
 	// Flashback takes the server back to the time of one of its own backups, and leaves replication stopped there.
 	Flashback bool
 	Backup    string // id; empty for the latest
-	Confirm   string // HOST:PORT of Server, by which a person says that the data may go
-	Login     Login  // optional: to ask the primary whether a replica could catch up
-	By        string
-	Force     bool // although the cluster is on hold or blacked out; the caller has checked the right to it
+	// To is a point in time, TIME (RFC 3339) or GTID: the backup's receiver brings the backup there first ([PointTask]), and the server
+	// then stays there as with Flashback, which is not set.
+	To string
+	// For is the id of the job of [PointTask] that asks for the second part of its own order; empty for everybody else. The tick has
+	// that id.
+	For     string
+	Confirm string // HOST:PORT of Server, by which a person says that the data may go
+	Login   Login  // optional: to ask the primary whether a replica could catch up
+	By      string
+	Force   bool // although the cluster is on hold or blacked out; the caller has checked the right to it
 }
 
 // ErrRefused is in the chain of every error that says why the data are not replaced. Asking again does not help before
@@ -109,8 +115,8 @@ func (d *Desk) Check(ctx context.Context, r Request) (Ordered, error) {
 
 // decide makes an order of a request, if nothing is against it.
 func (d *Desk) decide(ctx context.Context, r Request) (out Ordered, order store.Order, err error) {
-	if r.Flashback && r.Kind != Physical {
-		return out, order, refuse("a flashback is made from a physical backup only")
+	if (r.Flashback || r.To != "") && r.Kind != Physical {
+		return out, order, refuse("a server is taken to a point in time from a physical backup only")
 	}
 	if err := d.free(ctx, r); err != nil {
 		return out, order, err
@@ -136,7 +142,7 @@ func (d *Desk) decide(ctx context.Context, r Request) (out Ordered, order store.
 		if err != nil {
 			return out, order, err
 		}
-		if known && !r.Flashback {
+		if known && !r.Flashback && r.To == "" {
 			if err := reaches(ctx, r.Login, m, p); err != nil {
 				return out, order, err
 			}
@@ -145,14 +151,24 @@ func (d *Desk) decide(ctx context.Context, r Request) (out Ordered, order store.
 		args[job.ArgBackup], args[job.ArgFrom], args[job.ArgReceiver] = m.ID, m.Server.Addr(), m.Receiver
 		reason = fmt.Sprintf("from %s backup %s of %s, ended %s", m.Task, m.ID, m.Server, m.Ended.UTC().Format("2006-01-02 15:04:05 MST"))
 	}
+	if r.To != "" {
+		args[job.ArgTo] = r.To
+		reason += ", to " + r.To
+	}
+	if r.For != "" {
+		order.ID, order.Due = r.For, time.Now()
+	}
 	if task, err := job.TaskByName(out.Task); err != nil || !task.Built {
 		return out, order, refuse("task %s is not built yet", out.Task)
 	}
 	return out, store.Order{
-		Cluster: r.Cluster, Task: out.Task, Servers: []job.Server{r.Server}, Args: args,
+		ID: order.ID, Due: order.Due, Cluster: r.Cluster, Task: out.Task, Servers: []job.Server{r.Server}, Args: args,
 		Trigger: job.Trigger{Kind: job.Manual, By: r.By, Force: r.Force}, Reason: "asked for by " + r.By + ", " + reason,
 	}, nil
 }
+
+// PointTask makes a backup of a point in time, of a backup and the binary logs since, and then asks for the flashback to it.
+const PointTask = "pointrestore"
 
 // names reports whether a text names a server: HOST:PORT, IPv6 with or without brackets.
 func names(text string, s job.Server) bool {
@@ -171,7 +187,7 @@ func (d *Desk) free(ctx context.Context, r Request) error {
 		case errors.Is(err, store.ErrNone):
 		case err != nil:
 			return err
-		case j.State.Live():
+		case j.State.Live() && j.ID != r.For:
 			return refuse("%s job %s of %s is %s", j.Task, j.ID, r.Server, j.State)
 		}
 	}
@@ -237,6 +253,8 @@ func primaryFor(r Request, facts map[job.Server]store.Facts, now time.Time) (fou
 // taskFor is the task that restores a backup.
 func taskFor(r Request, m store.Manifest) string {
 	switch {
+	case r.To != "":
+		return PointTask
 	case r.Kind == Logical:
 		return "reseedlogical"
 	case r.Flashback:
@@ -289,7 +307,9 @@ func (d *Desk) choose(ctx context.Context, r Request) (store.Manifest, error) {
 		return m, refuse("backup %s is of another cluster", m.ID)
 	case !restorable(r.Kind, m):
 		return m, refuse("backup %s was made by %s: it is no %s", m.ID, m.Task, r.Kind)
-	case r.Flashback && m.Server != r.Server:
+	case r.To != "" && m.Task != "mariabackup":
+		return m, refuse("backup %s was made by %s: binary logs are replayed on backups of MariaDB only", m.ID, m.Task)
+	case r.Flashback && m.Server != r.Server && m.Point == nil:
 		return m, refuse("backup %s is of %s: a flashback goes back to a backup of the server itself; a reseed takes any", m.ID, m.Server)
 	}
 	return m, d.held(ctx, m)

@@ -52,6 +52,9 @@ type Manifest struct {
 	// Inventory is what the server held before and after the backup, and what a drill looks for; nil where that is not known.
 	// In the catalogue it is without the names of tables.
 	Inventory *job.Inventory `json:"inventory,omitempty"`
+	// Point says that a receiver made it, of another backup and of binary logs; nil for what a server gave. Ended is then when the
+	// last of its transactions was committed.
+	Point *Point `json:"point,omitempty"`
 	// Signature vouches for all of it but what follows, which is in the catalogue and in the [Notes] beside the file.
 	Signature *Signature `json:"signature,omitempty"`
 	// Archives are the copies in archives, oldest first. The manifest beside the backup, which is archived with it, stays as it
@@ -65,6 +68,14 @@ type Manifest struct {
 	Removal *Removal `json:"removal,omitempty"`
 	// Restores are the last times its data were got back to a directory, oldest first. Those to servers are jobs.
 	Restores []Restore `json:"restores,omitempty"`
+}
+
+// Point is how a backup was made that no server gave.
+type Point struct {
+	Base string    `json:"base"` // id of the backup that it began with
+	To   string    `json:"to"`   // the point in time that was asked for, TIME or GTID
+	Made time.Time `json:"made"`
+	Job  string    `json:"job"` // id of the job that made it
 }
 
 // Restore says that the data of a backup were got back to a directory.

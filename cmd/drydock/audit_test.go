@@ -173,7 +173,7 @@ func TestAPasswordIsNeverAnArgument(t *testing.T) {
 // Whoever adds a command is asked here whether it changes something: then it goes through audited, and into the test above.
 func TestEveryCommandReadsOrIsAudited(t *testing.T) {
 	t.Parallel()
-	reads := strings.Fields(`serve check import-repman script demo man jobs tail next ticks explain backups backups/verify backups/key alerts nats version audit
+	reads := strings.Fields(`serve check ready import-repman script demo man jobs tail next ticks explain backups backups/verify backups/key alerts nats version audit
 		blackout/ls rolling/show restore/plan binlogs binlogs/verify alerts/sent alerts/test send-notification users/list users/token/list`)
 	acts := strings.Fields(`run reseed flashback cancel hold unhold replay blackout/add blackout/rm rolling/pause rolling/resume rolling/abort
 		drill/run restore/apply backups/rebuild alerts/ack alerts/unack backups/pin backups/unpin backups/prune users/add users/remove users/passwd users/grant users/revoke users/disable users/enable

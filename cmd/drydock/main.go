@@ -17,8 +17,12 @@ import (
 	"drydock/config"
 )
 
-// version is set by the build (-ldflags -X main.version=…).
-var version = "dev"
+// Set by the build (-ldflags -X main.version=…). The date is the commit's, not that of the build: the same source makes
+// the same bytes.
+var (
+	version      = "dev"
+	commit, date string
+)
 
 func main() { os.Exit(run(os.Args[1:])) }
 
@@ -75,16 +79,24 @@ func newRoot() *cobra.Command {
 			root.AddCommand(cmd)
 		}
 	}
-	add("server", c.serveCmd(), c.checkCmd(), c.importCmd(), c.scriptCmd(), demoCmd())
+	add("server", c.serveCmd(), c.checkCmd(), c.readyCmd(), c.importCmd(), c.scriptCmd(), demoCmd())
 	add("operate", c.jobsCmd(), c.runCmd(), c.reseedCmd(), c.flashbackCmd(), c.tailCmd(), c.cancelCmd(), c.rollingCmd(), c.nextCmd(), c.ticksCmd(), c.explainCmd(), c.holdCmd(), c.unholdCmd(), c.blackoutCmd(),
 		c.backupsCmd(), c.binlogsCmd(), c.drillCmd(), c.restoreCmd(), c.alertsCmd(), c.usersCmd(), c.auditCmd(), c.replayCmd(), c.natsCmd())
 	root.AddCommand(sendCmd())
 	root.AddCommand(&cobra.Command{
-		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
-		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), "drydock", version) },
+		Use: "version", Short: "Print the version, its commit and the commit's date", Args: cobra.NoArgs,
+		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), "drydock", version+source()) },
 	}, manCmd())
 	c.complete(root)
 	return root
+}
+
+// source says which commit the binary was made of; empty when the build did not say.
+func source() string {
+	if commit == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (commit %s of %s)", commit, date)
 }
 
 // load reads the configuration and says what it passed over.

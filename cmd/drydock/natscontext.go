@@ -18,8 +18,17 @@ func natsContext(cfg *config.Config) ([]byte, error) {
 	}
 	out, err := json.MarshalIndent(map[string]string{
 		"description": "drydock", "url": r.URL, "user": r.User, "password": r.Password, "ca": cfg.Global.NATS.TLSCA,
+		"cert": clientFile(cfg, cfg.Global.NATS.TLSCert), "key": clientFile(cfg, cfg.Global.NATS.TLSKey),
 	}, "", "  ")
 	return append(out, '\n'), err
+}
+
+// clientFile is a file of the client's certificate: with the embedded bus nats-tls-cert is the server's.
+func clientFile(cfg *config.Config, path string) string {
+	if cfg.Global.NATS.URL == "" {
+		return ""
+	}
+	return path
 }
 
 // saveNATSContext writes the context where the nats CLI looks for it, readable by its owner only.

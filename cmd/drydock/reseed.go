@@ -4,18 +4,22 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"drydock/app"
 	"drydock/bus"
 	"drydock/config"
+	"drydock/job"
 	"drydock/restore"
+	"drydock/store"
 )
 
 // restoreOrder is what the reseed and flashback commands were given.
 type restoreOrder struct {
 	cluster, server, kind, backup, confirm string
+	to                                     string // point in time
 	flashback, wait, force                 bool
 }
 
@@ -75,7 +79,7 @@ func (c *cli) orderRestore(ctx context.Context, w io.Writer, cfg *config.Config,
 		return err
 	}
 	act := bus.Audit{Verb: "reseed", Cluster: o.cluster, Server: r.Server.String(), Target: o.kind, Detail: forced(o.force)}
-	if o.flashback {
+	if o.flashback || o.to != "" {
 		act.Verb = "flashback"
 	}
 	var done restore.Ordered
@@ -98,7 +102,26 @@ func (c *cli) orderRestore(ctx context.Context, w io.Writer, cfg *config.Config,
 	if !o.wait {
 		return nil
 	}
-	return watchJobs(ctx, w, conn, done.Tick, []string{done.JobID})
+	if err := watchJobs(ctx, w, conn, done.Tick, []string{done.JobID}); err != nil || o.to == "" {
+		return err
+	}
+	return followFlashback(ctx, w, conn, done)
+}
+
+// followFlashback waits for the second part of a restore to a point in time, which the job of the first asked for before it ended.
+func followFlashback(ctx context.Context, w io.Writer, conn *bus.Conn, first restore.Ordered) error {
+	ticks, err := store.NewLedger(conn, cliActor()).List(ctx, store.TickFilter{Cluster: first.Tick.Cluster, Since: first.Tick.Time.Add(-time.Minute)})
+	if err != nil {
+		return err
+	}
+	for _, t := range ticks {
+		if t.ID == first.JobID && t.Outcome == bus.Fired && len(t.Servers) == 1 {
+			id := job.NewID(t.Due, t.ID, job.Key{Cluster: t.Cluster, Server: t.Servers[0], Task: t.Task})
+			fmt.Fprintf(w, "%s  %s on %s, %s\n", id, t.Task, t.Servers[0], t.Reason)
+			return watchJobs(ctx, w, conn, t, []string{id})
+		}
+	}
+	return fmt.Errorf("job %s asked for no flashback: see drydock jobs", first.JobID)
 }
 
 // request is what the desk is asked. Errors name what is unknown.
@@ -117,6 +140,6 @@ func (o restoreOrder) request(cfg *config.Config) (r restore.Request, err error)
 	}
 	return restore.Request{
 		Cluster: o.cluster, Servers: app.Servers(cluster.Servers), Server: server, Kind: kind, Flashback: o.flashback,
-		Login: restore.Login{User: cluster.User, Password: cluster.Password.Reveal()}, Backup: o.backup, Confirm: o.confirm, By: operator(), Force: o.force,
+		To: o.to, Login: restore.Login{User: cluster.User, Password: cluster.Password.Reveal()}, Backup: o.backup, Confirm: o.confirm, By: operator(), Force: o.force,
 	}, nil
 }

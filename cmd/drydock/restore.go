@@ -75,7 +75,8 @@ func (c *cli) restoreApplyCmd() *cobra.Command {
 		Use:   "apply [BACKUP]",
 		Short: "Do what plan says; exit status 1 if it was refused or did not succeed",
 		Long: "To a directory: unpacks, decrypts, compares every byte, prepares, and gives the data their name when all of it is there.\n" +
-			"What is cut off leaves nothing of that name. To a server: orders a reseed.",
+			"What is cut off leaves nothing of that name. To a server: orders a reseed. To a point in time on a server: the receiver makes a\n" +
+			"backup of that point first, and the server then stays there without replication.",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.backup = strings.Join(args, "")
@@ -102,7 +103,7 @@ func (o *recoveryOrder) flags(cmd *cobra.Command) {
 	f.Int64Var(&o.memory, "memory", 1024, "MiB for preparing and for a private server")
 	f.BoolVar(&o.load, "load", false, "of a dump: make data of a server of it, and not its files")
 	f.BoolVar(&o.clean, "clean", false, "remove what a restore to this directory left that was cut off")
-	f.BoolVar(&o.stay, "no-replication", false, "of a server: leave it at the backup's point; only from a backup of its own")
+	f.BoolVar(&o.stay, "no-replication", false, "of a server: leave it at the backup's point; only from a backup of its own, or of a point in time")
 	f.BoolVar(&o.force, "force", false, "of a server: although the cluster is on hold or blacked out")
 	cmd.MarkFlagsMutuallyExclusive("to-directory", "to-server")
 	cmd.MarkFlagsOneRequired("to-directory", "to-server")
@@ -160,7 +161,8 @@ func (c *cli) plannedDirectory(ctx context.Context, o *recoveryOrder) (p planned
 	if l.Place, err = recovery.NewPlace(o.directory); err != nil {
 		return p, err
 	}
-	if l.Found, err = o.find(folder, keys); err != nil {
+	known := c.known(ctx)
+	if l.Found, err = o.find(folder, keys, known); err != nil {
 		return p, err
 	}
 	if l.To, err = parsePoint(o.to); err != nil {
@@ -183,13 +185,13 @@ func (c *cli) plannedDirectory(ctx context.Context, o *recoveryOrder) (p planned
 	l.Away = append(l.Away, folder)
 	l.Folder, l.Keys = folder, keys
 	l.Reserve, l.Load, l.Clean, l.Memory, l.By = cfg.Global.Receiver.Reserve, o.load, o.clean, o.memory<<20, operator()
-	p.plan, err = app.PlanRestore(ctx, *l, c.known(ctx))
+	p.plan, err = app.PlanRestore(ctx, *l, known)
 	l.Replay = p.plan.Replay
 	return p, err
 }
 
-// find is the backup that is named, or the newest good one.
-func (o *recoveryOrder) find(folder string, keys []store.PublicKey) (app.Found, error) {
+// find is the backup that is named, or the newest good one that no drill has found bad.
+func (o *recoveryOrder) find(folder string, keys []store.PublicKey, known app.Known) (app.Found, error) {
 	if o.backup != "" {
 		return app.FindBackup(folder, o.backup, keys)
 	}
@@ -201,7 +203,7 @@ func (o *recoveryOrder) find(folder string, keys []store.PublicKey) (app.Found, 
 	if err != nil {
 		return app.Found{}, err
 	}
-	return app.LatestBackup(folder, o.cluster, of, to, keys)
+	return app.LatestBackup(folder, o.cluster, of, to, keys, known)
 }
 
 func serverNamed(text string) (job.Server, error) {

@@ -13,10 +13,6 @@ import (
 	"drydock/store"
 )
 
-// errToServer says what to do instead of going to a point in time on a server.
-var errToServer = errors.New("a point in time is restored to a directory only: restore with --to-directory on the receiver's machine, " +
-	"start a server on that, and copy the data from there, or make it the server's data folder")
-
 // plannedServer asks the running drydock what a reseed of the server would be.
 func (c *cli) plannedServer(ctx context.Context, o *recoveryOrder) (p planned, err error) {
 	if o.load || o.clean || o.chown != "" || o.identity != "" || o.folder != "" || o.key != "" {
@@ -37,8 +33,13 @@ func (c *cli) plannedServer(ctx context.Context, o *recoveryOrder) (p planned, e
 	}
 	p.remote = restoreOrder{
 		cluster: m.Cluster, server: o.server, kind: string(restore.KindOf(m)), backup: m.ID,
-		confirm: o.confirm, flashback: o.stay, wait: o.wait, force: o.force,
+		confirm: o.confirm, flashback: o.stay && o.to == "", wait: o.wait, force: o.force,
 	}
+	to, err := parsePoint(o.to)
+	if err != nil {
+		return p, err
+	}
+	p.remote.to = to.String()
 	r, err := p.remote.request(cfg)
 	if err != nil {
 		return p, err
@@ -48,9 +49,6 @@ func (c *cli) plannedServer(ctx context.Context, o *recoveryOrder) (p planned, e
 		closed = refuseClosed(ctx, conn, m.Cluster)
 	}
 	p.plan, err = app.PlanReseed(ctx, conn, r, m, app.Known{Manifests: list}, closed)
-	if o.to != "" {
-		p.plan.Findings = append(p.plan.Findings, app.Finding{What: "point in time", Verdict: app.Refused, Why: errToServer.Error()})
-	}
 	return p, err
 }
 
@@ -72,7 +70,7 @@ func (o *recoveryOrder) listed(list []store.Manifest) (store.Manifest, error) {
 		return store.Manifest{}, err
 	}
 	i := slices.IndexFunc(list, func(m store.Manifest) bool { // newest first
-		return m.Cluster == o.cluster && m.Server == of && to.Onward(m)
+		return m.Cluster == o.cluster && m.Server == of && to.Onward(m) && (o.to == "" || restore.KindOf(m) == restore.Physical)
 	})
 	if i < 0 {
 		return store.Manifest{}, fmt.Errorf("%w: none of %s in cluster %s that is not beyond %s", store.ErrNoBackup, of, o.cluster, cmp.Or(o.to, "now"))

@@ -165,7 +165,7 @@ func targets(cfg *config.Config, r runRequest) ([]job.Server, map[string]string,
 		return nil, nil, fmt.Errorf("task %s is not built yet", task.Name)
 	}
 	if task.Ordered() {
-		return nil, nil, fmt.Errorf("task %s replaces data: use drydock reseed or drydock flashback", task.Name)
+		return nil, nil, fmt.Errorf("task %s replaces data: use drydock reseed, drydock flashback or drydock restore apply", task.Name)
 	}
 	if why := app.Refusals(cfg, cluster)[task.Name]; why != "" {
 		return nil, nil, fmt.Errorf("%s", why)

@@ -44,7 +44,9 @@ func (c *cli) serve(ctx context.Context, roles string) error {
 	defer stopReload()
 	o := app.Options{Config: cfg, Version: version, Log: log, Reload: reload, Cut: cut, Started: func(a app.Addresses) {
 		log.Info("drydock is up", "version", version, "http", a.HTTP, "api", a.API, "nats", a.NATS, "clusters", len(cfg.Clusters))
+		tellSystemd(log, "READY=1")
 	}}
+	defer context.AfterFunc(ctx, func() { tellSystemd(log, "STOPPING=1") })()
 	if roles != "" {
 		o.Roles = strings.Split(roles, ",")
 	}

@@ -427,3 +427,18 @@ func FuzzEvents(f *testing.F) {
 		}
 	})
 }
+
+// A point that is read as another one restores what nobody asked for.
+func TestThePointOfAReplayIsReadOrRefused(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 11, 26, 2, 41, 0, 0, time.UTC)
+	for text, want := range map[string]Until{
+		"0-1-42": {GTID: "0-1-42"}, "0-1-42,1-1-7": {GTID: "0-1-42,1-1-7"}, at.Format(time.RFC3339): {Time: at}, "2026-11-26T03:41:00+01:00": {Time: at},
+		"": {}, ",": {}, "0-1": {}, "2026-11-26 02:41:00": {}, "now": {}, "0-1-42;": {},
+	} {
+		got, err := ParseUntil(text)
+		if (err == nil) != (want != Until{}) || got.GTID != want.GTID || !got.Time.Equal(want.Time) {
+			t.Errorf("%q: %+v, %v", text, got, err)
+		}
+	}
+}

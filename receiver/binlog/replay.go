@@ -74,6 +74,27 @@ func Prepare(ctx context.Context, r Request) (*Plan, error) {
 	return p, nil
 }
 
+// Reach says how far the archive leads from the base, and refuses what that alone shows to be out of reach. It reads nothing:
+// [Prepare] does. Errors: [ErrReach].
+func Reach(r Request) (Span, error) {
+	span, err := Coverage(r.Segments, r.Base)
+	if err != nil {
+		return span, err
+	}
+	return span, (&Plan{Span: span, req: r}).reaches()
+}
+
+// ParseUntil reads where a replay ends: a GTID, or a time as RFC 3339 has it.
+func ParseUntil(text string) (Until, error) {
+	if at, err := time.Parse(time.RFC3339, text); err == nil {
+		return Until{Time: at}, nil
+	}
+	if state, err := ParseState(text); err != nil || len(state) == 0 {
+		return Until{}, fmt.Errorf("%q is neither a GTID as 0-1-42 nor a time as 2026-11-26T03:00:00Z", text)
+	}
+	return Until{GTID: text}, nil
+}
+
 // Close lets the segments be deleted again. It may be repeated.
 func (p *Plan) Close() {
 	for _, release := range p.held {

@@ -62,9 +62,9 @@ func Drill(ctx context.Context, m store.Manifest, path string, o Options) (store
 
 const manifestSuffix = ".manifest.json"
 
-// signed is the backup of the catalogue as the manifest beside its file has it, if one of the keys vouches for that, and
+// Signed is the backup of the catalogue as the manifest beside its file has it, if one of the keys vouches for that, and
 // where the file is.
-func signed(m store.Manifest, trusted []store.PublicKey) (good store.Manifest, path string, err error) {
+func Signed(m store.Manifest, trusted []store.PublicKey) (good store.Manifest, path string, err error) {
 	if path, err = filepath.Abs(m.Path); err != nil {
 		return good, "", err
 	}

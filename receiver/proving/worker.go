@@ -174,7 +174,7 @@ func name(m store.Manifest) string {
 
 // drill drills one backup and records what was found.
 func (w *Worker) drill(ctx context.Context, d *duty.Work, c Cluster, m store.Manifest) (duty.Result, error) {
-	good, path, err := signed(m, w.trusted)
+	good, path, err := Signed(m, w.trusted)
 	if err != nil {
 		return duty.Result{}, err
 	}

@@ -67,11 +67,14 @@ const (
 	maxSaid   = 500 // bytes
 )
 
-// spawn starts cmd in a process group of its own and gives what it says to line. It does not outlive drydock: the kernel
+// spawn starts cmd in a process group of its own and gives what it says to line, but its output where that goes elsewhere. It does not outlive drydock: the kernel
 // kills it when the thread ends that started it, which therefore waits for it.
 func spawn(cmd *exec.Cmd, line func(string)) (*child, error) {
 	said, toUs := io.Pipe()
-	cmd.Stdout, cmd.Stderr = toUs, toUs
+	cmd.Stderr = toUs
+	if cmd.Stdout == nil {
+		cmd.Stdout = toUs
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.WaitDelay = 5 * time.Second // for a grandchild that keeps the output open
 	c := &child{cmd: cmd, done: make(chan struct{})}
@@ -131,11 +134,17 @@ func (c *child) kill() {
 
 // tool runs a program of the backup to its end: exit status 0 and, if wanted, its own last line.
 func (c *Copy) tool(ctx context.Context, stdin io.Reader, lastLine, name string, args ...string) error {
+	return c.toolTo(ctx, stdin, nil, lastLine, name, args...)
+}
+
+// toolTo is tool with its output to stdout.
+func (c *Copy) toolTo(ctx context.Context, stdin io.Reader, stdout io.Writer, lastLine, name string, args ...string) error {
 	path, err := Look(name)
 	if err != nil {
 		return err
 	}
 	cmd := c.command(path, args...)
+	cmd.Stdout = stdout
 	feed := func() error { return nil }
 	if stdin != nil {
 		pipe, err := cmd.StdinPipe()

@@ -1,0 +1,413 @@
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"drydock/bus"
+	"drydock/internal/bustest"
+	"drydock/internal/mariadbd"
+	"drydock/internal/mariadbdtest"
+	"drydock/job"
+	"drydock/store"
+)
+
+// composeService is what the tests need to know of a service in compose.yaml.
+type composeService struct {
+	Profiles    []string          `yaml:"profiles"`
+	Command     []string          `yaml:"command"`
+	Environment map[string]string `yaml:"environment"`
+	Volumes     []string          `yaml:"volumes"`
+}
+
+// split is the profile of that name in compose.yaml, as processes: the same commands, environment and files, with a
+// loopback address in place of each container's name.
+type split struct {
+	*site
+	nats     string // the nats-server binary
+	services map[string]composeService
+	addrs    map[string]string // 127.x.y.z by service
+	secrets  map[string]string // what packaging/prepare wrote to .env
+	running  map[string]*process
+	swap     *strings.Replacer // names to addresses
+	conn     *bus.Conn         // of the test; it outlives a server that is killed
+}
+
+func newSplit(t *testing.T) *split {
+	t.Helper()
+	s := &split{
+		site: &site{t: t, dir: t.TempDir()}, services: map[string]composeService{}, addrs: map[string]string{},
+		secrets: map[string]string{}, running: map[string]*process{},
+	}
+	var file struct {
+		Services map[string]composeService `yaml:"services"`
+	}
+	text, err := os.ReadFile("../compose.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(text, &file); err != nil {
+		t.Fatal(err)
+	}
+	// A network of our own, so that each process has the ports that its container would have.
+	network := fmt.Sprintf("127.%d.%d.", 64+rand.IntN(128), rand.IntN(256))
+	var names, pairs, nodes []string
+	for name, c := range file.Services {
+		if slices.Contains(c.Profiles, "split") {
+			s.services[name] = c
+			names = append(names, name)
+		}
+	}
+	sort.Strings(names)
+	for i, name := range names {
+		s.addrs[name] = fmt.Sprint(network, i+1)
+		pairs = append(pairs, name, s.addrs[name])
+		if strings.HasPrefix(name, "nats-") {
+			nodes = append(nodes, s.addrs[name])
+		}
+	}
+	if len(nodes) != 3 || len(names) != 10 {
+		t.Fatalf("compose.yaml has these in the profile split: %v", names)
+	}
+	if out, err := exec.Command("../packaging/prepare", append([]string{s.dir}, nodes...)...).CombinedOutput(); err != nil {
+		t.Fatalf("packaging/prepare: %v\n%s", err, out)
+	}
+	s.readSecrets()
+	s.secret = s.secrets["DB_PASSWORD"]
+	s.servers = []*mariadbd.Server{
+		mariadbdtest.Start(t, mariadbd.Options{Password: s.secret, LogBin: true}),
+		mariadbdtest.Start(t, mariadbd.Options{Password: s.secret, LogBin: true}),
+	}
+	s.swap = strings.NewReplacer(pairs...)
+	s.nats = filepath.Join(s.dir, "nats-server")
+	if out, err := exec.Command("go", "build", "-o", s.nats, "github.com/nats-io/nats-server/v2").CombinedOutput(); err != nil {
+		t.Fatalf("build nats-server: %v\n%s", err, out)
+	}
+	t.Cleanup(s.stopAll)
+	return s
+}
+
+func (s *split) readSecrets() {
+	s.t.Helper()
+	env, err := os.ReadFile(filepath.Join(s.dir, ".env"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(env)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		s.secrets[name] = value
+	}
+	if len(s.secrets) != 3 {
+		s.t.Fatalf("packaging/prepare made %d secrets", len(s.secrets))
+	}
+}
+
+// config writes the file that compose mounts into a service, with this machine's addresses and folders, and returns its path.
+// The second server is a cluster of its own in api mode, so that both ways of dispatching run beside each other.
+func (s *split) config(name string) string {
+	s.t.Helper()
+	from := "drydock.toml"
+	if strings.HasPrefix(name, "nats-") {
+		from = name + ".conf"
+	}
+	text, err := os.ReadFile("../packaging/split/" + from)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	home := filepath.Join(s.dir, name)
+	tls := filepath.Join(s.dir, "packaging/split/tls")
+	out := strings.NewReplacer("db-1:3306,db-2:3306", s.servers[0].Addr(),
+		"/etc/nats/tls", tls, "/etc/drydock/tls", tls, `"/data"`, `"`+home+`"`, "/var/lib/drydock", home, "0.0.0.0:", s.addrs[name]+":",
+		"nats-1:", s.addrs["nats-1"]+":", "nats-2:", s.addrs["nats-2"]+":", "nats-3:", s.addrs["nats-3"]+":").Replace(string(text))
+	if from == "drydock.toml" {
+		out += fmt.Sprintf(`
+scheduler-db-servers-logs-cron  = "* * * * * *"
+scheduler-db-servers-logs-tasks = "errorlog"
+
+[api]
+db-servers-hosts      = %q
+db-servers-credential = "drydock:env:DB_PASSWORD"
+scheduler-jobs-mode   = "api"
+scheduler-jobs-retry  = 2
+`, s.servers[1].Addr())
+		out = strings.Replace(out, "[shop]", "[lab]\nscheduler-jobs-mode = \"sql\"", 1)
+	}
+	if name == "cli" {
+		for secret, value := range s.secrets {
+			out = strings.ReplaceAll(out, "env:"+secret, value)
+		}
+	}
+	path := filepath.Join(s.dir, name+filepath.Ext(from))
+	if err := os.WriteFile(path, []byte(out), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	return path
+}
+
+// up starts services as compose would, and does not wait for them.
+func (s *split) up(names ...string) {
+	s.t.Helper()
+	for _, name := range names {
+		c := s.services[name]
+		args := slices.Clone(c.Command)
+		program := binary
+		if strings.HasPrefix(name, "nats-") {
+			program = s.nats
+			args[slices.Index(args, "/etc/nats/nats.conf")] = s.config(name)
+		} else {
+			args = append(args, "--config", s.config(name))
+		}
+		p := &process{done: make(chan struct{}), log: &tailBuffer{}}
+		p.cmd = exec.Command(program, args...)
+		p.cmd.Env = append(os.Environ(), "DRYDOCK_BIND_ADDRESS="+s.addrs[name], "DRYDOCK_MONITORING_TICKER=200ms", "DRYDOCK_DISK_RESERVE=0",
+			"DRYDOCK_SCHEDULER_JOBS_LEASE=15s", "DRYDOCK_SCHEDULER_JOBS_CLAIM_TIMEOUT=5s")
+		for k, v := range c.Environment {
+			switch {
+			case strings.HasPrefix(v, "$"):
+				v = s.secrets[k]
+			case k == "DRYDOCK_MONITORING_ADDRESS":
+				v = s.swap.Replace(v)
+			}
+			p.cmd.Env = append(p.cmd.Env, k+"="+v)
+		}
+		p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		stderr, err := p.cmd.StderrPipe()
+		if err == nil {
+			err = p.cmd.Start()
+		}
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		go func() {
+			for sc := bufio.NewScanner(stderr); sc.Scan(); {
+				p.log.add(sc.Text())
+			}
+			_ = p.cmd.Wait()
+			close(p.done)
+		}()
+		s.running[name] = p
+	}
+}
+
+// kill is kill -9.
+func (s *split) kill(names ...string) {
+	for _, name := range names {
+		_ = s.running[name].cmd.Process.Kill()
+		<-s.running[name].done
+	}
+}
+
+func (s *split) stopAll() {
+	for name, p := range s.running {
+		if strings.HasPrefix(name, "nats-") {
+			defer s.kill(name) // after those that use it
+			continue
+		}
+		_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	}
+	for name, p := range s.running {
+		if !strings.HasPrefix(name, "nats-") {
+			select {
+			case <-p.done:
+			case <-time.After(60 * time.Second):
+				s.t.Errorf("%s does not stop", name)
+				s.kill(name)
+			}
+		}
+		if s.t.Failed() {
+			s.t.Logf("%s said:\n%s", name, p.log.last(25))
+		}
+	}
+}
+
+// ready asks /readyz of a gateway, 0 when nobody answers.
+func (s *split) ready(name string) (code int, body string) {
+	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true,
+	}}
+	res, err := client.Get("https://" + s.addrs[name] + ":10005/readyz")
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer res.Body.Close()
+	text, _ := io.ReadAll(res.Body)
+	return res.StatusCode, string(text)
+}
+
+func (s *split) awaitReady(names ...string) {
+	s.t.Helper()
+	for _, name := range names {
+		bustest.Until(s.t, 90*time.Second, name+" is ready", func() bool {
+			code, _ := s.ready(name)
+			return code == http.StatusOK
+		})
+	}
+}
+
+// scriptOf runs the loop that the database containers run, on the host of server i.
+func (s *split) scriptOf(i int, cluster string) (tool string) {
+	h := s.host(i)
+	h.script = "../packaging/compose/dbjobs-loop"
+	dir := h.slowTool(s.t)
+	h.env = append(h.env, "REPLICATION_MANAGER_URL_HOST=", "REPLICATION_MANAGER_URL_PORT=", "REPLICATION_MANAGER_CLUSTER_NAME="+cluster,
+		"DRYDOCK_URLS=https://"+s.addrs["gateway-1"]+":10005 https://"+s.addrs["gateway-2"]+":10005",
+		"DRYDOCK_EVERY=1", "DBJOBS=../scripts/dbjobs")
+	h.background()
+	return dir
+}
+
+// awaitJob waits until the slot's last job fits, also while the bus elects a leader.
+func (s *split) awaitJob(k job.Key, what string, fits func(job.Job) bool) (last job.Job) {
+	s.t.Helper()
+	jobs := store.NewJobs(s.conn, "test", nil)
+	defer func() {
+		if s.t.Failed() {
+			s.t.Logf("the slot's last job: %+v", last)
+		}
+	}()
+	bustest.Until(s.t, 90*time.Second, k.Cluster+" "+k.Task+" is "+what, func() bool {
+		ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Second)
+		defer cancel()
+		j, _, err := jobs.Last(ctx, k)
+		if err == nil {
+			last = j
+		}
+		return err == nil && fits(j)
+	})
+	return last
+}
+
+func (s *split) slot(i int, cluster, task string) job.Key {
+	return job.Key{Cluster: cluster, Server: job.Server{Host: "127.0.0.1", Port: s.servers[i].Port()}, Task: task}
+}
+
+// TestSplitLosesNothingWhenOneProcessOfEachRoleDies: the dangers are a process that does not start before its bus or
+// never recovers from its absence, an offer, lease or stream that died with its owner and holds the server for ever, and
+// a tick, backup or log line that two processes take for theirs.
+func TestSplitLosesNothingWhenOneProcessOfEachRoleDies(t *testing.T) {
+	t.Parallel()
+	s := newSplit(t)
+	s.toml = s.config("cli")
+
+	// A gateway that is there before its bus says so, and gets well by itself.
+	s.up("gateway-1")
+	bustest.Until(t, 30*time.Second, "the gateway answers", func() bool { code, _ := s.ready("gateway-1"); return code != 0 })
+	if code, body := s.ready("gateway-1"); code != http.StatusServiceUnavailable || !strings.Contains(body, `"bus"`) {
+		t.Errorf("without a bus /readyz answers %d %s", code, body)
+	}
+	s.up("nats-1", "nats-2", "nats-3", "scheduler-1", "scheduler-2", "gateway-2", "receiver-1", "receiver-2", "alert")
+	s.awaitReady("gateway-1", "gateway-2")
+
+	s.conn = s.bus()
+
+	tools := []string{s.scriptOf(0, "lab"), s.scriptOf(1, "api")}
+	clusters := []string{"lab", "api"}
+	ids := make([]string, 2)
+	for i, cluster := range clusters {
+		ids[i] = strings.Fields(s.mustCLI("run", cluster, "mariabackup", "--server", s.servers[i].Addr()))[0]
+	}
+	var victim string
+	for i, cluster := range clusters {
+		awaitFile(t, filepath.Join(tools[i], "half"))
+		j := s.awaitJob(s.slot(i, cluster, "mariabackup"), "streaming", func(j job.Job) bool { return j.State == job.Processing })
+		victim = j.Dispatch.Receiver
+	}
+	dead := []string{victim, "gateway-1", "scheduler-1", s.leader(), "alert"}
+	s.kill(dead...)
+	for _, dir := range tools {
+		touch(t, filepath.Join(dir, "go"))
+	}
+	for i, cluster := range clusters {
+		k := s.slot(i, cluster, "mariabackup")
+		j := s.awaitJob(k, "a success in spite of all", func(j job.Job) bool { return j.ID == ids[i] && j.State == job.Success })
+		t.Logf("%s: attempt %d, by %s; dead: %v", cluster, j.Attempt, j.Dispatch.Receiver, dead)
+	}
+	s.up(dead...)
+	s.awaitReady("gateway-1", "gateway-2")
+	for i, cluster := range clusters {
+		id := strings.Fields(s.mustCLI("run", cluster, "errorlog", "--server", s.servers[i].Addr()))[0]
+		s.awaitJob(s.slot(i, cluster, "errorlog"), "collected", func(j job.Job) bool {
+			return j.ID >= id && j.State == job.Success
+		})
+	}
+	s.checkTicksOnce()
+	s.checkBackupsOnce()
+	for i, cluster := range clusters {
+		s.checkLogOnce(i, cluster)
+	}
+}
+
+// leader is the NATS server that leads the stream of the jobs.
+func (s *split) leader() string {
+	s.t.Helper()
+	stream, err := s.conn.JS.Stream(s.t.Context(), "DRYDOCK_JOBS")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	info := stream.CachedInfo()
+	if info.Config.Replicas != 3 || info.Cluster == nil {
+		s.t.Fatalf("the stream has %d copies", info.Config.Replicas)
+	}
+	return info.Cluster.Leader
+}
+
+// checkBackupsOnce: one catalogued backup per server that verifies, and no file beside it on any receiver.
+func (s *split) checkBackupsOnce() {
+	s.t.Helper()
+	var listed []struct{ Path string }
+	if err := json.Unmarshal([]byte(s.mustCLI("backups", "-o", "json")), &listed); err != nil {
+		s.t.Fatal(err)
+	}
+	var files []string
+	for _, r := range []string{"receiver-1", "receiver-2"} {
+		found, _ := filepath.Glob(filepath.Join(s.dir, r, "Backups", "*", "*", "*.xbstream"))
+		files = append(files, found...)
+	}
+	if len(listed) != 2 || len(files) != 2 {
+		s.t.Errorf("%d backups are listed, these files are there: %v", len(listed), files)
+	}
+}
+
+// checkLogOnce compares what all receivers together have of a server's error log with the log itself.
+func (s *split) checkLogOnce(i int, cluster string) {
+	s.t.Helper()
+	var got string
+	for _, r := range []string{"receiver-1", "receiver-2"} {
+		text, err := os.ReadFile(filepath.Join(s.dir, r, cluster, "127.0.0.1_"+itoa(s.servers[i].Port()), "log_error.log"))
+		if err == nil {
+			got += string(text)
+		}
+	}
+	whole, err := os.ReadFile(s.servers[i].ErrorLog())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if len(got) == 0 || len(got) > len(whole) {
+		s.t.Fatalf("%s: the receivers have %d bytes of an error log of %d", cluster, len(got), len(whole))
+	}
+	sorted := func(text string) string {
+		lines := strings.SplitAfter(text, "\n")
+		slices.Sort(lines)
+		return strings.Join(lines, "")
+	}
+	if sorted(got) != sorted(string(whole[:len(got)])) {
+		s.t.Errorf("%s: the receivers have other lines than the server wrote:\n%s\n---\n%s", cluster, got, whole)
+	}
+}
