@@ -73,6 +73,13 @@ func (f *Facts) readLedger(ctx context.Context, c *bus.Conn) error {
 		return err
 	}
 	own := bus.TaskSubject(f.Cluster, f.Task)
+	last, seq, err := bus.Last[bus.Tick](ctx, c, bus.StreamTasks, own)
+	switch {
+	case err == nil:
+		f.Last = &Entry{last, seq}
+	case !errors.Is(err, bus.ErrNotFound):
+		return err
+	}
 	return bus.Read(ctx, c, bus.StreamTasks, bus.TaskFilter(f.Cluster, ""), bus.From{Since: f.From.Add(-drift)}, func(m bus.Meta, t bus.Tick) error {
 		f.sign(t.Actor, t.Time)
 		if m.Subject == own {
