@@ -113,7 +113,7 @@ func TestNoBackupBeginsBesideTheStatementOfAKilledDrydock(t *testing.T) {
 			t.Parallel()
 			s := newSite(t, options{mode: mode, keys: `
 scheduler-jobs-exec-remote = "none"
-scheduler-jobs-lease = "3s"
+scheduler-jobs-lease = "6s"
 maintenance-lock-timeout = "10m"
 `}).start()
 			lock := query(t, s.servers[0], "CREATE DATABASE shop", "CREATE TABLE shop.a (i INT)", "LOCK TABLES shop.a READ")

@@ -133,6 +133,8 @@ type Facts struct {
 	From, To, Now time.Time
 	// Before is the last entry of the schedule that was written before From; nil when there is none.
 	Before *Entry
+	// Last is the last entry of the schedule at all; nil when there is none.
+	Last *Entry
 	// Entries of the schedule, and Events of its jobs, that were written since From, oldest first.
 	Entries []Entry
 	Events  []Event

@@ -150,6 +150,7 @@ func TestEveryKindOfDecisionIsTold(t *testing.T) {
 		"off all the time":     {off(facts()), Off, ByOff, "monitoring-scheduler"},
 		"no schedule":          {never(unknown(facts())), Off, ByConfig, "no schedule"},
 		"off and never was on": {never(switchedOff(facts())), Off, ByOff, "scheduler-x is off"},
+		"armed only later":     {begunLater(never(facts())), Off, ByLedger, "begin later"},
 		"never a scheduler":    {never(nobody(facts(), time.Time{})), Off, ByAbsence, "none answers"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -183,6 +184,12 @@ func nobody(f Facts, sign time.Time) Facts {
 
 func unknown(f Facts) Facts { f.Schedule = nil; return f }
 func never(f Facts) Facts   { f.Before = nil; return f }
+
+// begunLater has its first entry long after the time that is looked at.
+func begunLater(f Facts) Facts {
+	f.Last = &Entry{bus.Tick{Outcome: bus.Armed, Time: at("03:00:00").AddDate(0, 0, 9)}, 9}
+	return f
+}
 
 func justNow(f Facts) Facts { f.Now = at("03:00:10"); return f }
 

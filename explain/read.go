@@ -19,11 +19,17 @@ const (
 	// its jobs are: what waits for a window waits for days.
 	decidedBy = 48 * time.Hour
 	followed  = 8 * 24 * time.Hour
+	// maxEvents bounds what one explanation holds: some 100 MB.
+	maxEvents = 100_000
 	// drift is how much the clocks of machines may differ.
 	drift = time.Minute
 )
 
+// ErrTooMuch is returned when more happened than one explanation holds. A shorter time can be explained.
+var ErrTooMuch = errors.New("more happened in that time than can be explained at once: ask for a shorter one, such as --within 1h")
+
 // Of reads the bus and explains a task of a cluster from one time to another. A bus without a scheduler is an answer too.
+// Errors: [ErrTooMuch].
 func Of(ctx context.Context, c *bus.Conn, cluster, task string, from, to time.Time) (Explanation, error) {
 	f, err := Read(ctx, c, cluster, task, from, to)
 	if err != nil {
@@ -73,6 +79,13 @@ func (f *Facts) readLedger(ctx context.Context, c *bus.Conn) error {
 		return err
 	}
 	own := bus.TaskSubject(f.Cluster, f.Task)
+	last, seq, err := bus.Last[bus.Tick](ctx, c, bus.StreamTasks, own)
+	switch {
+	case err == nil:
+		f.Last = &Entry{last, seq}
+	case !errors.Is(err, bus.ErrNotFound):
+		return err
+	}
 	return bus.Read(ctx, c, bus.StreamTasks, bus.TaskFilter(f.Cluster, ""), bus.From{Since: f.From.Add(-drift)}, func(m bus.Meta, t bus.Tick) error {
 		f.sign(t.Actor, t.Time)
 		if m.Subject == own {
@@ -88,6 +101,9 @@ func (f *Facts) readLedger(ctx context.Context, c *bus.Conn) error {
 func (f *Facts) readJobs(ctx context.Context, c *bus.Conn) error {
 	err := bus.Read(ctx, c, bus.StreamJobs, bus.JobFilter(f.Cluster, "", 0, f.Task), bus.From{Since: f.From.Add(-drift)}, func(m bus.Meta, ev bus.JobEvent) error {
 		f.sign(ev.Actor, ev.Time)
+		if len(f.Events) == maxEvents {
+			return ErrTooMuch
+		}
 		f.Events = append(f.Events, Event{slim(ev), m.Seq})
 		if ev.Time.After(f.To.Add(followed)) {
 			return bus.ErrStop

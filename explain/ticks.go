@@ -357,6 +357,9 @@ func (e *explainer) nothing() []Tick {
 		t.Why, t.Behind = "the schedule was off in all this time: "+cmp.Or(in.Reason, "switched off"), []Message{in.message()}
 	case in != nil:
 		return nil // it was on, and nothing fell due
+	case e.Last != nil:
+		t.By, t.Behind = ByLedger, []Message{e.Last.message()}
+		t.Why = "nothing is known of that time: the entries of this schedule in the ledger begin later; the last one is of " + e.stamp(e.Last.Time)
 	case s != nil && !s.Enabled:
 		t.Why = "the schedule is switched off and never was on: " + s.Why
 	case s == nil && e.Answered:

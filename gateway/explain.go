@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"net/http"
 	"time"
 
@@ -38,6 +39,10 @@ func (g *Gateway) explainTask(c *gin.Context) {
 	}
 	from, to := explain.Around(at, within, time.Now())
 	out, err := explain.Of(c.Request.Context(), g.Conn, callOf(c).cluster.Name, task.Name, from, to)
+	if errors.Is(err, explain.ErrTooMuch) {
+		g.fail(c, errBadRequest.withMessage("%v", explain.ErrTooMuch))
+		return
+	}
 	if err != nil {
 		g.fail(c, err)
 		return

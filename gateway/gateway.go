@@ -167,8 +167,10 @@ func (g *Gateway) Run(ctx context.Context) error {
 	writer.Go(func() { _ = g.users.Run(writing) }) // as well: calls to their end know who is revoked
 	writer.Go(func() { _ = g.readings.Run(writing) })
 
+	showing, stopShowing := context.WithCancel(ctx) // also when a listener fails
 	defer paging.Wait()
-	paging.Go(func() { _ = g.page.Run(ctx) }) // ends with its context only
+	defer stopShowing()
+	paging.Go(func() { _ = g.page.Run(showing) }) // ends with its context only
 
 	defer g.work.stop()
 	g.work.start(context.WithoutCancel(ctx))

@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"math"
 	"net"
 	"net/http"
@@ -144,12 +146,25 @@ type try struct {
 // tryUser begins the login of a user; it answers 429 by itself when too many have failed. An address from which the user
 // got in before is not held up by what others try elsewhere.
 func (g *Gateway) tryUser(c *gin.Context, user string) (try, bool) {
-	address := callerAddress(c.Request)
+	address, user := callerAddress(c.Request), short(user)
 	t := try{g: g, pair: "u " + address + " " + user, counters: []counter{{"la " + address, loginPerAddress}}}
 	if !g.tries.known(t.pair) {
 		t.counters = append(t.counters, counter{"lu " + user, loginPerUser})
 	}
 	return t, t.begin(c)
+}
+
+// maxKept is the longest name that counters hold as it is, bytes.
+const maxKept = 64
+
+// short stands for a name in a counter: what somebody types for one can be as long as a body, and 20,000 of those would take
+// the memory.
+func short(name string) string {
+	if len(name) <= maxKept {
+		return name
+	}
+	sum := sha256.Sum256([]byte(name))
+	return hex.EncodeToString(sum[:])
 }
 
 // trySecret begins the proof of a database password. A server that proved it from this address before is held up by

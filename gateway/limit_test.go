@@ -3,8 +3,12 @@ package gateway
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/gin-gonic/gin"
 )
 
 func TestOnlyFailuresCountAndAreForgiven(t *testing.T) {
@@ -60,6 +64,31 @@ func TestALimiterForgetsRatherThanGrows(t *testing.T) {
 	}
 	if !l.known(fmt.Sprint(5*limitEntries-1)) || l.known("0") {
 		t.Error("it forgets the newest first")
+	}
+}
+
+// What is typed for a name may be as long as a body: 20,000 counters of that would be 20 GB.
+func TestALongNameTakesNoRoom(t *testing.T) {
+	t.Parallel()
+	g := &Gateway{tries: newLimiter(time.Now)}
+	c, _ := gin.CreateTestContext(httptest.NewRecorder())
+	c.Request = httptest.NewRequest(http.MethodPost, "/api/login", nil)
+	for _, end := range []string{"a", "b"} {
+		failed, ok := g.tryUser(c, strings.Repeat("x", maxBody/2)+end)
+		if !ok {
+			t.Fatal("a first try is refused")
+		}
+		g.tries.cameIn(failed.pair)
+	}
+	size, counters := 0, 0
+	for key := range g.tries.cur {
+		size, counters = size+len(key), counters+1
+	}
+	for pair := range g.tries.in {
+		size += len(pair)
+	}
+	if counters != 3 || len(g.tries.in) != 2 || size > 1000 {
+		t.Errorf("%d counters and %d pairs of %d bytes; one address and two names were seen", counters, len(g.tries.in), size)
 	}
 }
 

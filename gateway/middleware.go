@@ -254,6 +254,8 @@ func (g *Gateway) channelCaller(c *gin.Context) {
 
 // user lets through who has a token; what it may do is the handler's question.
 func (g *Gateway) user(c *gin.Context) {
+	c.Header("Cache-Control", "no-store") // a browser reads with its cookie, and keeps what it may
+	c.Header("X-Content-Type-Options", "nosniff")
 	k := callOf(c)
 	k.token = tokenOf(c)
 	who, err := g.verify(k.token)

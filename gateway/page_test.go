@@ -373,6 +373,32 @@ func TestTheSessionCookieIsOutOfReach(t *testing.T) {
 	}
 }
 
+// TestOnlyALoginOpensThePage: neither a program's token nor a database host's does as a cookie, and a browser that has one
+// comes to the login and is not sent in circles. Whoever may see nothing does not set the check going.
+func TestOnlyALoginOpensThePage(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	api := decode[struct{ Token string }](t, r.call("POST", "/api/users/admin/tokens", r.user("admin"), []byte(`{"name":"ci"}`)))
+	for name, token := range map[string]string{"API token": api.Token, "database host": r.token("api", db1)} {
+		b := r.browser()
+		for path, want := range map[string]int{"/": http.StatusSeeOther, "/health": http.StatusSeeOther, "/live/fleet": http.StatusUnauthorized, "/login": http.StatusOK} {
+			if got := b.do(http.MethodGet, path, nil, "Cookie", "drydock="+token); got.status != want {
+				t.Errorf("%s: %s: %d, want %d", name, path, got.status, want)
+			}
+		}
+	}
+	if got := r.browser().login("nobody", "z").post("/health/check", nil); got.status != http.StatusForbidden {
+		t.Errorf("nobody sets the check going: %d", got.status)
+	}
+	b := r.browser().login("admin", "repman")
+	if got := b.get("/health"); !strings.Contains(got.body, bus.StreamAudit) || !strings.Contains(got.body, bus.StreamNotifications) {
+		t.Errorf("the health page leaves out streams: %s", got)
+	}
+	if got := b.get("/api/clusters"); got.status != http.StatusOK || got.header.Get("Cache-Control") != "no-store" || got.header.Get("X-Content-Type-Options") != "nosniff" {
+		t.Errorf("what the cookie reads may be kept: %s %v", got, got.header)
+	}
+}
+
 // TestGuessingAtTheLoginEnds: by the page and by the API together.
 func TestGuessingAtTheLoginEnds(t *testing.T) {
 	t.Parallel()

@@ -68,6 +68,31 @@ func TestCallInFlightIsFinishedWhenTheGatewayStops(t *testing.T) {
 	}
 }
 
+// A gateway whose listener fails must end and say so, whatever still follows the bus: a process that serves nothing and
+// does not end is never restarted.
+func TestAListenerThatFailsEndsTheGateway(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	g, err := gateway.New(r.cfg, r.deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Close() // its listeners fail at once
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- g.Run(ctx) }()
+	select {
+	case err := <-done:
+		if !errors.Is(err, net.ErrClosed) {
+			t.Errorf("it ends with %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		cancel()
+		t.Errorf("it does not end; when it is stopped it says %v", <-done)
+	}
+}
+
 func TestGatewayStartsAndStopsManyTimes(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -27,7 +27,7 @@ type item struct {
 }
 
 const (
-	// resolvedFor is how long it is tried to tell that a condition is gone.
+	// resolvedFor is how long it is tried to tell that a condition is gone, quiet times aside.
 	resolvedFor = 24 * time.Hour
 	// mostItems bounds one message on the bus; what is more goes into the next one.
 	mostItems = 1000
@@ -35,17 +35,17 @@ const (
 
 // due lists what a destination is to be told at now, were nothing acknowledged: what is open and it does not know, what it
 // knows and is closed, and errors that it was told of long ago. Most important first.
-func due(d Destination, told map[string]mark, conds map[string]condition, repeat time.Duration, hushed func(cluster string, t time.Time) bool, now time.Time) (out []item) {
+func due(d Destination, told map[string]mark, conds map[string]condition, repeat time.Duration, s *setup, now time.Time) (out []item) {
 	own := failureOf(d.Name)
 	for name, c := range conds {
 		m, known := told[name]
-		if name == own || hushed(c.alert.Cluster, now) {
+		if name == own || s.at(c.alert.Cluster, now) {
 			continue
 		}
 		it := item{name: name, condition: c, before: m.at}
 		switch {
 		case c.alert.State == bus.AlertClosed:
-			if !known || now.Sub(c.alert.Time) > resolvedFor {
+			if !known || now.Sub(c.alert.Time) > resolvedFor+s.quiet[c.alert.Cluster].lasts {
 				continue
 			}
 			it.kind = bus.ToldResolved
@@ -65,14 +65,15 @@ func due(d Destination, told map[string]mark, conds map[string]condition, repeat
 		return cmp.Or(cmp.Compare(slices.Index(order, a.kind), slices.Index(order, b.kind)),
 			cmp.Compare(weight(b.alert.Severity), weight(a.alert.Severity)), cmp.Compare(a.name, b.name))
 	})
-	return out[:min(len(out), mostItems)]
+	return out
 }
 
-// unacknowledged drops what somebody looks after already.
+// unacknowledged drops what somebody looks after already, and then what is too much for one message.
 func unacknowledged(items []item, acks store.Acks, now time.Time) []item {
-	return slices.DeleteFunc(items, func(it item) bool {
+	items = slices.DeleteFunc(items, func(it item) bool {
 		return it.kind != bus.ToldResolved && acks[it.name].Holds(it.alert.ID, now)
 	})
+	return items[:min(len(items), mostItems)]
 }
 
 // asks reports whether acknowledgements matter for any of them.

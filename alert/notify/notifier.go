@@ -105,8 +105,12 @@ func (n *Notifier) Run(ctx context.Context) error {
 		case <-known:
 		}
 	}
+	var workers []*worker // they outlive a lease: an outcome that could not be recorded must not be lost with it
+	for _, d := range n.cfg.Destinations {
+		workers = append(workers, &worker{n: n, to: d, kick: make(chan struct{}, 1)})
+	}
 	for ctx.Err() == nil {
-		if err := n.leadOnce(ctx); err != nil && !errors.Is(err, store.ErrHeld) && ctx.Err() == nil {
+		if err := n.leadOnce(ctx, workers); err != nil && !errors.Is(err, store.ErrHeld) && ctx.Err() == nil {
 			n.log.Warn("lead the notifications", "err", err)
 		}
 		select {
@@ -145,7 +149,15 @@ func (n *Notifier) recall(m bus.Meta, x bus.Notification) error {
 }
 
 // leadOnce works as long as the lease is ours. Errors: [store.ErrHeld] when it is somebody else's.
-func (n *Notifier) leadOnce(ctx context.Context) error {
+func (n *Notifier) leadOnce(ctx context.Context, workers []*worker) error {
+	for _, w := range workers { // what is owed does not wait for the lease: who has it waits for that
+		w.mu.Lock()
+		err := w.pay(ctx)
+		w.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
 	lease, err := n.takeLease(ctx)
 	if err != nil {
 		return err
@@ -153,10 +165,7 @@ func (n *Notifier) leadOnce(ctx context.Context) error {
 	n.log.Debug("this process notifies")
 	leading, end := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	var workers []*worker
-	for _, d := range n.cfg.Destinations {
-		w := &worker{n: n, to: d, kick: make(chan struct{}, 1)}
-		workers = append(workers, w)
+	for _, w := range workers {
 		wg.Go(func() { w.run(leading) })
 	}
 	n.listen(workers)

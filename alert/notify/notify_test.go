@@ -317,3 +317,80 @@ func TestATestMessageGoesWhereItIsAskedFor(t *testing.T) {
 		t.Errorf("%+v, %v", x, err)
 	}
 }
+
+// A notifier that only lost the bus may still be sending: who takes over must not send the same beside it.
+func TestWhoTakesOverWaitsForATryThatMayGoOn(t *testing.T) {
+	t.Parallel()
+	r, h := newRig(t), newHook(t)
+	to := Destination{Name: "chat", URL: h.url(), Timeout: soon}
+	r.begin("prod", db1, "DOCK0501", bus.SeverityError)
+	a, b := r.desk(r.config("alert@a", to)), r.desk(r.config("alert@b", to))
+	a.step = func(name string) {
+		if name != "send" {
+			return
+		}
+		bustest.Until(t, soon, "the other knows of the try", func() bool { return b.workers["chat"].last().State == bus.TrySending })
+		if err := b.workers["chat"].runOnce(bustest.Context(t)); !errors.Is(err, errBusy) {
+			t.Errorf("while it goes on: %v", err)
+		}
+	}
+	a.look()
+	h.want(t, 1, "of both")
+	bustest.Until(t, soon, "the other knows the outcome", func() bool { return b.workers["chat"].last().State == bus.TrySent })
+	b.look()
+	h.want(t, 1, "after it")
+
+	r.begin("prod", db2, "DOCK0501", bus.SeverityError)
+	if err := a.workers["chat"].record(bustest.Context(t), bus.Notification{State: bus.TrySending, Destination: "chat", Told: []bus.Told{}}); err != nil {
+		t.Fatal(err)
+	}
+	bustest.Until(t, soon, "the other knows of the try", func() bool { return b.workers["chat"].last().State == bus.TrySending })
+	if err := b.workers["chat"].runOnce(bustest.Context(t)); !errors.Is(err, errBusy) {
+		t.Errorf("of one that died: %v", err)
+	}
+	r.advance(soon + killGrace)
+	b.look()
+	h.want(t, 2, "when it can have no outcome any more")
+}
+
+// Who recorded that a message was taken may end before it closes the condition that they fail; nobody would close it then.
+func TestTheConditionOfADestinationClosesAlsoAfterARestart(t *testing.T) {
+	t.Parallel()
+	r, h := newRig(t), newHook(t)
+	cfg := r.config("alert@a", Destination{Name: "chat", URL: h.url()})
+	d := r.desk(cfg)
+	if err := d.setFailing(bustest.Context(t), "chat", true, "test"); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.workers["chat"].record(bustest.Context(t), bus.Notification{State: bus.TrySent, Destination: "chat", Told: []bus.Told{}}); err != nil {
+		t.Fatal(err)
+	}
+	d.stop()
+	d = r.desk(cfg).look()
+	if c := d.conds[failureOf("chat")]; c.alert.State != bus.AlertClosed {
+		t.Errorf("it is %s", c.alert.State)
+	}
+}
+
+// What nobody needs to be told must not keep from the message what somebody does, nor a weekend that something is over.
+func TestDueHasRoomBesideWhatIsAcknowledgedAndMemoryOfALongQuietTime(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+	conds, acks := map[string]condition{}, store.Acks{}
+	for i := range mostItems + 1 {
+		name := fmt.Sprintf("prod.a%04d.DOCK0501", i)
+		conds[name] = condition{bus.Alert{State: bus.AlertOpened, Severity: bus.SeverityError, Cluster: "prod", ID: name}, uint64(i + 1)}
+		acks[name] = store.Ack{Edge: name}
+	}
+	conds["prod.b.DOCK0401"] = condition{bus.Alert{State: bus.AlertOpened, Severity: bus.SeverityWarn, Cluster: "prod", ID: "b"}, 5000}
+	conds["prod.b.DOCK0501"] = condition{bus.Alert{State: bus.AlertClosed, Severity: bus.SeverityError, Cluster: "prod", Time: now.Add(-47 * time.Hour)}, 5001}
+	quiet, err := newSetup([]Cluster{{Name: "prod", QuietCron: "0 0 1 1 *", QuietFor: 24 * time.Hour, Zone: time.UTC}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := map[string]mark{"prod.b.DOCK0501": {seq: 1}}
+	items := unacknowledged(due(Destination{Name: "chat"}, told, conds, 0, quiet, now), acks, now)
+	if len(items) != 2 || items[0].name != "prod.b.DOCK0401" || items[1].kind != bus.ToldResolved {
+		t.Errorf("%d items are due, want the warning and what is over", len(items))
+	}
+}

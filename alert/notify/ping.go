@@ -73,7 +73,7 @@ var errResting = errors.New("the pings of this cluster failed a moment ago")
 func (n *Notifier) pingJob(ctx context.Context, m bus.Meta, ev bus.JobEvent) error {
 	pattern := n.setup.Load().pings[ev.Job.Cluster]
 	suffix, ok := n.pingSuffix(ev, strings.Contains(pattern, "{server}"))
-	if pattern == "" || !ok || n.now().Sub(m.Time) > pingAge {
+	if pattern == "" || !ok || n.now().Sub(m.Time) > pingAge || n.overtaken(ev) {
 		return nil
 	}
 	if n.now().Before(n.pinger.rest[ev.Job.Cluster]) {
@@ -84,6 +84,19 @@ func (n *Notifier) pingJob(ctx context.Context, m bus.Meta, ev bus.JobEvent) err
 		return fmt.Errorf("ping for %s of cluster %s: %w", ev.Job.Task, ev.Job.Cluster, err)
 	}
 	return nil
+}
+
+// overtaken reports whether a ping that comes late would hide a newer one: the job began, and has ended by now, or a later
+// run of the slot, or a later attempt, has ended.
+func (n *Notifier) overtaken(ev bus.JobEvent) bool {
+	last, known := n.view.Get(ev.Job.Key())
+	if !known || last.State.Live() {
+		return false
+	}
+	if last.Run() == ev.Job.Run() {
+		return ev.Event == job.Start
+	}
+	return last.ID == ev.Job.ID && last.Attempt > ev.Job.Attempt || last.Created.After(ev.Job.Created)
 }
 
 // pingSuffix is what stands behind the path; false when the change is worth no ping. Where all servers of a task share a

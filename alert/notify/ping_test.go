@@ -111,6 +111,51 @@ func TestPingsThatFailComeAgainAndOldOnesDoNot(t *testing.T) {
 	}
 }
 
+// A ping that comes late must not hide what is known by then: neither a failure nor that the job ended.
+func TestALatePingHidesNothingNewer(t *testing.T) {
+	t.Parallel()
+	r, h := newRig(t), newHook(t)
+	cfg := r.config("alert@a")
+	cfg.Clusters = []Cluster{{Name: "prod", PingURL: h.URL + "/{server}"}}
+	view := store.NewView(r.conn)
+	n, err := New(cfg, r.conn, view)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = view.Run(ctx) })
+	defer wg.Wait()
+	defer cancel()
+	jobs := store.NewJobs(r.conn, "test", nil)
+	key := job.Key{Cluster: "prod", Server: db1, Task: "optimize"}
+	last, err := jobs.Create(bustest.Context(t), job.Job{
+		State: job.Queued, ID: job.NewID(time.Now(), "2", key), Cluster: "prod", Server: db1, Task: "optimize", Mode: job.API, Due: time.Now().UTC(),
+	}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range []job.Event{job.Offer, job.Claim, job.Start, job.Error} {
+		if last, err = jobs.Apply(bustest.Context(t), store.RefOf(last), store.Change{Event: e, Reason: "test"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bustest.Until(t, soon, "the view shows that it failed", func() bool { v, _ := view.Get(key); return v.State == job.Halted })
+	before := last
+	before.ID, before.Created, before.State = job.NewID(time.Now(), "1", key), last.Created.Add(-time.Minute), job.Success
+	for name, ev := range map[string]bus.JobEvent{
+		"the success before it": {State: job.Success, Event: job.Pass, Job: before},
+		"its beginning":         {State: job.Processing, Event: job.Start, Job: last},
+	} {
+		if err := n.pingJob(bustest.Context(t), bus.Meta{Time: time.Now()}, ev); err != nil || len(h.pinged()) != 0 {
+			t.Errorf("%s: %v, %v", name, err, h.pinged())
+		}
+	}
+	if err := n.pingJob(bustest.Context(t), bus.Meta{Time: time.Now()}, bus.JobEvent{State: job.Halted, Event: job.Error, Job: last}); err != nil || len(h.pinged()) != 1 {
+		t.Errorf("its failure: %v, %v", err, h.pinged())
+	}
+}
+
 // Pings that go on although nothing is scheduled any more are worse than none.
 func TestTheHeartbeatStopsWithTheScheduler(t *testing.T) {
 	t.Parallel()

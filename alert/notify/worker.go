@@ -19,13 +19,23 @@ type worker struct {
 	mu    sync.Mutex        // held during a try
 	owed  *bus.Notification // the outcome of a try that could not be recorded yet
 	since time.Time         // when something to tell was seen first; zero: nothing is
+	alien alien
 }
+
+// alien is another process's intent without an outcome.
+type alien struct {
+	id    string    // of the intent; empty: none
+	until time.Time // that process may be at it
+}
+
+// errBusy is returned while another process may still be sending.
+var errBusy = errors.New("the process that led before may still be sending to it")
 
 func (w *worker) run(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
-		if err := w.runOnce(ctx); err != nil && ctx.Err() == nil {
+		if err := w.runOnce(ctx); err != nil && !errors.Is(err, errBusy) && ctx.Err() == nil {
 			w.n.log.Warn("notify", "destination", w.to.Name, "err", err)
 		}
 		select {
@@ -43,6 +53,11 @@ func (w *worker) runOnce(ctx context.Context) error {
 	defer w.mu.Unlock()
 	if err := w.settle(ctx); err != nil {
 		return err
+	}
+	if w.last().State == bus.TrySent { // whoever recorded that may have ended before it closed the condition
+		if err := w.n.setFailing(ctx, w.to.Name, false, ""); err != nil {
+			return err
+		}
 	}
 	now := w.n.now()
 	items, retryAt, err := w.due(ctx, now)
@@ -74,10 +89,10 @@ func (w *worker) due(ctx context.Context, now time.Time) ([]item, time.Time, err
 	n := w.n
 	n.mu.Lock()
 	l := n.ledgers[w.to.Name]
-	items, retryAt := due(w.to, l.told, n.conds, n.cfg.Repeat, n.setup.Load().at, now), l.retryAt()
+	items, retryAt := due(w.to, l.told, n.conds, n.cfg.Repeat, n.setup.Load(), now), l.retryAt()
 	n.mu.Unlock()
 	if !asks(items) {
-		return items, retryAt, nil
+		return unacknowledged(items, nil, now), retryAt, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, busTime)
 	defer cancel()
@@ -86,22 +101,40 @@ func (w *worker) due(ctx context.Context, now time.Time) ([]item, time.Time, err
 }
 
 // settle records what an earlier try has left open: ours, whose outcome could not be written, or that of a process which
-// ended in between.
+// ended in between. One that only lost the lease, because the bus was away, gets the time to bring its try to an end.
+// Errors: [errBusy].
 func (w *worker) settle(ctx context.Context) error {
-	if w.owed != nil {
-		if err := w.record(ctx, *w.owed); err != nil && !errors.Is(err, bus.ErrConflict) {
-			return err
-		}
-		w.owed = nil
+	if err := w.pay(ctx); err != nil {
+		return err
 	}
 	last := w.last()
 	if last.State != bus.TrySending {
 		return nil
 	}
+	if last.Actor != w.n.cfg.Actor {
+		if w.alien.id != last.ID {
+			w.alien = alien{last.ID, w.n.now().Add(w.to.Timeout + killGrace)}
+		}
+		if w.n.now().Before(w.alien.until) {
+			return errBusy
+		}
+	}
 	last.State, last.Error = bus.TryUnknown, "the process that sent it ended before the outcome was recorded"
 	if err := w.record(ctx, last); err != nil && !errors.Is(err, bus.ErrConflict) {
 		return err
 	}
+	return nil
+}
+
+// pay records the outcome that could not be. The caller holds mu.
+func (w *worker) pay(ctx context.Context) error {
+	if w.owed == nil {
+		return nil
+	}
+	if err := w.record(ctx, *w.owed); err != nil && !errors.Is(err, bus.ErrConflict) {
+		return err
+	}
+	w.owed = nil
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"time"
 
@@ -79,7 +80,7 @@ func (c *cli) openConditions(ctx context.Context) (open []store.OpenCondition, e
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	err = c.withBus(ctx, func(ctx context.Context, conn *bus.Conn) error {
-		open, err = store.NewAlerts(conn, cliActor()).OpenConditions(ctx, store.AlertFilter{})
+		open, err = store.NewAlerts(conn, cliActor()).OpenConditions(ctx, store.AlertFilter{Limit: math.MaxInt})
 		return err
 	})
 	return open, err

@@ -336,7 +336,8 @@ func (f *followed) until(t *testing.T, ok func(string) bool, what string) {
 // follow runs a command; stop is what Ctrl-C does, and gives its error.
 func (b *bench) follow(args ...string) (*followed, func() error) {
 	b.t.Helper()
-	ctx, cancel := context.WithCancel(bustest.Context(b.t))
+	ctx, cancel := context.WithCancel(context.Background()) // as main's: without a deadline
+	b.t.Cleanup(cancel)
 	out := &followed{pipe: make(chan string, 1000)}
 	root := newRoot()
 	root.SetArgs(append(args, "--config", b.file))

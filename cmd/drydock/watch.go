@@ -17,6 +17,7 @@ const (
 	// redrawGap gathers a burst of changes into one redraw, redrawEvery keeps ages and countdowns true without any.
 	redrawGap   = 200 * time.Millisecond
 	redrawEvery = 10 * time.Second
+	flushTime   = 10 * time.Second
 	clearScreen = "\x1b[H\x1b[2J\x1b[3J"
 )
 
@@ -54,7 +55,7 @@ func (c *cli) redraw(ctx context.Context, conn *bus.Conn, out io.Writer, subject
 		}
 		defer func() { _ = sub.Unsubscribe() }()
 	}
-	if err := conn.NC.FlushWithContext(ctx); err != nil { // from here on no change is missed
+	if err := conn.NC.FlushTimeout(flushTime); err != nil { // from here on no change is missed
 		return fmt.Errorf("watch the bus: %w", err)
 	}
 	every := time.NewTicker(redrawEvery)

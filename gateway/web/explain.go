@@ -1,6 +1,7 @@
 package web
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 	"time"
@@ -45,6 +46,9 @@ func (w *Web) explain(v *visit) (any, error) {
 	}
 	from, to := explain.Around(at, within, time.Now())
 	p.Explanation, err = explain.Of(v.Context(), w.Conn, c.Name, task.Name, from, to)
+	if errors.Is(err, explain.ErrTooMuch) {
+		return nil, &problem{http.StatusBadRequest, err.Error()}
+	}
 	slices.Reverse(p.Ticks) // a page is read from the newest on
 	return p, err
 }

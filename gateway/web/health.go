@@ -116,8 +116,8 @@ func (c *checks) begin(running bool) {
 }
 
 func (w *Web) health(v *visit) (any, error) {
-	if len(w.readable(v)) == 0 {
-		return nil, &problem{http.StatusForbidden, "a grant on some cluster is needed"}
+	if err := w.maySeeHealth(v); err != nil {
+		return nil, err
 	}
 	p := healthPage{Version: w.cfg.Version, Can: w.cfg.Check != nil, Worst: "OK"}
 	if p.Can {
@@ -145,14 +145,29 @@ func (w *Web) health(v *visit) (any, error) {
 	return p, err
 }
 
-// hides tells the items of clusters that the visitor may not see: their names begin with the cluster's.
+// maySeeHealth lets in who may see some cluster.
+func (w *Web) maySeeHealth(v *visit) error {
+	if len(w.readable(v)) == 0 {
+		return &problem{http.StatusForbidden, "a grant on some cluster is needed"}
+	}
+	return nil
+}
+
+// hides tells the items of clusters that the visitor may not see: their names begin with the cluster's. What is to be said of
+// the configuration may be about any of them.
 func (w *Web) hides(v *visit, it CheckItem) bool {
+	if it.Name == "configuration" {
+		return len(w.readable(v)) < len(w.cfg.Clusters)
+	}
 	cluster, _, ok := strings.Cut(it.Name, ": ")
 	_, known := w.known[cluster]
 	return ok && known && !v.who.MayRead(cluster)
 }
 
 func (w *Web) checkNow(v *visit) error {
+	if err := w.maySeeHealth(v); err != nil {
+		return err
+	}
 	if w.cfg.Check == nil {
 		return v.after("/health", note{true, "this process cannot check"})
 	}
@@ -161,7 +176,7 @@ func (w *Web) checkNow(v *visit) error {
 }
 
 func (w *Web) streamRows(ctx context.Context) (out []streamRow) {
-	for _, name := range []string{bus.StreamTasks, bus.StreamJobs, bus.StreamLogs, bus.StreamAlerts, bus.StreamDeadletters} {
+	for _, name := range []string{bus.StreamTasks, bus.StreamJobs, bus.StreamLogs, bus.StreamAlerts, bus.StreamNotifications, bus.StreamAudit, bus.StreamDeadletters} {
 		row := streamRow{Name: name}
 		s, err := w.Conn.JS.Stream(ctx, name)
 		if err != nil {

@@ -163,7 +163,7 @@ func (w *Web) stream(v *visit, p *page) error {
 			changed = w.Changed()
 		case <-s.wake:
 		}
-		if v.who, err = w.Verify(v.token); err != nil {
+		if v.who, err = w.session(v.token); err != nil {
 			_ = out.send("gone", "", "the session has ended")
 			return nil
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -290,6 +291,8 @@ func (m *model) prune(now time.Time) {
 		return
 	}
 	m.pruned = dayOf(now)
+	// A sign that comes after the end of its job is nobody's.
+	maps.DeleteFunc(m.progress, func(_ string, p bus.Progress) bool { return now.Sub(p.Time) >= 24*time.Hour })
 	for k := range m.days {
 		if k.day.Before(horizon(now)) {
 			delete(m.days, k)

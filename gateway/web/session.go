@@ -76,9 +76,14 @@ const maxForm = 64 << 10
 func (w *Web) signedIn(h func(*visit) error) http.HandlerFunc {
 	return func(out http.ResponseWriter, r *http.Request) {
 		token := CookieToken(r)
-		who, err := w.Verify(token)
-		if err != nil || who.Bound() {
+		who, err := w.session(token)
+		switch {
+		case errors.Is(err, auth.ErrToken):
 			w.turnAway(out, r)
+			return
+		case err != nil: // nobody can tell yet; the session may well be good
+			out.Header().Set("Retry-After", "5")
+			refuseStream(out, http.StatusServiceUnavailable, "drydock is starting; load the page again in a moment")
 			return
 		}
 		w.want.Do(func() { close(w.wanted) })
@@ -95,6 +100,16 @@ func (w *Web) signedIn(h func(*visit) error) http.HandlerFunc {
 			w.fail(v, err)
 		}
 	}
+}
+
+// session is who a cookie stands for. The page is for people who logged in: a program's token opens none. Errors:
+// [auth.ErrToken], or that drydock is starting.
+func (w *Web) session(token string) (auth.Principal, error) {
+	who, err := w.Verify(token)
+	if err == nil && (who.Bound() || who.SessionID == "") {
+		return auth.Principal{}, auth.ErrToken
+	}
+	return who, err
 }
 
 func (w *Web) turnAway(out http.ResponseWriter, r *http.Request) {
@@ -131,7 +146,7 @@ type loginPage struct {
 }
 
 func (w *Web) showLogin(out http.ResponseWriter, r *http.Request) {
-	if _, err := w.Verify(CookieToken(r)); err == nil {
+	if _, err := w.session(CookieToken(r)); err == nil {
 		http.Redirect(out, r, "/", http.StatusSeeOther)
 		return
 	}
@@ -243,8 +258,14 @@ type note struct {
 
 const noteCookie = "drydock-note"
 
+// maxNote is the longest sentence, bytes: a browser drops a cookie of 4 KiB, and the sentence with it.
+const maxNote = 2000
+
 // after ends an action: the browser goes to a page, which says what became of it.
 func (v *visit) after(to string, n note) error {
+	if len(n.Text) > maxNote {
+		n.Text = strings.ToValidUTF8(n.Text[:maxNote], "") + " ..."
+	}
 	data, err := json.Marshal(n)
 	if err != nil {
 		return err

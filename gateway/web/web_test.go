@@ -76,6 +76,7 @@ func TestThePictureForgets(t *testing.T) {
 		m.take(ended(fmt.Sprint("f", d), job.Halted, at, time.Hour, 1), job.Cut, job.Processing, at)
 		m.take(ended(fmt.Sprint("g", d), job.Success, at, time.Hour, 1), job.Pass, job.Finished, at)
 		m.moved(bus.Progress{JobID: fmt.Sprint("g", d+1)})
+		m.moved(bus.Progress{JobID: fmt.Sprint("g", d), Time: at}) // late: its job has ended
 	}
 	if len(m.days) > historyDays+1 || len(m.failures) > 1 || len(m.ended) > 4 || len(m.progress) > 2 {
 		t.Errorf("%d days, %d failures, %d ended, %d signs are kept", len(m.days), len(m.failures), len(m.ended), len(m.progress))
