@@ -6,9 +6,9 @@
 #                         nats CLI, which is built (build/natscli)
 #
 # As root it asks nothing; otherwise it uses sudo if there is one, else it says
-# what to install and ends with status 1. A MariaDB or SSH service that comes
-# with a package installed here is neither started nor enabled; one that was
-# there before is left alone.
+# what to install and ends with status 1. A MariaDB, SSH or Prometheus service
+# that comes with a package installed here is neither started nor enabled; one
+# that was there before is left alone.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -122,6 +122,12 @@ install_missing() {
 	*" openssh-server "*)
 		quiet_service ssh
 		echo "setup: the ssh service is neither running nor enabled; the tests start their own"
+		;;
+	esac
+	case " $missing " in
+	*" prometheus "*)
+		quiet_service prometheus
+		echo "setup: the prometheus service is neither running nor enabled; the tests only need its promtool"
 		;;
 	esac
 	allow_services
