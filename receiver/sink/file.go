@@ -180,8 +180,8 @@ func (f *File) settle() error {
 			return err
 		}
 	}
-	if err := f.out.file.Sync(); err != nil {
-		return writeError(err)
+	if err := f.out.sync(); err != nil {
+		return err
 	}
 	if err := f.out.file.Close(); err != nil {
 		return writeError(err)
@@ -202,6 +202,7 @@ func (f *File) Abort() error {
 	if f.packer != nil {
 		_ = f.packer.Close() // only to end its goroutines; the file is going away
 	}
+	_ = f.out.settle()
 	_ = f.out.file.Close() // closed already when Finish failed late
 	_, err := removeIfThere(f.spec.Temp())
 	return err
