@@ -32,7 +32,7 @@ func main() {
 	}
 	turn := flag.Duration("turn", 1500*time.Millisecond, "how long each side is loaded in a round")
 	rounds := flag.Int("rounds", 5, "rounds of each comparison")
-	bound := flag.Duration("for", 40*time.Second, "no round of a comparison begins after this time")
+	bound := flag.Duration("for", 25*time.Second, "how long a comparison may take")
 	only := flag.String("only", "", "only the comparisons whose title has this in it")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)

@@ -36,16 +36,18 @@ type Outcome struct {
 	Costs []Cost
 }
 
-// Run lets every side take its turn, in each of the rounds, each round beginning with another side. No round begins after
-// the bound, except the first. Errors: of a side, with its name.
+// Run lets every side take its turn, in each of the rounds, each round beginning with another side. No round begins that
+// would not end within the bound if it took as long as the one before; the first always does. Errors: of a side, with its
+// name.
 func (c Contest) Run(ctx context.Context, rounds int, bound time.Duration) ([]Outcome, error) {
 	out := make([]Outcome, len(c.Sides))
 	for i, s := range c.Sides {
 		out[i].Side = s.Name
 	}
-	begun := time.Now()
+	begun, took := time.Now(), time.Duration(0)
 	for round := range rounds {
-		if round > 0 && time.Since(begun) > bound {
+		began := time.Since(begun)
+		if round > 0 && began+took > bound {
 			break
 		}
 		for i := range c.Sides {
@@ -56,6 +58,7 @@ func (c Contest) Run(ctx context.Context, rounds int, bound time.Duration) ([]Ou
 			}
 			out[turn].Costs = append(out[turn].Costs, cost)
 		}
+		took = time.Since(begun) - began
 	}
 	return out, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,6 +38,9 @@ func Start(cmd *exec.Cmd) (*Process, error) {
 	return p, nil
 }
 
+// Done is closed when the process has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
 // Wait waits for the end of the process and says the CPU time that it and its children took.
 func (p *Process) Wait(ctx context.Context) (Cost, error) {
 	select {
@@ -69,20 +73,24 @@ func (p *Process) Kill() {
 	}
 }
 
-// CPU is what a running process has used so far, in ticks of 10 ms.
-func (p *Process) CPU() (time.Duration, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
-	if err != nil {
-		return 0, err
+// CPU is what a running process has used so far, in all its threads that have not ended.
+func (p *Process) CPU() (total time.Duration, err error) {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.cmd.Process.Pid))
+	if err != nil || len(threads) == 0 {
+		return 0, errors.Join(errors.New("read /proc: no threads"), err)
 	}
-	// After the name, which ends with the last bracket: state, ppid, ... utime and stime are the 12th and 13th.
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	if len(fields) < 13 {
-		return 0, errors.New("read /proc: no times")
+	for _, path := range threads {
+		text, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it has just ended
+		}
+		used, err := strconv.ParseInt(strings.SplitN(string(text), " ", 2)[0], 10, 64) // nanoseconds
+		if err != nil {
+			return 0, fmt.Errorf("read %s: %w", path, err)
+		}
+		total += time.Duration(used)
 	}
-	user, _ := strconv.Atoi(fields[11])
-	system, _ := strconv.Atoi(fields[12])
-	return time.Duration(user+system) * 10 * time.Millisecond, nil
+	return total, nil
 }
 
 // Memory is what a running process has in memory, in bytes.

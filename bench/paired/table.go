@@ -62,3 +62,9 @@ func figure(v float64) string {
 	}
 	return fmt.Sprintf("%.2e", v)
 }
+
+// Wall is the median of the time that one unit took, in seconds.
+func (o Outcome) Wall() float64 { return 1 / o.median(Cost.speed) }
+
+// CPU is the median of the CPU time for one unit, in seconds.
+func (o Outcome) CPU() float64 { return o.median(Cost.cpu) }

@@ -26,7 +26,7 @@ func main() {
 	}
 	size := flag.Int64("mib", 1024, "size of each stream, MiB")
 	rounds := flag.Int("rounds", 5, "rounds of each comparison")
-	bound := flag.Duration("for", 60*time.Second, "no round of a comparison begins after this time")
+	bound := flag.Duration("for", 45*time.Second, "how long a comparison may take")
 	only := flag.String("only", "", "only the comparisons whose title has this in it")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
