@@ -37,7 +37,7 @@ const upWithin = 60 * time.Second
 
 func (s *site) start(ctx context.Context, binary string) (err error) {
 	for _, port := range []*int{&s.tls, &s.clear, &s.openPort} {
-		if *port, err = freePort(); err != nil {
+		if *port, err = paired.FreePort("127.0.0.1"); err != nil {
 			return err
 		}
 	}
@@ -204,13 +204,4 @@ func relay(from *net.TCPConn, port int) {
 	_, _ = io.Copy(to, from)
 	_ = to.CloseWrite()
 	back.Wait()
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }

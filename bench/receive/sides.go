@@ -84,7 +84,7 @@ func (b *bench) socats(name string, s stream) paired.Side {
 		var all []*paired.Process
 		var ports []int
 		for i := range streams {
-			port, err := freePort()
+			port, err := paired.FreePort(loopback)
 			if err != nil {
 				return total, err
 			}
@@ -125,7 +125,7 @@ func (b *bench) turn(ctx context.Context, name string, s stream, send sender, co
 	if err := b.clear(); err != nil {
 		return cost, err
 	}
-	port, err := freePort()
+	port, err := paired.FreePort(loopback)
 	if err != nil {
 		return cost, err
 	}
@@ -212,15 +212,6 @@ func (b *bench) report(w io.Writer) {
 }
 
 func gib(n int64) float64 { return float64(n) / (1 << 30) }
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", loopback+":0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
-}
 
 // listening waits until somebody listens on a port, without connecting: socat takes one connection only.
 func listening(ctx context.Context, port int) error {
