@@ -36,6 +36,7 @@ nats-url = "nats://%s"
 nats-password = "bus"
 api-credentials = "admin:repman"
 api-credentials-acl-allow = "admin:db"
+alert-destinations = "chat:generic://127.0.0.1:1/hook"
 [prod]
 db-servers-hosts = "10.0.1.5:3306"
 db-servers-credential = "drydock:x"
