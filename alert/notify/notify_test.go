@@ -444,3 +444,43 @@ func TestAnOutcomeOutlivesTheLease(t *testing.T) {
 	b.look()
 	h.want(t, 1, "of who leads then")
 }
+
+// On the night in which the clock goes forward a quiet time at 02:30 must begin all the same, and on the one in which it
+// goes back not twice: as the schedules do that it is meant for.
+func TestQuietTimesBeginAsSchedulesDoWhenTheClockIsChanged(t *testing.T) {
+	t.Parallel()
+	paris, err := time.LoadLocation("Europe/Paris")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := newSetup([]Cluster{{Name: "prod", QuietCron: "0 30 2 * * *", QuietFor: 20 * time.Minute, Zone: paris}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at, quiet := range map[string]bool{
+		"2026-03-29T00:59:59Z": false, // 01:59:59, the last second before 03:00
+		"2026-03-29T01:00:00Z": true,
+		"2026-03-29T01:19:59Z": true,
+		"2026-03-29T01:20:00Z": false,
+		"2026-03-30T00:30:00Z": true,
+		"2026-10-25T00:30:00Z": true, // 02:30, for the first time
+		"2026-10-25T00:50:00Z": false,
+		"2026-10-25T01:30:00Z": false, // and for the second
+		"2026-10-26T01:30:00Z": true,
+	} {
+		when, err := time.Parse(time.RFC3339, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.at("prod", when) != quiet {
+			t.Errorf("at %s: quiet is %v, want %v", at, !quiet, quiet)
+		}
+	}
+	for _, c := range []Cluster{
+		{Name: "prod", QuietCron: "0 61 2 * * *", QuietFor: time.Hour, Zone: paris}, {Name: "prod", QuietCron: "0 0 2 * * *", Zone: paris}, {Name: "prod", QuietCron: "0 0 2 * * *", QuietFor: time.Hour},
+	} {
+		if _, err := newSetup([]Cluster{c}); err == nil || !strings.Contains(err.Error(), "quiet times of cluster prod") {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
