@@ -29,7 +29,7 @@ func (c *cli) complete(root *cobra.Command) {
 	places := map[string]completer{
 		"CLUSTER": c.clusters, "SERVER": c.servers, "TASK": taskNames, "JOB": c.fromBus(jobIDs), "BACKUP": c.fromBus(backupIDs),
 		"CONDITION": c.fromBus(conditions), "DESTINATION": c.destinations, "USER": c.users, "TOKEN": c.fromBus(tokens), "WORD": grantWords,
-		"BLACKOUT": c.fromBus(blackouts), "unhold CLUSTER": c.fromBus(held),
+		"BLACKOUT": c.fromBus(blackouts), "unhold CLUSTER": c.fromBus(held), "READER": c.fromBus(readers),
 		"physical|logical|master": func(context.Context, []string) []string { return []string{"physical", "logical", "master"} },
 	}
 	flags := map[string]completer{
@@ -255,6 +255,14 @@ func held(ctx context.Context, conn *bus.Conn, _ []string) (names []string, err 
 		if h.Cluster != "" {
 			names = append(names, h.Cluster+"\t"+short(h.String(), 60))
 		}
+	}
+	return names, err
+}
+
+func readers(ctx context.Context, conn *bus.Conn, _ []string) (names []string, err error) {
+	list, err := store.NewReaders(conn).List(ctx)
+	for _, r := range list {
+		names = append(names, r.Name+"\tof "+r.By)
 	}
 	return names, err
 }
