@@ -178,6 +178,17 @@ func TestWorkBringsAFailedMessageBackAndSetsGarbageAside(t *testing.T) {
 	}
 }
 
+// loggedNotes counts the notes on the stream of log lines.
+func loggedNotes(t *testing.T, c *bus.Conn) map[int]int {
+	t.Helper()
+	got := map[int]int{}
+	err := bus.Read(bustest.Context(t), c, bus.StreamLogs, bus.AllLogs, bus.From{}, func(_ bus.Meta, n note) error { got[n.N]++; return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
 func TestConcurrentLogWritesAreAllOnDisk(t *testing.T) {
 	t.Parallel()
 	c, ctx := bustest.Start(t), bustest.Context(t)
@@ -198,10 +209,7 @@ func TestConcurrentLogWritesAreAllOnDisk(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	got := map[int]bool{}
-	if err := bus.Read(ctx, c, bus.StreamLogs, bus.AllLogs, bus.From{}, func(_ bus.Meta, n note) error { got[n.N] = true; return nil }); err != nil {
-		t.Fatal(err)
-	}
+	got := loggedNotes(t, c)
 	if len(got) != 200 {
 		t.Errorf("%d of 200 acknowledged writes are there", len(got))
 	}
@@ -234,10 +242,7 @@ func TestARepeatedLogWriteInAGroupIsThereOnceAndTheOthersToo(t *testing.T) {
 	wg.Wait()
 	cancel()
 	<-done
-	got := map[int]int{}
-	if err := bus.Read(ctx, c, bus.StreamLogs, bus.AllLogs, bus.From{}, func(_ bus.Meta, n note) error { got[n.N]++; return nil }); err != nil {
-		t.Fatal(err)
-	}
+	got := loggedNotes(t, c)
 	if len(got) != 64 || got[0] != 1 {
 		t.Errorf("%d of 64 are there, the repeated one %d times", len(got), got[0])
 	}
@@ -275,10 +280,7 @@ func TestOneRefusedLogWriteInAGroupFailsAlone(t *testing.T) {
 	}
 	cancel()
 	<-done
-	got := map[int]int{}
-	if err := bus.Read(ctx, c, bus.StreamLogs, bus.AllLogs, bus.From{}, func(_ bus.Meta, n note) error { got[n.N]++; return nil }); err != nil {
-		t.Fatal(err)
-	}
+	got := loggedNotes(t, c)
 	if len(got) != 64 || got[40] != 0 || got[64] != 1 {
 		t.Errorf("%d of 64 are there: %v", len(got), got)
 	}

@@ -36,8 +36,8 @@ func backupStream(ctx context.Context, path string, size int64) (stream, error) 
 		return stream{}, err
 	}
 	defer func() { _ = m.Kill() }()
-	// What is written first is half of what arrives: pages, indexes and the redo log make up for the rest.
-	if err := mariadbd.Generate(ctx, m, size*11/20, nil); err != nil {
+	// Pages are not full of what is written first, and there are indexes: more arrives than this.
+	if err := mariadbd.Generate(ctx, m, size*4/5, nil); err != nil {
 		return stream{}, err
 	}
 	out, err := os.Create(path)
