@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"drydock/bus"
 	"drydock/calendar"
 )
 
@@ -25,6 +26,9 @@ func (e *explainer) standing() string {
 	text := fmt.Sprintf("on: %q in %s", s.Spec, s.Zone)
 	if s.Refused != "" {
 		text += "; but every tick is skipped: " + s.Refused
+	}
+	if s.Switch != nil {
+		text += "; but every tick is skipped: " + s.Switch.String()
 	}
 	if s.Closed != "" {
 		text += "; closed now: " + s.Closed
@@ -84,14 +88,24 @@ func (e *explainer) foretell(at time.Time) Coming {
 	switch {
 	case s.Refused != "":
 		return Coming{at, ByConfig, "will be skipped: " + s.Refused}
-	case s.Closed != "" && skippedBy(s.Closed) == ByHold:
+	case s.Switch != nil:
+		return Coming{at, ByOff, "will be skipped unless it is switched on before: " + s.Switch.String()}
+	case closedBy(s) == ByHold:
 		return Coming{at, ByHold, fate + " unless the hold is lifted before: " + s.Closed}
-	case outside && s.Closed != "" && skippedBy(s.Closed) == ByBlackout && at.Before(s.Opens):
+	case outside && closedBy(s) == ByBlackout && at.Before(s.Opens):
 		return Coming{at, ByBlackout, fate + ": " + s.Closed}
 	case outside:
 		return Coming{at, ByWindow, fate + ": it falls outside the maintenance windows" + windows(s.Windows) + " or into a blackout"}
 	}
 	return Coming{at, BySchedule, "will run on " + servers(len(s.Servers))}
+}
+
+// closedBy says what keeps scheduled jobs of the cluster from beginning now; empty when nothing does.
+func closedBy(s *bus.ScheduleInfo) Decider {
+	if s.Gate == "" && s.Closed != "" {
+		return skippedBy(s.Closed) // an earlier drydock answers
+	}
+	return Decider(s.Gate)
 }
 
 func windows(w string) string {

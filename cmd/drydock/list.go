@@ -135,7 +135,7 @@ func (c *cli) nextCmd() *cobra.Command {
 		},
 	}
 	c.outputFlag(cmd)
-	c.watchFlag(cmd, bus.AllTasks, "$KV."+bus.BucketControl+".>")
+	c.watchFlag(cmd, bus.AllTasks, bus.AllControl)
 	return cmd
 }
 
