@@ -369,15 +369,33 @@ type ScheduleInfo struct {
 	// Windows is maintenance-windows, empty when there are none, and Policy what becomes of a tick outside.
 	Windows string `json:"windows,omitempty"`
 	Policy  string `json:"policy,omitempty"`
-	// Closed says why nothing that is scheduled would begin now, and Gate what it is (hold, blackout or window); Opens when
-	// that ends, zero when nobody knows.
+	// Closed says why nothing that is scheduled would begin now; Opens when that ends, zero when nobody knows.
 	Closed string    `json:"closed,omitempty"`
-	Gate   job.Gate  `json:"gate,omitempty"`
 	Opens  time.Time `json:"opens,omitzero"`
 	// Outside lists those of Next that fall outside the windows or into a blackout.
 	Outside []time.Time `json:"outside,omitempty"`
+	// Barred lists those of Next that start nothing as things stand, or whose jobs will wait, and why.
+	Barred []Barred `json:"barred,omitempty"`
 	// Switch, when there is one, is who switched the schedule off: every tick is skipped until it is switched on again.
 	Switch *Switch `json:"switch,omitempty"`
+}
+
+// Bar is what bars a tick to come; false when nothing does.
+func (s ScheduleInfo) Bar(at time.Time) (Barred, bool) {
+	for _, b := range s.Barred {
+		if b.Due.Equal(at) {
+			return b, true
+		}
+	}
+	return Barred{}, false
+}
+
+// Barred is a tick to come that will start nothing, or whose jobs will wait, unless something changes before.
+type Barred struct {
+	Due    time.Time `json:"due"`
+	Gate   job.Gate  `json:"gate"`
+	Waits  bool      `json:"waits"` // its jobs will wait; otherwise it is skipped
+	Reason string    `json:"reason"`
 }
 
 // Switch is a time for which a person switched the schedule of a task off. Its calendar goes on, and each tick that falls

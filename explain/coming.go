@@ -1,12 +1,9 @@
 package explain
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 	"time"
 
-	"drydock/bus"
 	"drydock/calendar"
 )
 
@@ -80,39 +77,14 @@ func (e *explainer) foresee() (out []time.Time) {
 // foretell says what will become of a tick if nothing changes.
 func (e *explainer) foretell(at time.Time) Coming {
 	s := e.Schedule
-	fate := "will be skipped"
-	if s.Policy == "wait" {
-		fate = "its jobs will wait"
-	}
-	outside := slices.ContainsFunc(s.Outside, at.Equal)
+	b, barred := s.Bar(at)
 	switch {
-	case s.Refused != "":
-		return Coming{at, ByConfig, "will be skipped: " + s.Refused}
-	case s.Switch != nil:
-		return Coming{at, ByOff, "will be skipped unless it is switched on before: " + s.Switch.String()}
-	case closedBy(s) == ByHold:
-		return Coming{at, ByHold, fate + " unless the hold is lifted before: " + s.Closed}
-	case outside && closedBy(s) == ByBlackout && at.Before(s.Opens):
-		return Coming{at, ByBlackout, fate + ": " + s.Closed}
-	case outside:
-		return Coming{at, ByWindow, fate + ": it falls outside the maintenance windows" + windows(s.Windows) + " or into a blackout"}
+	case !barred:
+		return Coming{at, BySchedule, "will run on " + servers(len(s.Servers))}
+	case b.Waits:
+		return Coming{at, Decider(b.Gate), "its jobs will wait: " + b.Reason}
 	}
-	return Coming{at, BySchedule, "will run on " + servers(len(s.Servers))}
-}
-
-// closedBy says what keeps scheduled jobs of the cluster from beginning now; empty when nothing does.
-func closedBy(s *bus.ScheduleInfo) Decider {
-	if s.Gate == "" && s.Closed != "" {
-		return skippedBy(s.Closed) // an earlier drydock answers
-	}
-	return Decider(s.Gate)
-}
-
-func windows(w string) string {
-	if cmp.Or(w, "") == "" {
-		return ""
-	}
-	return fmt.Sprintf(" (%q)", w)
+	return Coming{at, Decider(b.Gate), "will be skipped: " + b.Reason}
 }
 
 func servers(n int) string {

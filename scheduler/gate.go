@@ -358,8 +358,9 @@ func (c Cluster) tellClosed(info *bus.ScheduleInfo, closures store.Closures, now
 	if c.WindowPolicy != "" {
 		info.Policy = c.WindowPolicy
 	}
-	info.Gate, info.Closed, _ = c.shut(closures, cron, now, now)
-	switch info.Gate {
+	var gate job.Gate
+	gate, info.Closed, _ = c.shut(closures, cron, now, now)
+	switch gate {
 	case job.GateBlackout:
 		b, _ := closures.Blackout(c.Name, now)
 		info.Opens = c.Windows.Opens(b.To, c.Zone).UTC()
@@ -371,5 +372,20 @@ func (c Cluster) tellClosed(info *bus.ScheduleInfo, closures store.Closures, now
 		if out || !c.Windows.Open(at, c.Zone) {
 			info.Outside = append(info.Outside, at)
 		}
+		if b := c.bar(*info, closures, at); b.Gate != "" {
+			info.Barred = append(info.Barred, b)
+		}
 	}
+}
+
+// bar says what bars a tick to come, as things stand; no gate when nothing does. It is pure.
+func (c Cluster) bar(info bus.ScheduleInfo, closures store.Closures, at time.Time) bus.Barred {
+	switch {
+	case info.Refused != "":
+		return bus.Barred{Due: at, Gate: job.GateConfig, Reason: info.Refused}
+	case info.Switch != nil:
+		return bus.Barred{Due: at, Gate: job.GateOff, Reason: info.Switch.String()}
+	}
+	gate, reason, _ := c.shut(closures, job.Trigger{Kind: job.Cron}, at, at)
+	return bus.Barred{Due: at, Gate: gate, Waits: c.WindowPolicy == WindowWait, Reason: reason}
 }

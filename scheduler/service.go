@@ -103,12 +103,12 @@ func (s *Scheduler) next(ctx context.Context) (bus.NextReply, error) {
 			return rep, fmt.Errorf("read the ledger of %s/%s: %w", p.cluster, p.task, err)
 		}
 		info := p.info(last.Cursor, s.now())
-		if c, ok := s.cluster(p.cluster); ok {
-			c.tellClosed(&info, closures, s.now())
-			info.Refused = c.Refuse[p.task]
-		}
 		if off, ok := switches[p.cluster].Off(p.task); ok {
 			info.Switch = &off
+		}
+		if c, ok := s.cluster(p.cluster); ok {
+			info.Refused = c.Refuse[p.task]
+			c.tellClosed(&info, closures, s.now())
 		}
 		rep.Schedules = append(rep.Schedules, info)
 	}

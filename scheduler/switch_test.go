@@ -147,7 +147,7 @@ func TestASwitchHoldsForEverySchedulerAndOutlivesReloadsAndRestarts(t *testing.T
 		t.Fatal(err)
 	}
 	i := slices.IndexFunc(rep.Schedules, func(s bus.ScheduleInfo) bool { return s.Task == "optimize" })
-	if s := rep.Schedules[i]; s.Switch == nil || *s.Switch != was || !s.Enabled || len(s.Next) != 5 {
+	if s := rep.Schedules[i]; s.Switch == nil || *s.Switch != was || !s.Enabled || len(s.Next) != 5 || len(s.Barred) != 5 || s.Barred[0].Gate != job.GateOff || s.Barred[0].Waits {
 		t.Errorf("it is told as %+v", s)
 	}
 	stop()

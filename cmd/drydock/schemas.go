@@ -48,6 +48,7 @@ var schemas = []struct {
 	{"next", []bus.ScheduleInfo{}},
 	{"restore plan", app.RestorePlan{}},
 	{"rolling show", job.Job{}},
+	{"schedules list", []bus.ScheduleInfo{}},
 	{"ticks", []bus.Tick{}},
 	{"users list", []store.UserInfo{}},
 	{"users token list", []store.TokenInfo{}},
