@@ -74,9 +74,8 @@ func TestWhatARealSchedulerDecidedIsExplained(t *testing.T) {
 		return err == nil
 	})
 
-	find := func(cluster, task string, outcome bus.Outcome, by explain.Decider, text string) {
+	find := func(cluster, task string, outcome bus.Outcome, by explain.Decider, text string) (last explain.Explanation) {
 		t.Helper()
-		var last explain.Explanation
 		bustest.Until(t, 30*time.Second, cluster+": "+string(outcome)+" by "+string(by), func() bool {
 			var err error
 			if last, err = explain.Of(ctx, conn, cluster, task, began.Add(-20*time.Minute), time.Now()); err != nil {
@@ -101,6 +100,7 @@ func TestWhatARealSchedulerDecidedIsExplained(t *testing.T) {
 				}
 			}
 		}
+		return last
 	}
 	find("down", "mariabackup", bus.Missed, explain.ByCatchUp, "no scheduler ran")
 	find("down", "mariabackup", bus.Late, explain.ByPickup, "waits to be offered since")
@@ -108,7 +108,9 @@ func TestWhatARealSchedulerDecidedIsExplained(t *testing.T) {
 	find("held", "mariabackup", bus.Skipped, explain.ByHold, "storage move")
 	find("shut", "mariabackup", bus.Skipped, explain.ByWindow, tomorrow)
 	find("refused", "mariabackup", bus.Fired, explain.ByConfig, "xtrabackup") // skipped a minute later, unless another scheduler knows better
-	find("off", "mariabackup", bus.Skipped, explain.ByOff, "by carol: bug 17")
+	if e := find("off", "mariabackup", bus.Skipped, explain.ByOff, "by carol: bug 17"); len(e.Next) == 0 || e.Next[0].By != explain.ByOff {
+		t.Errorf("what comes is told as %+v", e.Next)
+	}
 	find("busy", "optimize", explain.Off, explain.ByOff, "monitoring-scheduler")
 	find("nowhere", "mariabackup", explain.Off, explain.ByConfig, "no schedule")
 	if _, err := ledger.RunNow(ctx, "waits", "mariabackup", nil, "bob"); err != nil {

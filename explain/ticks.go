@@ -30,7 +30,7 @@ func Explain(f Facts) Explanation {
 	e := explainer{Facts: f, zone: time.UTC}
 	e.read()
 	out := Explanation{Cluster: f.Cluster, Task: f.Task, From: f.From, To: f.To, Schedule: e.standing(), Ticks: e.ticks(), Next: []Coming{}}
-	if !f.To.Before(f.Now) {
+	if f.Now.Sub(f.To) < drift { // asked about up to now: a moment ago, by now
 		out.Next = e.coming()
 	}
 	slices.SortStableFunc(out.Ticks, func(a, b Tick) int { return a.Due.Compare(b.Due) })
