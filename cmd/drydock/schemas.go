@@ -45,6 +45,7 @@ var schemas = []struct {
 	{"import-repman", config.Import{}},
 	{"jobs", []job.Job{}},
 	{"jobs JOB", job.Job{}},
+	{"nats user list", []readerRow{}},
 	{"next", []bus.ScheduleInfo{}},
 	{"restore plan", app.RestorePlan{}},
 	{"rolling show", job.Job{}},
