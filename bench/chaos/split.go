@@ -34,7 +34,7 @@ func newSplit(o options, dir string) (*split, error) {
 		return nil, err
 	}
 	rig.Drydock, rig.NATS = o.binary, filepath.Join(dir, "nats-server")
-	if err := splitrig.Build(rig.NATS); err != nil {
+	if err := splitrig.Build(o.repo, rig.NATS); err != nil {
 		return nil, err
 	}
 	keys, err := rig.BusKeys()

@@ -39,9 +39,11 @@ type Service struct {
 // Monitor is the port on which a NATS server answers /healthz.
 const Monitor = 8222
 
-// Build builds the official nats-server of the version that drydock embeds.
-func Build(path string) error {
-	if out, err := exec.Command("go", "build", "-o", path, "github.com/nats-io/nats-server/v2").CombinedOutput(); err != nil {
+// Build builds the official nats-server, in the version that drydock embeds, into an absolute path.
+func Build(repo, path string) error {
+	cmd := exec.Command("go", "build", "-o", path, "github.com/nats-io/nats-server/v2")
+	cmd.Dir = repo
+	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build nats-server: %w\n%s", err, out)
 	}
 	return nil
@@ -131,7 +133,9 @@ func (r *Rig) Text(name string) (string, error) {
 	home := r.Home(name)
 	pairs := []string{"/etc/nats/tls", r.tls(), "/etc/drydock/tls", r.tls(), `"/data"`, `"` + home + `"`, "/var/lib/drydock", home, "0.0.0.0:", r.Addrs[name] + ":"}
 	for _, node := range r.Names() {
-		pairs = append(pairs, node+":", r.Addrs[node]+":")
+		if IsNATS(node) {
+			pairs = append(pairs, node+":", r.Addrs[node]+":")
+		}
 	}
 	return strings.NewReplacer(pairs...).Replace(string(text)), nil
 }
