@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -125,17 +126,26 @@ func (st *storm) stopServer(ctx context.Context) error {
 	return st.awaitBus(ctx, 3)
 }
 
-// awaitBus waits until every stream has a leader and as many up-to-date copies: the next blow may take one of them.
+// awaitBus waits until every stream has a leader and as many up-to-date copies: the next blow may take one of them. A server
+// that does not catch up by itself is started again once, as its operator would, and the report says so.
 func (st *storm) awaitBus(ctx context.Context, copies int) error {
 	js, err := jetstream.New(st.nc)
 	if err != nil {
 		return err
 	}
+	again := false
 	for end := time.Now().Add(upWithin); ; {
-		err := errors.Join(st.copied(ctx, js, copies), st.healthy(ctx, copies))
+		ill, err := st.healthy(ctx, copies)
+		err = errors.Join(st.copied(ctx, js, copies), err)
 		switch {
 		case err == nil:
 			return nil
+		case time.Now().After(end) && !again && len(ill) == 1:
+			st.site.note("%s DOES NOT CATCH UP and is started again: %v\n%s", ill[0], err, st.site.parts[ill[0]].said())
+			if err := st.killAndStart(ctx, ill[0]); err != nil {
+				return err
+			}
+			again, end = true, time.Now().Add(upWithin)
 		case time.Now().After(end):
 			return fmt.Errorf("the bus is not whole again: %w", err)
 		case !pause(ctx, 200*time.Millisecond):
@@ -169,30 +179,36 @@ func (st *storm) copied(ctx context.Context, js jetstream.JetStream, copies int)
 	return all.Err()
 }
 
-// healthy asks the servers themselves, which also know of consumers and of the record of all streams.
-func (st *storm) healthy(ctx context.Context, copies int) error {
+// healthy asks the servers themselves, which also know of consumers and of the record of all streams. ill are those that
+// do not say that they are well.
+func (st *storm) healthy(ctx context.Context, copies int) (ill []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	well, last := 0, error(nil)
-	for _, name := range st.site.split.servers() {
-		req, err := http.NewRequestWithContext(ctx, "GET", fmt.Sprintf("http://%s:%d/healthz", st.site.split.rig.Addrs[name], splitrig.Monitor), nil)
-		if err != nil {
-			return err
+	servers := st.site.split.servers()
+	for _, name := range servers {
+		if e := st.healthOf(ctx, name); e != nil {
+			ill, err = append(ill, name), errors.Join(err, fmt.Errorf("%s: %w", name, e))
 		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			last = err
-			continue
-		}
-		resp.Body.Close()
-		if resp.StatusCode != http.StatusOK {
-			last = fmt.Errorf("%s is not healthy: %s", name, resp.Status)
-			continue
-		}
-		well++
 	}
-	if well >= copies {
-		return nil
+	if len(servers)-len(ill) >= copies {
+		return ill, nil
 	}
-	return last
+	return ill, err
+}
+
+func (st *storm) healthOf(ctx context.Context, name string) error {
+	req, err := http.NewRequestWithContext(ctx, "GET", fmt.Sprintf("http://%s:%d/healthz", st.site.split.rig.Addrs[name], splitrig.Monitor), nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		why, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
+		return fmt.Errorf("%s: %s", resp.Status, why)
+	}
+	return nil
 }
