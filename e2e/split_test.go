@@ -284,7 +284,7 @@ func TestSplitLosesNothingWhenOneProcessOfEachRoleDies(t *testing.T) {
 	}
 	collect("after the deaths")
 	// What stands still closes no connection, and still nobody waits for it.
-	still := []string{"gateway-1", "scheduler-1", "receiver-1", s.leader(), "alert"}
+	still := []string{"gateway-2", "scheduler-1", "receiver-1", s.leader(), "alert"}
 	s.signal(syscall.SIGSTOP, still...)
 	collect("while one of each role stands still")
 	s.signal(syscall.SIGCONT, still...)
