@@ -50,7 +50,11 @@ func TestMain(m *testing.M) {
 	}
 	flag.Parse()
 	os.Exit(func() int {
-		if err := flag.Set("test.parallel", atOnce); err != nil {
+		parallel := atOnce
+		if *apart {
+			parallel = "1" // each is nine processes
+		}
+		if err := flag.Set("test.parallel", parallel); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
@@ -122,9 +126,9 @@ func newSite(t *testing.T, o options) *site {
 	}
 	quoted, _ := json.Marshal("drydock:" + o.secret) // a TOML basic string reads like a JSON one here
 	s.toml = filepath.Join(s.dir, "drydock.toml")
-	where := `nats-listen = "127.0.0.1:0"`
+	where, claimed := `nats-listen = "127.0.0.1:0"`, "5s"
 	if *apart {
-		where = s.splitKeys()
+		where, claimed = s.splitKeys(), "30s" // nine processes on two cores are slow
 	}
 	text := fmt.Sprintf(`
 [Default]
@@ -152,9 +156,9 @@ db-servers-hosts = %q
 db-servers-credential = %s
 scheduler-jobs-mode = %q
 scheduler-jobs-check-timeout = "5s"
-scheduler-jobs-claim-timeout = "5s"
+scheduler-jobs-claim-timeout = %q
 %s
-`, filepath.Join(s.dir, "data"), s.api, where, o.global, strings.Join(hosts, ","), quoted, o.mode, o.keys)
+`, filepath.Join(s.dir, "data"), s.api, where, o.global, strings.Join(hosts, ","), quoted, o.mode, claimed, o.keys)
 	if err := os.WriteFile(s.toml, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -296,6 +300,9 @@ func (s *site) awaitKey(k job.Key, what string, fits func(job.Job) bool) job.Job
 	c := s.bus()
 	jobs := store.NewJobs(c, "test", nil)
 	deadline := time.Now().Add(60 * time.Second)
+	if *apart {
+		deadline = time.Now().Add(4 * time.Minute)
+	}
 	var last job.Job
 	for time.Now().Before(deadline) {
 		ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second)
