@@ -75,12 +75,12 @@ bench: ## measure drydock beside what else does the work (ten minutes; docs/perf
 		$(GO) build -o bin/bench-$$name ./bench/$$name && bin/bench-$$name >> bin/bench.md || exit 1; \
 	done; cat bin/bench.md
 
-# The same seed strikes the same blows: make chaos SEED=7 STEPS=1000 MODE=sql
+# The same seed strikes the same blows: make chaos SEED=7 STEPS=1000 MODE=split (or api, sql, split-sql)
 SEED  ?= 1
 STEPS ?= 100
 MODE  ?= api
 
-chaos: ## break a running drydock (kills, stops, a full disk) and check every promise afterwards (docs/chaos.md)
+chaos: ## break a running drydock (kills, stops, full and slow disks) and check every promise afterwards (docs/chaos.md)
 	@build/setup.sh test
 	@$(MAKE) --no-print-directory build
 	@mkdir -p bin
