@@ -111,7 +111,7 @@ func (c *Conn) lastID(ctx context.Context, stream, subject string) (id string, s
 }
 
 func (c *Conn) last(ctx context.Context, stream, subject string) (*jetstream.RawStreamMsg, error) {
-	s, err := c.JS.Stream(ctx, stream)
+	s, err := c.opened(ctx, stream)
 	if err != nil {
 		return nil, fmt.Errorf("open stream %s: %w", stream, err)
 	}
@@ -120,9 +120,23 @@ func (c *Conn) last(ctx context.Context, stream, subject string) (*jetstream.Raw
 		return nil, fmt.Errorf("%w on %s", ErrNotFound, subject)
 	}
 	if err != nil {
+		c.streams.Delete(stream) // it may not be as it was
 		return nil, fmt.Errorf("read last message of %s: %w", subject, err)
 	}
 	return raw, nil
+}
+
+// opened is a stream to read single messages of. It is asked for once: the question costs several times what reading a
+// message does, and the server answers such questions one after the other.
+func (c *Conn) opened(ctx context.Context, name string) (jetstream.Stream, error) {
+	if s, ok := c.streams.Load(name); ok {
+		return s.(jetstream.Stream), nil
+	}
+	s, err := c.JS.Stream(ctx, name)
+	if err == nil {
+		c.streams.Store(name, s)
+	}
+	return s, err
 }
 
 // Last reads the last message of a literal subject and its sequence. Errors: [ErrNotFound] (sequence 0 then).

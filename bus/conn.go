@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -19,6 +20,8 @@ type Conn struct {
 	JS   jetstream.JetStream
 	log  *slog.Logger
 	jobs *crowd // appends to DRYDOCK_JOBS: a tick of a large fleet is thousands of them
+
+	streams sync.Map // jetstream.Stream by name, of those that single messages were read of
 }
 
 // Remote says how to reach an external NATS server or cluster (`nats-url`).
