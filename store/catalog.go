@@ -447,6 +447,16 @@ func (d *Docs) Facts(ctx context.Context) (map[string]Facts, error) {
 	return every[Facts](ctx, d, DocFacts)
 }
 
+// FollowFacts gives what every server said last, and then what each says, by [bus.StateKey] with [DocFacts], until ctx ends (nil).
+func (d *Docs) FollowFacts(ctx context.Context, take func(key string, f Facts)) error {
+	stream, all := bus.BucketStream(bus.BucketState)
+	prefix := strings.TrimSuffix(all, ">")
+	return bus.Follow(ctx, d.c, stream, prefix+"*.*.*."+DocFacts, bus.From{LastPerSubject: true}, func(m bus.Meta, f Facts) error {
+		take(strings.TrimPrefix(m.Subject, prefix), f)
+		return nil
+	}, nil)
+}
+
 // Binlogs reads how the archiving of every cluster's binary log stands, by [bus.StateKey] with [DocBinlogs].
 func (d *Docs) Binlogs(ctx context.Context) (map[string]BinlogStatus, error) {
 	return every[BinlogStatus](ctx, d, DocBinlogs)
