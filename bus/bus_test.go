@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -179,6 +180,17 @@ func TestWorkBringsAFailedMessageBackAndSetsGarbageAside(t *testing.T) {
 	}
 }
 
+// loggedNotes counts the notes on the stream of log lines.
+func loggedNotes(t *testing.T, c *bus.Conn) map[int]int {
+	t.Helper()
+	got := map[int]int{}
+	err := bus.Read(bustest.Context(t), c, bus.StreamLogs, bus.AllLogs, bus.From{}, func(_ bus.Meta, n note) error { got[n.N]++; return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
 func TestConcurrentLogWritesAreAllOnDisk(t *testing.T) {
 	t.Parallel()
 	c, ctx := bustest.Start(t), bustest.Context(t)
@@ -199,10 +211,7 @@ func TestConcurrentLogWritesAreAllOnDisk(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	got := map[int]bool{}
-	if err := bus.Read(ctx, c, bus.StreamLogs, bus.AllLogs, bus.From{}, func(_ bus.Meta, n note) error { got[n.N] = true; return nil }); err != nil {
-		t.Fatal(err)
-	}
+	got := loggedNotes(t, c)
 	if len(got) != 200 {
 		t.Errorf("%d of 200 acknowledged writes are there", len(got))
 	}
@@ -235,12 +244,47 @@ func TestARepeatedLogWriteInAGroupIsThereOnceAndTheOthersToo(t *testing.T) {
 	wg.Wait()
 	cancel()
 	<-done
-	got := map[int]int{}
-	if err := bus.Read(ctx, c, bus.StreamLogs, bus.AllLogs, bus.From{}, func(_ bus.Meta, n note) error { got[n.N]++; return nil }); err != nil {
-		t.Fatal(err)
-	}
+	got := loggedNotes(t, c)
 	if len(got) != 64 || got[0] != 1 {
 		t.Errorf("%d of 64 are there, the repeated one %d times", len(got), got[0])
+	}
+}
+
+// A group shares its sync, not its fate: one message that the bus refuses must not take the others with it. Nor may a
+// caller that comes alone wait for a crowd that has gone.
+func TestOneRefusedLogWriteInAGroupFailsAlone(t *testing.T) {
+	t.Parallel()
+	c, ctx := bustest.Start(t), bustest.Context(t)
+	b := bus.NewBatcher(c, bus.StreamLogs)
+	run, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	subject := bus.LogSubject("c", "h", 1, "optimize", "INFO")
+	errs := make([]error, 64)
+	var wg sync.WaitGroup
+	for i := range errs { // they stand in line before the writer runs, and so form one group
+		wg.Go(func() {
+			var v any = note{i}
+			if i == 40 {
+				v = strings.Repeat("x", 2<<20) // more than a message may hold
+			}
+			errs[i] = b.Put(ctx, subject, fmt.Sprint("id", i), v)
+		})
+	}
+	go func() { done <- b.Run(run) }()
+	wg.Wait()
+	for i, err := range errs {
+		if (err != nil) != (i == 40) {
+			t.Errorf("message %d: %v", i, err)
+		}
+	}
+	if err := b.Put(ctx, subject, "alone", note{64}); err != nil {
+		t.Error(err)
+	}
+	cancel()
+	<-done
+	got := loggedNotes(t, c)
+	if len(got) != 64 || got[40] != 0 || got[64] != 1 {
+		t.Errorf("%d of 64 are there: %v", len(got), got)
 	}
 }
 
