@@ -40,6 +40,16 @@ func DefaultLimits() Limits {
 // answer, also one that has not heard of the last writes; but reading back is how a write with a lost answer is settled.
 func (l Limits) direct() bool { return l.Replicas <= 1 }
 
+// compression is none for streams with copies. nats-server 2.15.2 may leave the block that it goes on to write compressed when
+// a server of a cluster comes back from a crash; what it appends makes the block unreadable, and two such copies of three end
+// the stream (docs/chaos.md). A server by itself was never seen to do it.
+func (l Limits) compression() jetstream.StoreCompression {
+	if l.Replicas > 1 {
+		return jetstream.NoCompression
+	}
+	return jetstream.S2Compression
+}
+
 const (
 	bucketBytes  = 512 << 20 // room for 10,000 servers' state, twice
 	controlBytes = 16 << 20
@@ -51,7 +61,7 @@ func streams(l Limits) []jetstream.StreamConfig {
 		return jetstream.StreamConfig{
 			Name: name, Description: about, Subjects: []string{subject}, Storage: jetstream.FileStorage,
 			Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld, Replicas: max(l.Replicas, 1),
-			MaxAge: b.MaxAge, MaxBytes: b.MaxBytes, AllowDirect: l.direct(), Compression: jetstream.S2Compression,
+			MaxAge: b.MaxAge, MaxBytes: b.MaxBytes, AllowDirect: l.direct(), Compression: l.compression(),
 			Duplicates: min(2*time.Minute, max(b.MaxAge, time.Second)),
 		}
 	}
