@@ -35,6 +35,9 @@ func (g *Gateway) Routes() (routes []string) {
 	return routes
 }
 
+// PageRoutes lists every route of the page, as in "GET /jobs/{id}".
+func (g *Gateway) PageRoutes() []string { return g.page.Patterns() }
+
 // Operations lists every route of the document in the same way.
 func Operations() (routes []string) {
 	for _, op := range append(restOperations(), dbjobsOperations()...) {

@@ -252,18 +252,22 @@ func (g *Gateway) channelCaller(c *gin.Context) {
 	k.who = who
 }
 
-// user lets through who has a token; what it may do is the handler's question.
+// user lets through who has a token; what it may do is the handler's question. A database host has no business here: its
+// token is for the routes of its own server, and shows nothing of the others.
 func (g *Gateway) user(c *gin.Context) {
 	c.Header("Cache-Control", "no-store") // a browser reads with its cookie, and keeps what it may
 	c.Header("X-Content-Type-Options", "nosniff")
 	k := callOf(c)
 	k.token = tokenOf(c)
 	who, err := g.verify(k.token)
-	if err != nil {
+	switch {
+	case err != nil:
 		g.fail(c, err)
-		return
+	case who.Bound():
+		g.fail(c, errForbidden.withMessage("the token of a database host serves on the routes of its own server only"))
+	default:
+		k.who = who
 	}
-	k.who = who
 }
 
 // viewWait is how long a call waits for the picture of the jobs to be complete after a start.
