@@ -150,7 +150,8 @@ type Cluster struct {
 	User        string   // user part of db-servers-credential
 	Password    Secret   // password part of db-servers-credential, never empty
 
-	AcceptSecret bool // api-jobs-accept-secret
+	AcceptSecret bool          // api-jobs-accept-secret
+	FreshLogin   time.Duration // api-require-fresh-login, 0 = off
 
 	Scheduler   bool           // monitoring-scheduler: nothing fires without it
 	Timezone    *time.Location // scheduler-timezone

@@ -277,6 +277,9 @@ func jobKeys(t *table, c *Cluster) {
 		"How jobs reach the scripts: rows in replication_manager_schema.jobs, or the REST API without any SQL.")
 	t.boolean("api-jobs-accept-secret", &c.AcceptSecret, false,
 		"In api mode, let the encrypted password serve in place of a token, for clients that send none.")
+	t.duration("api-require-fresh-login", &c.FreshLogin, 0, bounds[time.Duration]{zero: "off", max: 15 * time.Minute},
+		"Take a sealed identity (secret-login) only once, and only when its time is within this of drydock's clock, as in 2m. "+
+			"Scripts that send neither time nor nonce are refused.")
 	t.duration("scheduler-jobs-lease", &c.Lease, 10*time.Minute, bounds[time.Duration]{min: time.Second},
 		"How long a running job may give no sign of life before it is halted.")
 	t.duration("scheduler-jobs-pickup-timeout", &c.PickupTimeout, time.Hour, bounds[time.Duration]{min: time.Second},

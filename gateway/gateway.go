@@ -35,6 +35,7 @@ type Gateway struct {
 	people   *store.Users
 	users    *store.UserView // run by Run
 	audits   *store.Audits
+	logins   *store.Logins
 	engine   *gin.Engine
 	verbs    map[string]string // in the audit, by method and route
 	tries    *limiter
@@ -66,7 +67,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 		Deps: deps, cfg: cfg, log: cfg.Log, clusters: map[string]*cluster{}, sum: scripts.Checksum(cfg.Script),
 		logs: bus.NewBatcher(deps.Conn, bus.StreamLogs), stopping: make(chan struct{}), answerBy: shellLeaves,
 		control: store.NewControl(deps.Conn), desk: restore.NewDesk(deps.Conn, cfg.Name),
-		users: store.NewUserView(deps.Conn), audits: store.NewAudits(deps.Conn, cfg.Name), verbs: map[string]string{}, tries: newLimiter(time.Now),
+		users: store.NewUserView(deps.Conn), audits: store.NewAudits(deps.Conn, cfg.Name), logins: store.NewLogins(deps.Conn), verbs: map[string]string{}, tries: newLimiter(time.Now),
 	}
 	g.people = store.NewUsers(deps.Conn, g.users)
 	g.readings = metrics.NewReader(metricsConfig(cfg), deps.Conn, deps.View, deps.Catalog)

@@ -213,6 +213,8 @@ func (g *Gateway) openSealed(c *gin.Context, alone bool) (given bool, err error,
 	}
 	given, err = k.open()
 	switch {
+	case given && !g.fresh(c):
+		return given, nil, false
 	case given:
 		t.worked()
 	case err == nil:
