@@ -69,6 +69,8 @@ func globalKeys(g *globals) []key {
 	t.number("http-port", &g.HTTPPort, 10001, bounds[int]{min: 0, max: 65535}, "a port, 0 = any free one", "Port of the API in clear.")
 	t.number("api-port", &g.APIPort, 10005, bounds[int]{min: 0, max: 65535}, "a port, 0 = any free one",
 		"Port of the API over HTTPS. Deployed scripts speak TLS to ports 443 and 10005 only.")
+	t.number("http-max-connections", &g.MaxConnections, 4096, bounds[int]{min: 16, max: 1_000_000}, "at least 16",
+		"Connections of http-port and api-port together. Beyond it the one that has been idle longest is closed.")
 	t.text("api-https-cert", &g.APICert, "", "a PEM file", "Certificate of the API. Empty: self-signed, made on first start.")
 	t.text("api-https-key", &g.APIKey, "", "a PEM file", "Private key of api-https-cert.")
 	t.credentials("api-credentials", &g.credentials, "Users of the API: user:password, comma separated or a list. Empty: nobody can log in.")

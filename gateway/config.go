@@ -30,6 +30,8 @@ type Config struct {
 	Address    string // where database containers reach the API (monitoring-address)
 	OpenConfig bool   // api-credentials-secure-config is false: S/config needs no credentials and holds no secrets
 
+	MaxConnections int // optional: of both ports together; 0 means [DefaultConnections]
+
 	CertFile, KeyFile string // optional: PEM files; empty means self-signed
 	TLSDir            string // where the self-signed certificate is kept
 

@@ -39,6 +39,7 @@ type Gateway struct {
 	engine   *gin.Engine
 	verbs    map[string]string // in the audit, by method and route
 	tries    *limiter
+	guests   *crowd
 	omitted  omitted
 	sum      string // SHA-256 of the script, hex
 	answerBy time.Duration
@@ -129,9 +130,9 @@ func (g *Gateway) bind() error {
 			return err
 		}
 	}
-	g.listen = doors.listen
+	g.listen, g.guests = doors.listen, newCrowd(g.cfg.MaxConnections, g.log)
 	for i := range doors.listen {
-		g.servers = append(g.servers, newServer(handler, doors.secure[i], g.log))
+		g.servers = append(g.servers, newServer(handler, doors.secure[i], g.guests, g.log))
 	}
 	return nil
 }

@@ -125,7 +125,13 @@ const (
 )
 
 // readBody reads the whole body before anything else is done: until then net/http does not notice the client's half-close.
+// A body that is packed is refused unread: no client packs, and what unpacks to a gigabyte is no request.
 func (g *Gateway) readBody(c *gin.Context) {
+	if packed := c.GetHeader("Content-Encoding"); packed != "" && !strings.EqualFold(packed, "identity") {
+		c.Header("Connection", "close")
+		g.fail(c, errPacked)
+		return
+	}
 	body, err := io.ReadAll(io.LimitReader(c.Request.Body, maxBody+1))
 	switch {
 	case err != nil:
