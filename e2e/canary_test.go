@@ -45,13 +45,20 @@ func spellings(secret string) []string {
 	return out
 }
 
+// spelled keeps the spellings: they are asked for with every file and process.
+var spelled sync.Map
+
 // canaries are secrets by what they are.
 type canaries map[string]string
 
 // in says which canary sings in a text, and how it is spelled there; "" for none.
 func (c canaries) in(text []byte) string {
 	for what, secret := range c {
-		for _, s := range spellings(secret) {
+		list, ok := spelled.Load(secret)
+		if !ok {
+			list, _ = spelled.LoadOrStore(secret, spellings(secret))
+		}
+		for _, s := range list.([]string) {
 			if bytes.Contains(text, []byte(s)) {
 				return what + " as " + s
 			}
@@ -75,7 +82,7 @@ func (s *site) watchArgv(c canaries) *argvWatch {
 	w := &argvWatch{stop: stop, bad: map[string]bool{}}
 	drydock := strconv.Itoa(s.proc.cmd.Process.Pid)
 	w.done.Go(func() {
-		t := time.NewTicker(50 * time.Millisecond)
+		t := time.NewTicker(150 * time.Millisecond)
 		defer t.Stop()
 		for {
 			select {
