@@ -38,11 +38,11 @@ func Decode(data []byte, v any) error {
 	return json.Unmarshal(data, v)
 }
 
-// Encode is the JSON of a document that has no member `type` of its own, with one in front. A map stays as it is: each of
-// its members is data. Such a document gets a new key when its form changes.
+// Encode is the JSON of a document that has no member `type` of its own, with one in front. A map or list stays as it is:
+// all in it is data. Such a document gets a new key when its form changes.
 func Encode(typ string, v any) ([]byte, error) {
 	data, err := json.Marshal(v)
-	if err != nil || reflect.Indirect(reflect.ValueOf(v)).Kind() == reflect.Map {
+	if err != nil || reflect.Indirect(reflect.ValueOf(v)).Kind() != reflect.Struct {
 		return data, err
 	}
 	if len(data) < 2 || data[0] != '{' {

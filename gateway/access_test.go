@@ -99,6 +99,7 @@ var routeNeeds = func() map[string]need {
 	put(need{grant, auth.Restore}, "POST "+server+"/actions/reseed/:kind", "POST "+server+"/actions/flashback/:kind")
 	put(need{grant, auth.Backup}, "POST /api/backups/:id/pin", "DELETE /api/backups/:id/pin")
 	put(need{grant, auth.Hold}, "POST "+cluster+"/hold", "DELETE "+cluster+"/hold", "POST "+cluster+"/blackouts",
+		"POST "+cluster+"/schedules/:task/off", "DELETE "+cluster+"/schedules/:task/off",
 		"DELETE /api/blackouts/:id", "POST /api/alerts/:id/ack", "DELETE /api/alerts/:id/ack")
 	put(need{everywhere, auth.Hold}, "POST /api/hold", "DELETE /api/hold", "POST /api/blackouts")
 	put(need{somewhere, auth.Audit}, "GET /api/audit")
@@ -123,10 +124,10 @@ var routeNeeds = func() map[string]need {
 	put(need{page, ""}, "GET /history.csv", "GET /history.json")
 	put(need{pageOf, ""}, "GET /jobs/{id}/log.txt")
 	put(need{stream, ""}, "GET /live/fleet", "GET /live/timeline", "GET /live/history", "GET /live/backups", "GET /live/schedules", "GET /live/conditions", "GET /live/health")
-	put(need{streamOf, ""}, "GET /live/maintenance/{cluster}", "GET /live/backup/{cluster}/{server}/{id}", "GET /live/jobs/{id}")
+	put(need{streamOf, ""}, "GET /live/maintenance/{cluster}", "GET /live/backup/{cluster}/{server}/{id}", "GET /live/jobs/{id}", "GET /live/explain/{cluster}/{task}")
 	put(need{form, ""}, "POST /logout", "POST /jobs/{id}/cancel", "POST /jobs/{id}/retry", "POST /jobs/{id}/{order}", "POST /maintenance/{cluster}/run",
 		"POST /maintenance/{cluster}/hold", "POST /backups/{cluster}/{server}/{id}/drill", "POST /backups/{cluster}/{server}/{id}/pin",
-		"POST /conditions/ack", "POST /health/check")
+		"POST /conditions/ack", "POST /health/check", "POST /schedules/{cluster}/{task}/switch")
 	return out
 }()
 
