@@ -63,15 +63,24 @@ lint: ## gofmt, go vet, staticcheck, shellcheck
 	$(GO) tool staticcheck ./...
 	shellcheck $$($(SHELL_FILES))
 
-bench: ## measure what checking a real physical stream costs its receiver
-	$(GO) test ./receiver -run '^$$' -bench FormatCheck -benchtime 15x
+# One at a time: make bench BENCH=receive. A quiet machine tells most; ratios within one run are what counts.
+BENCH ?= receive ingest cycle
 
-# The same seed strikes the same blows: make chaos SEED=7 STEPS=1000 MODE=sql
+bench: ## measure drydock beside what else does the work (ten minutes; docs/performance.md); the report is bin/bench.md
+	@build/setup.sh test
+	@$(MAKE) --no-print-directory build
+	@rm -f bin/bench.md
+	@for name in $(BENCH); do \
+		echo "bench $$name"; \
+		$(GO) build -o bin/bench-$$name ./bench/$$name && bin/bench-$$name >> bin/bench.md || exit 1; \
+	done; cat bin/bench.md
+
+# The same seed strikes the same blows: make chaos SEED=7 STEPS=1000 MODE=split (or api, sql, split-sql)
 SEED  ?= 1
 STEPS ?= 100
 MODE  ?= api
 
-chaos: ## break a running drydock (kills, stops, a full disk) and check every promise afterwards (docs/chaos.md)
+chaos: ## break a running drydock (kills, stops, full and slow disks) and check every promise afterwards (docs/chaos.md)
 	@build/setup.sh test
 	@$(MAKE) --no-print-directory build
 	@mkdir -p bin

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync/atomic"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -18,6 +20,7 @@ type Batcher struct {
 	c      *Conn
 	stream string
 	in     chan *pending // senders: Put; unbuffered, so that a Put whose context ended leaves nothing behind
+	inside atomic.Int64  // calls of Put that have not returned
 }
 
 type pending struct {
@@ -30,6 +33,10 @@ const (
 	batchMax  = 500     // messages; JetStream allows 1000
 	batchFrom = 8       // below this, single writes are faster than a batch
 	batchSize = 4 << 20 // bytes
+
+	// patience is the part of the time that the last group took for which the next one may wait for its crowd: callers that
+	// write again at once would otherwise come in two halves, one waiting while the other is written.
+	patience = 4
 )
 
 // ErrStopped is returned by [Batcher.Put] when the batcher does not run.
@@ -49,6 +56,8 @@ func (b *Batcher) Put(ctx context.Context, subject, id string, v any) error {
 	}
 	p := &pending{msg: nats.NewMsg(subject), id: id, done: make(chan error, 1)}
 	p.msg.Data = data
+	b.inside.Add(1)
+	defer b.inside.Add(-1)
 	select {
 	case b.in <- p:
 	case <-ctx.Done():
@@ -64,35 +73,59 @@ func (b *Batcher) Put(ctx context.Context, subject, id string, v any) error {
 
 // Run writes groups until ctx ends; the group in hand is written to its end.
 func (b *Batcher) Run(ctx context.Context) error {
+	var last pace
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case first := <-b.in:
-			b.write(context.WithoutCancel(ctx), b.gather(first))
+			last = b.write(context.WithoutCancel(ctx), b.gather(ctx, first, last))
 		}
 	}
 }
 
-// gather takes what stands in line behind first, without waiting.
-func (b *Batcher) gather(first *pending) []*pending {
+// pace is what was seen when a group had been written, before its callers were told.
+type pace struct {
+	crowd int           // callers, those of the group included
+	took  time.Duration // to write it
+}
+
+// gather takes what stands in line behind first. Only while fewer than the crowd have come, and these are too many to be
+// written one by one, it waits for more.
+func (b *Batcher) gather(ctx context.Context, first *pending, last pace) []*pending {
 	group, size := []*pending{first}, len(first.msg.Data)
+	var late <-chan time.Time
 	for len(group) < batchMax && size < batchSize {
 		select {
 		case p := <-b.in:
 			group, size = append(group, p), size+len(p.msg.Data)
+			continue
 		default:
+		}
+		if last.crowd < batchFrom || len(group) >= last.crowd {
+			return group
+		}
+		if late == nil {
+			late = time.After(last.took / patience)
+		}
+		select {
+		case p := <-b.in:
+			group, size = append(group, p), size+len(p.msg.Data)
+		case <-late:
+			return group
+		case <-ctx.Done():
 			return group
 		}
 	}
 	return group
 }
 
-func (b *Batcher) write(ctx context.Context, group []*pending) {
+// write tells each of the group what became of it.
+func (b *Batcher) write(ctx context.Context, group []*pending) pace {
 	if len(group) < batchFrom {
-		b.writeEach(ctx, group)
-		return
+		return b.writeEach(ctx, group)
 	}
+	begun := time.Now()
 	msgs := make([]*nats.Msg, len(group))
 	for i, p := range group {
 		p.msg.Header.Set(jetstream.MsgIDHeader, p.id)
@@ -102,21 +135,24 @@ func (b *Batcher) write(ctx context.Context, group []*pending) {
 		// One id that the stream knows already refuses the whole batch, and a lost acknowledgement leaves all of it open.
 		// Written one by one the ids sort it out: what is there already is acknowledged as such.
 		b.c.log.Debug("write a group one by one", "messages", len(group), "err", err)
-		b.writeEach(ctx, group)
-		return
+		return b.writeEach(ctx, group)
 	}
+	seen := pace{int(b.inside.Load()), time.Since(begun)}
 	for _, p := range group {
 		p.done <- nil
 	}
+	return seen
 }
 
-func (b *Batcher) writeEach(ctx context.Context, group []*pending) {
+// writeEach tells each of the group as soon as it is written. Who comes next is not waited for.
+func (b *Batcher) writeEach(ctx context.Context, group []*pending) pace {
 	for _, p := range group {
 		msg := nats.NewMsg(p.msg.Subject) // without the batch's headers
 		msg.Data = p.msg.Data
 		_, err := b.c.JS.PublishMsg(ctx, msg, jetstream.WithMsgID(p.id), jetstream.WithExpectStream(b.stream))
 		p.done <- wrapWrite(p, err)
 	}
+	return pace{}
 }
 
 func wrapWrite(p *pending, err error) error {

@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/goleak"
 
@@ -177,6 +180,17 @@ func TestWorkBringsAFailedMessageBackAndSetsGarbageAside(t *testing.T) {
 	}
 }
 
+// loggedNotes counts the notes on the stream of log lines.
+func loggedNotes(t *testing.T, c *bus.Conn) map[int]int {
+	t.Helper()
+	got := map[int]int{}
+	err := bus.Read(bustest.Context(t), c, bus.StreamLogs, bus.AllLogs, bus.From{}, func(_ bus.Meta, n note) error { got[n.N]++; return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
 func TestConcurrentLogWritesAreAllOnDisk(t *testing.T) {
 	t.Parallel()
 	c, ctx := bustest.Start(t), bustest.Context(t)
@@ -197,10 +211,7 @@ func TestConcurrentLogWritesAreAllOnDisk(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	got := map[int]bool{}
-	if err := bus.Read(ctx, c, bus.StreamLogs, bus.AllLogs, bus.From{}, func(_ bus.Meta, n note) error { got[n.N] = true; return nil }); err != nil {
-		t.Fatal(err)
-	}
+	got := loggedNotes(t, c)
 	if len(got) != 200 {
 		t.Errorf("%d of 200 acknowledged writes are there", len(got))
 	}
@@ -233,12 +244,47 @@ func TestARepeatedLogWriteInAGroupIsThereOnceAndTheOthersToo(t *testing.T) {
 	wg.Wait()
 	cancel()
 	<-done
-	got := map[int]int{}
-	if err := bus.Read(ctx, c, bus.StreamLogs, bus.AllLogs, bus.From{}, func(_ bus.Meta, n note) error { got[n.N]++; return nil }); err != nil {
-		t.Fatal(err)
-	}
+	got := loggedNotes(t, c)
 	if len(got) != 64 || got[0] != 1 {
 		t.Errorf("%d of 64 are there, the repeated one %d times", len(got), got[0])
+	}
+}
+
+// A group shares its sync, not its fate: one message that the bus refuses must not take the others with it. Nor may a
+// caller that comes alone wait for a crowd that has gone.
+func TestOneRefusedLogWriteInAGroupFailsAlone(t *testing.T) {
+	t.Parallel()
+	c, ctx := bustest.Start(t), bustest.Context(t)
+	b := bus.NewBatcher(c, bus.StreamLogs)
+	run, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	subject := bus.LogSubject("c", "h", 1, "optimize", "INFO")
+	errs := make([]error, 64)
+	var wg sync.WaitGroup
+	for i := range errs { // they stand in line before the writer runs, and so form one group
+		wg.Go(func() {
+			var v any = note{i}
+			if i == 40 {
+				v = strings.Repeat("x", 2<<20) // more than a message may hold
+			}
+			errs[i] = b.Put(ctx, subject, fmt.Sprint("id", i), v)
+		})
+	}
+	go func() { done <- b.Run(run) }()
+	wg.Wait()
+	for i, err := range errs {
+		if (err != nil) != (i == 40) {
+			t.Errorf("message %d: %v", i, err)
+		}
+	}
+	if err := b.Put(ctx, subject, "alone", note{64}); err != nil {
+		t.Error(err)
+	}
+	cancel()
+	<-done
+	got := loggedNotes(t, c)
+	if len(got) != 64 || got[40] != 0 || got[64] != 1 {
+		t.Errorf("%d of 64 are there: %v", len(got), got)
 	}
 }
 
@@ -269,6 +315,94 @@ func TestBusyPortIsAnErrorAndNotAnExit(t *testing.T) {
 	if err == nil {
 		t.Fatal("two servers on one port")
 	}
+}
+
+// A server that stands still (stopped, swapped out, behind a network that swallows) closes no connection. Whoever waits for
+// it to do so stands still as well, for minutes.
+func TestServerThatStandsStillIsLeftForAnother(t *testing.T) {
+	t.Parallel()
+	s, _ := bustest.StartServer(t, bus.ServerConfig{Listen: "127.0.0.1:0"})
+	var still atomic.Bool
+	proxy := swallowing(t, s.Addr(), &still)
+	c, err := bus.ConnectRemote(bus.Remote{URL: "nats://" + proxy, User: "drydock", Password: "test"}, "t", bustest.Log(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.NC.Close()
+	if err := c.Ready(bustest.Context(t)); err != nil {
+		t.Fatal(err)
+	}
+	still.Store(true)
+	bustest.Until(t, time.Minute, "the connection is given up", func() bool { return !c.NC.IsConnected() })
+}
+
+// A process that starts while its servers still get to know each other must wait for them; one whose login or space is wrong
+// must end, as nobody would look at a process that waits for ever.
+func TestOnlyWhatWaitingDoesNotCureEndsAStart(t *testing.T) {
+	t.Parallel()
+	refused := func(code int, number jetstream.ErrorCode) error {
+		return fmt.Errorf("declare: %w", &jetstream.APIError{Code: code, ErrorCode: number})
+	}
+	for _, c := range []struct {
+		what string
+		err  error
+		want bool
+	}{
+		{"no suitable peers yet", refused(400, 10005), false},
+		{"no leader", refused(503, 10008), false},
+		{"copies without a cluster", refused(500, 10074), true},
+		{"no space for what is reserved", refused(500, 10047), true},
+		{"another configuration of a stream", refused(400, 10058), true},
+		{"an old server", fmt.Errorf("declare: %w", bus.ErrOldServer), true},
+		{"a wrong password", fmt.Errorf("connect: %w", nats.ErrAuthorization), true},
+		{"nobody there", nats.ErrNoServers, false},
+	} {
+		if got := bus.Permanent(c.err); got != c.want {
+			t.Errorf("%s: permanent is %t", c.what, got)
+		}
+	}
+}
+
+// swallowing hands bytes on between its address and another until still, and closes nothing then.
+func swallowing(t *testing.T, to string, still *atomic.Bool) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	t.Cleanup(wg.Wait)
+	context.AfterFunc(t.Context(), func() { l.Close() })
+	hand := func(to, from net.Conn) {
+		context.AfterFunc(t.Context(), func() { from.Close() })
+		b := make([]byte, 1<<16)
+		for {
+			n, err := from.Read(b)
+			if err != nil {
+				to.Close()
+				return
+			}
+			if !still.Load() {
+				_, _ = to.Write(b[:n])
+			}
+		}
+	}
+	wg.Go(func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", to)
+			if err != nil {
+				in.Close()
+				return
+			}
+			wg.Go(func() { hand(out, in) })
+			wg.Go(func() { hand(in, out) })
+		}
+	})
+	return l.Addr().String()
 }
 
 func TestStateSurvivesARestart(t *testing.T) {
