@@ -40,18 +40,32 @@ func DefaultLimits() Limits {
 // answer, also one that has not heard of the last writes; but reading back is how a write with a lost answer is settled.
 func (l Limits) direct() bool { return l.Replicas <= 1 }
 
+// compression is none for streams with copies. nats-server 2.15.2 may leave the block that it goes on to write compressed when
+// a server of a cluster comes back from a crash; what it appends makes the block unreadable, and two such copies of three end
+// the stream (docs/chaos.md). A server by itself was never seen to do it.
+func (l Limits) compression() jetstream.StoreCompression {
+	if l.Replicas > 1 {
+		return jetstream.NoCompression
+	}
+	return jetstream.S2Compression
+}
+
 const (
 	bucketBytes  = 512 << 20 // room for 10,000 servers' state, twice
 	controlBytes = 16 << 20
 	usersBytes   = 32 << 20
+	loginsBytes  = 64 << 20 // more than 10,000 servers that log in each minute: they keep their tokens
 )
+
+// LoginsAge is how long [BucketLogins] remembers.
+const LoginsAge = time.Hour
 
 func streams(l Limits) []jetstream.StreamConfig {
 	base := func(name, subject, about string, b Bound) jetstream.StreamConfig {
 		return jetstream.StreamConfig{
 			Name: name, Description: about, Subjects: []string{subject}, Storage: jetstream.FileStorage,
 			Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld, Replicas: max(l.Replicas, 1),
-			MaxAge: b.MaxAge, MaxBytes: b.MaxBytes, AllowDirect: l.direct(), Compression: jetstream.S2Compression,
+			MaxAge: b.MaxAge, MaxBytes: b.MaxBytes, AllowDirect: l.direct(), Compression: l.compression(),
 			Duplicates: min(2*time.Minute, max(b.MaxAge, time.Second)),
 		}
 	}
@@ -76,6 +90,8 @@ func streams(l Limits) []jetstream.StreamConfig {
 	control.MaxBytes = controlBytes
 	users := bucket(BucketUsers, "users of the API, their tokens and ended sessions", l)
 	users.MaxBytes = usersBytes
+	logins := bucket(BucketLogins, "sealed identities of database hosts that were used", l)
+	logins.MaxBytes, logins.MaxAge = loginsBytes, LoginsAge
 	state := bucket(BucketState, "last and recent jobs per server and task (projection of DRYDOCK_JOBS)", l)
 	if l.Replicas <= 1 {
 		// It is rebuilt from the log, so it need not pay for a sync per write. Only unreplicated streams can do this.
@@ -89,7 +105,7 @@ func streams(l Limits) []jetstream.StreamConfig {
 		tasks, jobs, logs, alerts, told, audit, dead, state,
 		bucket(BucketCatalog, "one manifest per backup", l),
 		bucket(BucketKeys, "what gateways share: token signing key", l),
-		control, users, binlogs,
+		control, users, logins, binlogs,
 	}
 }
 

@@ -42,15 +42,16 @@ func (c *Config) Cluster(name string) (Cluster, bool) {
 
 // Global is what exists once per process. Each field names its key; docs/configuration.md has the meanings.
 type Global struct {
-	Datadir     string // monitoring-datadir, absolute or relative to the working directory
-	Address     string // monitoring-address, "" = see AdvertisedAddress
-	BindAddress string // bind-address
-	HTTPServer  bool   // http-server
-	HTTPPort    int    // http-port, 0 = any free port
-	APIPort     int    // api-port, 0 = any free port
-	APICert     string // api-https-cert, "" together with APIKey = self-signed
-	APIKey      string // api-https-key
-	Users       []User // api-credentials joined with api-credentials-acl-allow
+	Datadir        string // monitoring-datadir, absolute or relative to the working directory
+	Address        string // monitoring-address, "" = see AdvertisedAddress
+	BindAddress    string // bind-address
+	HTTPServer     bool   // http-server
+	HTTPPort       int    // http-port, 0 = any free port
+	APIPort        int    // api-port, 0 = any free port
+	MaxConnections int    // http-max-connections
+	APICert        string // api-https-cert, "" together with APIKey = self-signed
+	APIKey         string // api-https-key
+	Users          []User // api-credentials joined with api-credentials-acl-allow
 
 	SecureConfig  bool          // api-credentials-secure-config
 	TokenLifetime time.Duration // api-token-lifetime
@@ -150,7 +151,8 @@ type Cluster struct {
 	User        string   // user part of db-servers-credential
 	Password    Secret   // password part of db-servers-credential, never empty
 
-	AcceptSecret bool // api-jobs-accept-secret
+	AcceptSecret bool          // api-jobs-accept-secret
+	FreshLogin   time.Duration // api-require-fresh-login, 0 = off
 
 	Scheduler   bool           // monitoring-scheduler: nothing fires without it
 	Timezone    *time.Location // scheduler-timezone

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"drydock/bus"
 	"drydock/internal/bustest"
 	"drydock/internal/mariadbd"
@@ -307,6 +309,9 @@ func (s *split) leader() string {
 	info := stream.CachedInfo()
 	if info.Config.Replicas != 3 || info.Cluster == nil {
 		s.t.Fatalf("the stream has %d copies", info.Config.Replicas)
+	}
+	if info.Config.Compression != jetstream.NoCompression {
+		s.t.Error("the stream is compressed, which NATS servers do not survive in a cluster (bus/DESIGN.md)")
 	}
 	return info.Cluster.Leader
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"html"
 	"io"
@@ -15,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go/micro"
 
 	"drydock/bus"
 	"drydock/gateway"
@@ -634,4 +637,47 @@ func TestFormsDoWhatTheySay(t *testing.T) {
 		}
 	}
 	t.Error("the running job is not in the JSON")
+}
+
+// TestPagesShowFreePortsAndTheLastHour: a full receiver turns backups away, and the page must say so before they are; a receiver
+// that does not answer must not look as if it had ports. What a server said a moment ago is in the curve of the page that is open.
+func TestPagesShowFreePortsAndTheLastHour(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for name, ports := range map[string]*bus.PortsReply{"full": {Total: 2, InUse: 2}, "some": {Total: 4, InUse: 1}, "any": {InUse: 3}, "silent": nil} {
+		s, err := micro.AddService(r.conn.NC, micro.Config{Name: bus.ReceiverService, Version: "1.0.0", Metadata: map[string]string{"receiver": "rx-" + name}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Stop() })
+		if ports == nil {
+			continue
+		}
+		data, _ := json.Marshal(ports)
+		if err := s.AddEndpoint("ports", micro.HandlerFunc(func(m micro.Request) { _ = m.Respond(data) }),
+			micro.WithEndpointSubject(bus.ReceiverSubject("rx-"+name, bus.VerbPorts))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := r.browser().login("admin", "repman")
+	page := b.get("/health").body
+	for name, want := range map[string]string{
+		"full": `<td class="nowrap warn">0 of 2</td>`, "some": `<td class="nowrap">3 of 4</td>`, "any": `<td class="nowrap">any free one, 3 in use</td>`,
+		"silent": `<td class="nowrap">does not say</td>`,
+	} {
+		if _, after, _ := strings.Cut(page, "<td>rx-"+name+"</td>"); !strings.Contains(strings.SplitN(after, "</tr>", 2)[0], want) {
+			t.Errorf("receiver %s: want %s in %.300s", name, want, after)
+		}
+	}
+
+	if page := b.get("/maintenance/sql").body; strings.Contains(page, "of the last hour") {
+		t.Errorf("a curve of nothing: %s", page)
+	}
+	lag := int64(42)
+	all, shown := b.until(r.ctx(), "/live/maintenance/sql", "load of the last hour: now 7, at most 7", func() {
+		r.putFacts("sql", map[job.Server]store.Facts{db2: {Up: true, Role: store.RoleReplica, Running: 7, Time: time.Now().UTC(), Sources: []store.Source{{Lag: &lag}}}})
+	})
+	if !shown || !strings.Contains(all, "lag of the last hour: now 42 s, at most 42 s") {
+		t.Errorf("the open page does not show what the server said: %s", all)
+	}
 }

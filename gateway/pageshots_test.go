@@ -4,11 +4,13 @@ import (
 	"flag"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 
 	"drydock/bus"
 	"drydock/internal/pagetest"
+	"drydock/job"
 	"drydock/store"
 )
 
@@ -49,6 +51,15 @@ func TestEveryPageCanBeSeenAndUsed(t *testing.T) {
 	b.Until("history", `!document.body.textContent.includes("being read")`)
 	look("fleet", "/")
 	look("timeline", "/timeline")
+	for ago := 55; ago >= 0; ago-- { // some pass by unseen: only the last stays on the bus
+		lag := int64(max(0, 40-(ago-20)*(ago-20)))
+		f.putFacts("prod", map[job.Server]store.Facts{
+			{Host: "prod-db1.example.com", Port: 3306}: {Up: true, Role: store.RolePrimary, Running: 3 + ago%7, Time: time.Now().Add(-time.Duration(ago) * time.Minute)},
+			{Host: "prod-db2.example.com", Port: 3306}: {
+				Up: true, Role: store.RoleReplica, ReadOnly: true, Running: 1 + ago%3, Time: time.Now().Add(-time.Duration(ago) * time.Minute), Sources: []store.Source{{IO: "Yes", SQL: "Yes", Lag: &lag}},
+			},
+		})
+	}
 	look("maintenance", "/maintenance/prod")
 	look("clusters", "/maintenance")
 	look("history", "/history?since=7d")

@@ -3,7 +3,11 @@
 package packaging
 
 import (
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -170,6 +174,45 @@ func TestDockerfileCopiesWhatIsThere(t *testing.T) {
 			if _, err := os.Stat(filepath.Join("..", w)); err != nil {
 				t.Errorf("COPY %s: %v", w, err)
 			}
+		}
+	}
+}
+
+// A gateway that stands still takes connections and answers nothing; the script would wait for it in every call of every cycle.
+// One that has no bus says so. Neither may keep the script from the one that works, and without any it runs all the same.
+func TestLoopPassesOverGatewaysThatDoNotAnswer(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	answering := func(code int) string {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/readyz" {
+				w.WriteHeader(code)
+			}
+		}))
+		t.Cleanup(s.Close)
+		return s.URL
+	}
+	still, unready, well := "http://"+silent.Addr().String(), answering(http.StatusServiceUnavailable), answering(http.StatusOK)
+	for _, c := range []struct{ urls, want string }{
+		{still + " " + unready + " " + well, well},
+		{well + " " + still, well},
+		{unready + " " + unready, unready},
+	} {
+		dir := t.TempDir()
+		script := "#!/bin/sh\necho $REPLICATION_MANAGER_URL >>" + dir + "/asked\n"
+		if err := os.WriteFile(dir+"/dbjobs", []byte(script), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command("compose/dbjobs-loop")
+		cmd.Env = append(os.Environ(), "DRYDOCK_URLS="+c.urls, "DBJOBS="+dir+"/dbjobs", "DRYDOCK_EVERY=no time") // at which the loop ends
+		_ = cmd.Run()
+		asked, err := os.ReadFile(dir + "/asked")
+		if got := strings.TrimSpace(string(asked)); err != nil || got != c.want {
+			t.Errorf("of %s the script was run with %q, %v", c.urls, got, err)
 		}
 	}
 }

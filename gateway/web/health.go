@@ -48,6 +48,8 @@ type streamRow struct {
 // serviceRow is a process that answers on the bus.
 type serviceRow struct {
 	Name, Version, Address, Ports, ID string
+	Free                              string // how many of the ports are, of a receiver
+	None                              bool   // none of them is
 }
 
 // scriptRow is a version of the script and where it is.
@@ -140,6 +142,7 @@ func (w *Web) health(v *visit) (any, error) {
 			p.Schedules = append(p.Schedules, rowOfService(s))
 		}
 	}
+	w.freePorts(v.Context(), p.Receivers)
 	var err error
 	p.Scripts, p.Unknown, err = w.scriptRows(v)
 	return p, err
@@ -237,6 +240,31 @@ func rowOfService(s micro.Info) serviceRow {
 		r.Name = s.Metadata["actor"]
 	}
 	return r
+}
+
+// portsWait is how long receivers may take to say how many ports are free, all at the same time.
+const portsWait = time.Second
+
+// freePorts asks each receiver for its free ports.
+func (w *Web) freePorts(ctx context.Context, rows []serviceRow) {
+	ctx, cancel := context.WithTimeout(ctx, portsWait)
+	defer cancel()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for i := range rows {
+		r := &rows[i]
+		wg.Go(func() {
+			p, err := bus.Request[bus.PortsReply](ctx, w.Conn, bus.ReceiverSubject(r.Name, bus.VerbPorts), struct{}{})
+			switch {
+			case err != nil:
+				r.Free = "does not say"
+			case p.Total == 0:
+				r.Free = fmt.Sprintf("any free one, %d in use", p.InUse)
+			default:
+				r.Free, r.None = fmt.Sprintf("%d of %d", p.Total-p.InUse, p.Total), p.InUse >= p.Total
+			}
+		})
+	}
 }
 
 // scriptRows groups the database hosts by the script that they have.

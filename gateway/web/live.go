@@ -25,6 +25,7 @@ const (
 	topicChecks
 	topicHistory // the picture of the last 30 days is complete
 	topicControl // a hold, a blackout, a switch or an acknowledgement
+	topicPulse   // a minute begins in what is shown of a server's last hour
 )
 
 // change is one thing that happened.

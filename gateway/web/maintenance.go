@@ -54,6 +54,7 @@ type serverRow struct {
 	Server job.Server
 	Facts  *store.Facts
 	Lag    *int64
+	Sparks []spark
 	Cells  []matrixCell
 }
 
@@ -220,13 +221,9 @@ func (w *Web) serverRow(ctx context.Context, v *visit, c Cluster, s job.Server, 
 		return row, err
 	}
 	if ok {
-		row.Facts = &f
-		for _, source := range f.Sources {
-			if source.Lag != nil && (row.Lag == nil || *source.Lag > *row.Lag) {
-				row.Lag = source.Lag
-			}
-		}
+		row.Facts, row.Lag = &f, largestLag(f)
 	}
+	row.Sparks = w.pulses.sparks(job.Key{Cluster: c.Name, Server: s}, time.Now())
 	for _, t := range tasks {
 		j, ran := last[job.Key{Cluster: c.Name, Server: s, Task: t.Name}]
 		row.Cells = append(row.Cells, w.cellOf(v, c, s, t.Name, j, ran))

@@ -29,14 +29,14 @@ func (w *Web) routes() error {
 		{"/{$}", page{name: "fleet", title: "Fleet", data: w.fleet, parts: []string{"numbers", "clusters", "running", "failures"}, on: everything | topicProgress}},
 		{"/timeline", page{name: "timeline", title: "Timeline", data: w.timeline, parts: []string{"lanes"}, on: topicJobs | topicTicks | topicHistory | topicControl}},
 		{"/maintenance", page{name: "clusters", title: "Maintenance", data: w.clusters}},
-		{"/maintenance/{cluster}", page{name: "maintenance", title: "Maintenance", data: w.maintenance, parts: []string{"gate", "matrix"}, on: topicJobs | topicTicks | topicControl, about: aboutCluster}},
+		{"/maintenance/{cluster}", page{name: "maintenance", title: "Maintenance", data: w.maintenance, parts: []string{"gate", "matrix"}, on: topicJobs | topicTicks | topicControl | topicPulse, about: aboutCluster}},
 		{"/history", page{name: "history", title: "History", data: w.history, parts: []string{"jobs"}, on: topicJobs}},
 		{"/backups", page{name: "backups", title: "Backups", data: w.backups, parts: []string{"list"}, on: topicBackups}},
 		{"/backups/{cluster}/{server}/{id}", page{name: "backup", title: "Backup", data: w.backup, parts: []string{"facts", "drills"}, on: topicBackups}},
 		{"/schedules", page{name: "schedules", title: "Schedules", data: w.schedulePage, parts: []string{"plans", "ticks"}, on: topicTicks | topicControl}},
 		{"/explain/{cluster}/{task}", page{name: "explain", title: "Why", data: w.explain, parts: []string{"standing", "coming", "ticks"}, on: topicTicks | topicJobs | topicControl, about: aboutExplained}},
 		{"/conditions", page{name: "conditions", title: "Conditions", data: w.conditions, parts: []string{"open", "edges"}, on: topicAlerts | topicControl}},
-		{"/health", page{name: "health", title: "Health", data: w.health, parts: []string{"checks", "services", "bus"}, on: topicChecks}},
+		{"/health", page{name: "health", title: "Health", data: w.health, parts: []string{"checks", "services", "bus"}, on: topicChecks | topicJobs}},
 		{"/jobs/{id}", page{name: "jobs", title: "Job", data: w.job, parts: []string{"head", "trouble", "progress", "states", "facts"}, on: topicJobs | topicProgress | topicHistory, about: aboutJob}},
 	} {
 		if err := w.add(p.path, p.page); err != nil {

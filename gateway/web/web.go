@@ -66,7 +66,7 @@ type Web struct {
 	cfg      Config
 	log      *slog.Logger
 	known    map[string]Cluster
-	mux      *http.ServeMux
+	mux      *router
 	pages    map[string]*page
 	assets   assets
 	layout   *template.Template
@@ -77,6 +77,7 @@ type Web struct {
 	streams  streams
 	calendar calendar
 	checks   *checks
+	pulses   *pulses
 
 	wanted   chan struct{} // closed when somebody looks at the page for the first time
 	want     sync.Once
@@ -95,6 +96,7 @@ func New(cfg Config, deps Deps, stopping <-chan struct{}) (*Web, error) {
 	}
 	w.model = newModel(w.hub)
 	w.checks = newChecks()
+	w.pulses = newPulses(cfg.Clusters)
 	w.tails = newTails(deps.Conn, cfg.Log)
 	var err error
 	if w.assets, err = loadAssets(); err != nil {
@@ -103,7 +105,7 @@ func New(cfg Config, deps Deps, stopping <-chan struct{}) (*Web, error) {
 	if w.layout, err = w.loadLayout(); err != nil {
 		return nil, err
 	}
-	w.mux = http.NewServeMux()
+	w.mux = &router{ServeMux: http.NewServeMux()}
 	if err := w.routes(); err != nil {
 		return nil, err
 	}
@@ -156,7 +158,7 @@ func (w *Web) Run(ctx context.Context) error {
 	defer wg.Wait()
 	for name, f := range map[string]func(context.Context) error{
 		"jobs": w.followJobs, "ticks": w.followTicks, "control": w.followControl, "alerts": w.followAlerts, "backups": w.followBackups,
-		"progress": w.followProgress, "tails": w.tails.run, "checks": w.runChecks,
+		"progress": w.followProgress, "facts": w.followFacts, "tails": w.tails.run, "checks": w.runChecks,
 	} {
 		wg.Go(func() {
 			if err := f(ctx); err != nil && ctx.Err() == nil {
