@@ -147,6 +147,10 @@ func (b *bench) fanoutAPI(ctx context.Context) error {
 			continue
 		}
 		s, err := b.newSite(ctx, "api", n, b.db.Port())
+		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+			fmt.Printf("| %d | not ready within %s |\n", n, upWithin)
+			continue
+		}
 		if err != nil {
 			return err
 		}
