@@ -27,7 +27,7 @@ func main() {
 	var o options
 	flag.StringVar(&o.binary, "drydock", "bin/drydock", "the drydock under test")
 	api := flag.String("api", "1,100,1000,10000", "numbers of servers, mode api")
-	sql := flag.String("sql", "100,1000", "numbers of servers, mode sql")
+	sql := flag.String("sql", "100", "numbers of servers, mode sql")
 	flag.BoolVar(&o.own, "own", false, "also the tasks that drydock does itself over SQL: nine in all, not six")
 	flag.IntVar(&o.samples, "samples", 200, "of each latency, 0 for none")
 	flag.DurationVar(&o.bound, "for", 3*time.Minute, "how long one part may take: mode api, mode sql, latency")
