@@ -106,13 +106,14 @@ func (p *RestorePlan) proof(m store.Manifest, known Known) {
 		return
 	}
 	d, restored := known.Manifests[i].Restored()
+	fault, bad := known.Manifests[i].Fault()
 	switch {
 	case restored:
 		p.Proof = "restored " + d.Time.Format("2006-01-02")
 		p.add("proof", Fine, "a drill restored it at %s: %d tables, %d rows", d.Time.Format(time.DateTime), d.Tables, d.Rows)
-	case d.Problem != "":
+	case bad:
 		p.Proof = "does not restore"
-		p.add("proof", Warning, "a drill could not restore it at %s: %s", d.Time.Format(time.DateTime), d.Problem)
+		p.add("proof", Warning, "%s at %s: %s", fault.How(), fault.Time.Format(time.DateTime), fault.Problem)
 	default:
 		p.add("proof", Warning, "no drill has restored it yet%s", proven(m, known.Manifests))
 	}
@@ -295,14 +296,14 @@ func (p *RestorePlan) space(o RestoreOptions) {
 	p.add("space", Fine, "%s", said)
 }
 
-// broken reports whether the last drill of a backup could not restore it.
+// broken reports whether a drill or a verification found a backup bad.
 func (k Known) broken(id string) bool {
 	i := slices.IndexFunc(k.Manifests, func(m store.Manifest) bool { return m.ID == id })
 	if i < 0 {
 		return false
 	}
-	d, _ := k.Manifests[i].Restored()
-	return d.Problem != ""
+	_, bad := k.Manifests[i].Fault()
+	return bad
 }
 
 // LatestBackup is the newest good backup of a server in the backup folder from which a point can be reached. One that a

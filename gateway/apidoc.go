@@ -47,7 +47,7 @@ var (
 	byForce   = param("force", "1 runs it in spite of a hold or blackout (grant cluster-hold)")
 	byConfirm = param("confirm", "1 does it although it stops or replaces something")
 	runParams = []openapi.Param{
-		byForce, byConfirm, param(job.ArgSnapshot, "of zfssnapback"), param(job.ArgSkip, "of rolling operations: HOST:PORT,..."), param(job.ArgBackup, "of backupdrill: id"),
+		byForce, byConfirm, param(job.ArgSnapshot, "of zfssnapback"), param(job.ArgSkip, "of rolling operations: HOST:PORT,..."), param(job.ArgBackup, "of backupdrill and backupverify: id"),
 	}
 )
 

@@ -125,6 +125,7 @@ var actions = []action{
 	{"/conditions/ack", url.Values{"ack": {"EDGE"}}, "cluster-hold"},
 	{"/conditions/ack", url.Values{"lift": {"EDGE"}}, "cluster-hold"},
 	{"/backups/sql/127.0.0.1:3306/BACKUP/drill", nil, "db-maintenance"},
+	{"/backups/sql/127.0.0.1:3306/BACKUP/verify", nil, "db-maintenance"},
 	{"/backups/sql/127.0.0.1:3306/BACKUP/pin", url.Values{"reason": {"x"}}, "db-backup"},
 	{"/backups/sql/127.0.0.1:3306/BACKUP/pin", url.Values{"lift": {"1"}}, "db-backup"},
 }
