@@ -413,7 +413,7 @@ func TestGuessingAtTheLoginEnds(t *testing.T) {
 			t.Fatalf("guess %d: %s", i, got)
 		}
 	}
-	if got := guess("x"); got.status != http.StatusTooManyRequests {
+	if got := guess("x"); got.status != http.StatusTooManyRequests || got.header.Get("Retry-After") == "" {
 		t.Errorf("the right password after ten wrong ones: %d", got.status)
 	}
 	if got := r.call("POST", "/api/login", "", []byte(`{"username":"dba","password":"x"}`)); got.status != http.StatusTooManyRequests || got.header.Get("Retry-After") == "" {

@@ -33,6 +33,7 @@ func (w *Web) routes() error {
 		{"/history", page{name: "history", title: "History", data: w.history, parts: []string{"jobs"}, on: topicJobs}},
 		{"/backups", page{name: "backups", title: "Backups", data: w.backups, parts: []string{"list"}, on: topicBackups}},
 		{"/backups/{cluster}/{server}/{id}", page{name: "backup", title: "Backup", data: w.backup, parts: []string{"work", "facts", "looks", "drills"}, on: topicBackups | topicJobs | topicProgress, about: aboutBackup}},
+		{"/restore", page{name: "restore", title: "Restore plan", data: w.restorePlan}},
 		{"/schedules", page{name: "schedules", title: "Schedules", data: w.schedulePage, parts: []string{"plans", "ticks"}, on: topicTicks}},
 		{"/explain/{cluster}/{task}", page{name: "explain", title: "Why", data: w.explain}},
 		{"/conditions", page{name: "conditions", title: "Conditions", data: w.conditions, parts: []string{"open", "edges"}, on: topicAlerts}},
