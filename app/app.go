@@ -184,7 +184,17 @@ func (p *process) startBus(ctx context.Context) error {
 			return err
 		}
 		p.life.onStop("bus connection", p.conn.Close)
-		return p.declare(ctx, p.conn)
+		if err := p.declare(ctx, p.conn); err != nil {
+			return err
+		}
+		p.life.start("nats users", func(ctx context.Context) error {
+			return store.NewReaders(p.conn).Follow(ctx, func(list []bus.Reader) {
+				if err := srv.SetReaders(list); err != nil {
+					log.Error("change the users of the bus that only read", "err", err)
+				}
+			})
+		})
+		return nil
 	}
 	return p.awaitBus(ctx, name, log)
 }

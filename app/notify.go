@@ -54,6 +54,14 @@ func ownBinary() string {
 	return path
 }
 
+// DestinationNames are the names of all that can be notified.
+func DestinationNames(cfg *config.Config) (names []string) {
+	for _, d := range destinationsOf(cfg.Global.Notify) {
+		names = append(names, d.Name)
+	}
+	return names
+}
+
 // destinationsOf are the destinations without their routes.
 func destinationsOf(n config.Notify) (out []notify.Destination) {
 	for _, d := range n.Destinations {

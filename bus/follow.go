@@ -154,8 +154,19 @@ const (
 // later, as long as it takes: whoever gives up on a message says why and returns nil. What does not decode is a dead
 // letter at once. Acknowledgements can be lost: handle must be idempotent.
 func Work[T any](ctx context.Context, c *Conn, stream, durable, filter string, handle func(context.Context, Meta, T) error) error {
+	return repeatWork(ctx, c, stream, durable, func() error {
+		return eachWork(ctx, c, stream, durable, filter, func(m jetstream.Msg) {
+			if meta, v, ok := decodeWork[T](c, m); ok {
+				settle(ctx, c, m, meta, handle(ctx, meta, v))
+			}
+		})
+	})
+}
+
+// repeatWork has work begin again when it breaks, until ctx ends (nil).
+func repeatWork(ctx context.Context, c *Conn, stream, durable string, work func() error) error {
 	for ctx.Err() == nil {
-		if err := workOnce(ctx, c, stream, durable, filter, handle); ctx.Err() == nil {
+		if err := work(); ctx.Err() == nil {
 			c.log.Warn("take up work again", "stream", stream, "consumer", durable, "err", err)
 			pause(ctx, 500*time.Millisecond)
 		}
@@ -163,7 +174,8 @@ func Work[T any](ctx context.Context, c *Conn, stream, durable, filter string, h
 	return nil
 }
 
-func workOnce[T any](ctx context.Context, c *Conn, stream, durable, filter string, handle func(context.Context, Meta, T) error) error {
+// eachWork gives message after message of the durable consumer to handle until ctx ends or the subscription breaks.
+func eachWork(ctx context.Context, c *Conn, stream, durable, filter string, handle func(jetstream.Msg)) error {
 	// Declared again on every start: a crash can damage a consumer's file, and NATS then only warns and drops it.
 	cons, err := c.JS.CreateOrUpdateConsumer(ctx, stream, jetstream.ConsumerConfig{
 		Durable: durable, FilterSubject: filter, AckPolicy: jetstream.AckExplicitPolicy, DeliverPolicy: jetstream.DeliverAllPolicy,
@@ -177,24 +189,28 @@ func workOnce[T any](ctx context.Context, c *Conn, stream, durable, filter strin
 		return err
 	}
 	return each(ctx, it, func(m jetstream.Msg) error {
-		work(ctx, c, m, handle)
+		handle(m)
 		return nil
 	})
 }
 
-func work[T any](ctx context.Context, c *Conn, m jetstream.Msg, handle func(context.Context, Meta, T) error) {
-	meta, err := m.Metadata()
+// decodeWork reads a message; one that does not decode is set aside, and ok is false.
+func decodeWork[T any](c *Conn, m jetstream.Msg) (meta Meta, v T, ok bool) {
+	md, err := m.Metadata()
 	if err != nil {
 		c.log.Error("read message metadata", "subject", m.Subject(), "err", err)
-		return
+		return meta, v, false
 	}
-	var v T
 	if err := json.Unmarshal(m.Data(), &v); err != nil {
-		c.log.Error("set a message aside that does not decode", "subject", m.Subject(), "seq", meta.Sequence.Stream, "err", err)
+		c.log.Error("set a message aside that does not decode", "subject", m.Subject(), "seq", md.Sequence.Stream, "err", err)
 		logAck(c, m.TermWithReason("does not decode: "+err.Error()))
-		return
+		return meta, v, false
 	}
-	err = handle(ctx, Meta{meta.Stream, m.Subject(), meta.Sequence.Stream, meta.Timestamp, meta.NumDelivered}, v)
+	return Meta{md.Stream, m.Subject(), md.Sequence.Stream, md.Timestamp, md.NumDelivered}, v, true
+}
+
+// settle acknowledges a message that is dealt with, and has one come again that is not.
+func settle(ctx context.Context, c *Conn, m jetstream.Msg, meta Meta, err error) {
 	if err == nil {
 		logAck(c, m.Ack())
 		return
@@ -202,8 +218,8 @@ func work[T any](ctx context.Context, c *Conn, m jetstream.Msg, handle func(cont
 	if ctx.Err() != nil {
 		return // comes back after AckWait, here or elsewhere
 	}
-	c.log.Warn("work failed, the message comes again", "subject", m.Subject(), "seq", meta.Sequence.Stream, "delivered", meta.NumDelivered, "err", err)
-	logAck(c, m.NakWithDelay(min(time.Duration(meta.NumDelivered)*time.Second, 30*time.Second)))
+	c.log.Warn("work failed, the message comes again", "subject", meta.Subject, "seq", meta.Seq, "delivered", meta.Delivered, "err", err)
+	logAck(c, m.NakWithDelay(min(time.Duration(meta.Delivered)*time.Second, 30*time.Second)))
 }
 
 func logAck(c *Conn, err error) {

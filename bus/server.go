@@ -37,9 +37,10 @@ type Server struct {
 	cfg  ServerConfig
 	lock *os.File
 
-	mu    sync.Mutex
-	inner *server.Server
-	sick  error // why the bus accepts nothing now; nil when well
+	mu      sync.Mutex
+	inner   *server.Server
+	readers readers
+	sick    error // why the bus accepts nothing now; nil when well
 }
 
 // ErrStoreLocked is returned by [StartServer] when another process uses the store folder. NATS itself would let both
@@ -111,7 +112,7 @@ func (s *Server) options() (*server.Options, error) {
 		ServerName: "drydock", NoSigs: true, NoLog: false, DisableJetStreamBanner: true,
 		JetStream: true, StoreDir: s.cfg.Dir, SyncAlways: true,
 		JetStreamMaxStore: s.cfg.MaxStore, JetStreamMaxMemory: 64 << 20,
-		Users: []*server.User{{Username: s.cfg.User, Password: s.cfg.Password}},
+		CustomClientAuthentication: s,
 	}
 	if s.cfg.Listen == "" {
 		o.DontListen = true
@@ -143,6 +144,9 @@ func (s *Server) start() error {
 	if err != nil {
 		return fmt.Errorf("configure nats server: %w", err)
 	}
+	s.mu.Lock()
+	s.readers.home = nil // the accounts were the last one's
+	s.mu.Unlock()
 	log := &serverLog{log: s.cfg.Log, fatal: make(chan string, 1)}
 	inner.SetLoggerV2(log, false, false, false)
 	go inner.Start() // ended by inner.Shutdown; WaitForShutdown waits for it
@@ -151,9 +155,9 @@ func (s *Server) start() error {
 		return fmt.Errorf("start nats server on %q with store %s: %w", s.cfg.Listen, s.cfg.Dir, err)
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.inner = inner
-	s.mu.Unlock()
-	return nil
+	return s.open()
 }
 
 // awaitReady waits for the server, or for its last words: a port in use is only ever reported through the log.

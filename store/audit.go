@@ -65,7 +65,7 @@ func (s *Audits) List(ctx context.Context, f AuditFilter) ([]bus.Audit, error) {
 		if f.matches(a) {
 			out = append(out, a)
 		}
-		if len(out) >= 2*limit { // only the newest are wanted
+		if len(out)/2 >= limit { // only the newest are wanted
 			out = slices.Delete(out, 0, len(out)-limit)
 		}
 		return nil

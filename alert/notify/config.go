@@ -7,9 +7,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/robfig/cron/v3"
-
 	"drydock/bus"
+	"drydock/calendar"
 )
 
 // Config is what a notifier works from.
@@ -47,7 +46,7 @@ type Route struct {
 type Cluster struct {
 	Name    string
 	PingURL string // alert-ping-url; a secret, empty: none
-	// Quiet times begin by QuietCron (empty: never) in Zone and last QuietFor.
+	// Quiet times begin by QuietCron (empty: never) in Zone, as schedules do (package calendar), and last QuietFor.
 	QuietCron string
 	QuietFor  time.Duration
 	Zone      *time.Location
@@ -82,20 +81,18 @@ type setup struct {
 
 // quiet are the quiet times of a cluster.
 type quiet struct {
-	begins cron.Schedule
-	zone   *time.Location
+	begins *calendar.Calendar
 	lasts  time.Duration
 }
 
 // at reports whether t is in a quiet time.
 func (q quiet) at(t time.Time) bool {
-	begun := q.begins.Next(t.In(q.zone).Add(-q.lasts)) // the first one that may still last
+	begun := q.begins.Next(t.Add(-q.lasts)) // the first one that may still last
 	return !begun.IsZero() && !begun.After(t)
 }
 
 func newSetup(clusters []Cluster) (*setup, error) {
 	s := &setup{map[string]quiet{}, map[string]string{}}
-	parser := cron.NewParser(cron.SecondOptional | cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow)
 	for _, c := range clusters {
 		if c.PingURL != "" {
 			s.pings[c.Name] = c.PingURL
@@ -103,14 +100,14 @@ func newSetup(clusters []Cluster) (*setup, error) {
 		if c.QuietCron == "" {
 			continue
 		}
-		begins, err := parser.Parse(c.QuietCron)
+		begins, err := calendar.Parse(c.QuietCron, c.Zone)
+		if err == nil && c.QuietFor <= 0 {
+			err = errors.New("a positive time is needed")
+		}
 		if err != nil {
 			return nil, fmt.Errorf("configure the quiet times of cluster %s: %w", c.Name, err)
 		}
-		if c.QuietFor <= 0 || c.Zone == nil {
-			return nil, fmt.Errorf("configure the quiet times of cluster %s: a time zone and a positive time are needed", c.Name)
-		}
-		s.quiet[c.Name] = quiet{begins, c.Zone, c.QuietFor}
+		s.quiet[c.Name] = quiet{begins, c.QuietFor}
 	}
 	return s, nil
 }

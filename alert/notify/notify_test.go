@@ -394,3 +394,93 @@ func TestDueHasRoomBesideWhatIsAcknowledgedAndMemoryOfALongQuietTime(t *testing.
 		t.Errorf("%d items are due, want the warning and what is over", len(items))
 	}
 }
+
+// What a destination took must get into the record although the bus refuses it at first and the lease goes meanwhile: who
+// leads then would send it again.
+func TestAnOutcomeOutlivesTheLease(t *testing.T) {
+	t.Parallel()
+	r, h := newRig(t), newHook(t)
+	to := Destination{Name: "chat", URL: h.url(), Timeout: soon}
+	a, b := r.desk(r.config("alert@a", to)), r.desk(r.config("alert@b", to))
+	ctx := bustest.Context(t)
+	takes := func(largest int32) {
+		s, err := r.conn.JS.Stream(ctx, bus.StreamNotifications)
+		if err == nil {
+			cfg := s.CachedInfo().Config
+			cfg.MaxMsgSize = largest
+			_, err = r.conn.JS.UpdateStream(ctx, cfg)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	r.begin("prod", db1, "DOCK0501", bus.SeverityError)
+	bustest.Until(t, soon, "it is known", func() bool { a.mu.Lock(); defer a.mu.Unlock(); return len(a.conds) == 1 })
+	a.step = func(name string) {
+		if name == "outcome" {
+			takes(1)
+		}
+	}
+	w := a.workers["chat"]
+	if err := w.runOnce(ctx); err == nil || errors.Is(err, bus.ErrConflict) {
+		t.Fatalf("the outcome that was refused: %v", err)
+	}
+	h.want(t, 1, "before the lease goes")
+	if last := r.record()[len(r.record())-1]; last.State != bus.TrySending {
+		t.Fatalf("the record ends with %s", last.State)
+	}
+	if _, err := b.leases.Take(ctx, "", 0, leaseName); err != nil {
+		t.Fatal(err)
+	}
+	takes(-1)
+	if err := a.leadOnce(ctx, []*worker{w}); !errors.Is(err, store.ErrHeld) {
+		t.Fatalf("without the lease: %v", err)
+	}
+	last := r.record()[len(r.record())-1]
+	if last.State != bus.TrySent || last.Actor != "alert@a" {
+		t.Errorf("the record ends with %s of %s", last.State, last.Actor)
+	}
+	bustest.Until(t, soon, "the other knows the outcome", func() bool { return b.workers["chat"].last().State == bus.TrySent })
+	b.look()
+	h.want(t, 1, "of who leads then")
+}
+
+// On the night in which the clock goes forward a quiet time at 02:30 must begin all the same, and on the one in which it
+// goes back not twice: as the schedules do that it is meant for.
+func TestQuietTimesBeginAsSchedulesDoWhenTheClockIsChanged(t *testing.T) {
+	t.Parallel()
+	paris, err := time.LoadLocation("Europe/Paris")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := newSetup([]Cluster{{Name: "prod", QuietCron: "0 30 2 * * *", QuietFor: 20 * time.Minute, Zone: paris}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at, quiet := range map[string]bool{
+		"2026-03-29T00:59:59Z": false, // 01:59:59, the last second before 03:00
+		"2026-03-29T01:00:00Z": true,
+		"2026-03-29T01:19:59Z": true,
+		"2026-03-29T01:20:00Z": false,
+		"2026-03-30T00:30:00Z": true,
+		"2026-10-25T00:30:00Z": true, // 02:30, for the first time
+		"2026-10-25T00:50:00Z": false,
+		"2026-10-25T01:30:00Z": false, // and for the second
+		"2026-10-26T01:30:00Z": true,
+	} {
+		when, err := time.Parse(time.RFC3339, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.at("prod", when) != quiet {
+			t.Errorf("at %s: quiet is %v, want %v", at, !quiet, quiet)
+		}
+	}
+	for _, c := range []Cluster{
+		{Name: "prod", QuietCron: "0 61 2 * * *", QuietFor: time.Hour, Zone: paris}, {Name: "prod", QuietCron: "0 0 2 * * *", Zone: paris}, {Name: "prod", QuietCron: "0 0 2 * * *", QuietFor: time.Hour},
+	} {
+		if _, err := newSetup([]Cluster{c}); err == nil || !strings.Contains(err.Error(), "quiet times of cluster prod") {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}

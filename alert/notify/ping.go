@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"drydock/bus"
@@ -18,20 +19,35 @@ const (
 	pingTime = 5 * time.Second
 	// pingAge is how old the news of a job may be to be worth a ping.
 	pingAge = time.Hour
-	// pingPause is how long a cluster whose ping failed is left alone, so that it does not hold up the others.
+	// pingPause is how long a cluster whose ping failed is left alone.
 	pingPause = 30 * time.Second
 )
 
 // pinger calls URLs of dead-man's switches.
 type pinger struct {
 	client *http.Client
-	rest   map[string]time.Time // by cluster, until when it is left alone; of the one goroutine that pings for jobs
+
+	mu   sync.Mutex
+	rest map[string]time.Time // by cluster, until when it is left alone
+}
+
+// resting reports whether the cluster is left alone at t.
+func (p *pinger) resting(cluster string, t time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return t.Before(p.rest[cluster])
+}
+
+func (p *pinger) leave(cluster string, until time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rest[cluster] = until
 }
 
 func newPinger() *pinger {
-	return &pinger{&http.Client{Timeout: pingTime, Transport: &http.Transport{
+	return &pinger{client: &http.Client{Timeout: pingTime, Transport: &http.Transport{
 		Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true,
-	}}, map[string]time.Time{}}
+	}}, rest: map[string]time.Time{}}
 }
 
 // ping calls a URL. Its error holds nothing of it.
@@ -56,14 +72,23 @@ func (p *pinger) ping(ctx context.Context, target string) error {
 	return nil
 }
 
-// runPings pings for jobs until ctx ends. All notifiers share the work.
+// runPings pings for jobs until ctx ends. All notifiers share the work. Each cluster has its own lane: a web server that
+// does not answer holds up no other.
 func (n *Notifier) runPings(ctx context.Context) {
 	select {
 	case <-ctx.Done():
 		return
 	case <-n.view.Ready():
 	}
-	_ = bus.Work(ctx, n.conn, bus.StreamJobs, bus.DurablePings, bus.AllJobs, n.pingJob) // always nil
+	_ = bus.WorkInLanes(ctx, n.conn, bus.StreamJobs, bus.DurablePings, bus.AllJobs, n.pingLane, n.pingJob) // always nil
+}
+
+// pingLane is the cluster whose switch a change of a job is for, empty for none.
+func (n *Notifier) pingLane(ev bus.JobEvent) string {
+	if ev.Event == job.Note || n.setup.Load().pings[ev.Job.Cluster] == "" {
+		return ""
+	}
+	return ev.Job.Cluster
 }
 
 // errResting brings a ping back later.
@@ -76,11 +101,11 @@ func (n *Notifier) pingJob(ctx context.Context, m bus.Meta, ev bus.JobEvent) err
 	if pattern == "" || !ok || n.now().Sub(m.Time) > pingAge || n.overtaken(ev) {
 		return nil
 	}
-	if n.now().Before(n.pinger.rest[ev.Job.Cluster]) {
+	if n.pinger.resting(ev.Job.Cluster, n.now()) {
 		return errResting
 	}
 	if err := n.pinger.ping(ctx, pingURL(pattern, suffix, ev.Job)); err != nil {
-		n.pinger.rest[ev.Job.Cluster] = n.now().Add(pingPause)
+		n.pinger.leave(ev.Job.Cluster, n.now().Add(pingPause))
 		return fmt.Errorf("ping for %s of cluster %s: %w", ev.Job.Task, ev.Job.Cluster, err)
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -35,32 +36,14 @@ func TestPingsSayStartFailAndSuccessAndHideNoFailure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = view.Run(ctx) })
-	wg.Go(func() { _ = n.Run(ctx) })
-	defer wg.Wait()
-	defer cancel()
-	jobs := store.NewJobs(r.conn, "test", nil)
+	defer pinging(n, view)()
 	count := 0
 	run := func(s job.Server, events ...job.Event) {
 		t.Helper()
 		count++
-		key := job.Key{Cluster: "prod", Server: s, Task: "optimize"}
-		due := time.Now().UTC()
-		j, err := jobs.Create(bustest.Context(t), job.Job{
-			State: job.Queued, ID: job.NewID(due, fmt.Sprint(count), key), Cluster: "prod", Server: s, Task: "optimize", Mode: job.API, Due: due,
-		}, "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, e := range events {
-			if j, err = jobs.Apply(bustest.Context(t), store.RefOf(j), store.Change{Event: e, Reason: "test"}); err != nil {
-				t.Fatal(err)
-			}
-		}
+		j := r.ran("prod", s, fmt.Sprint(count), events...)
 		bustest.Until(t, soon, "the view shows it", func() bool {
-			v, _ := view.Get(key)
+			v, _ := view.Get(j.Key())
 			return v.ID == j.ID && v.State == j.State
 		})
 	}
@@ -80,6 +63,72 @@ func TestPingsSayStartFailAndSuccessAndHideNoFailure(t *testing.T) {
 	want("/start", "", "/start", "/fail", "/start")
 	run(db2, good...)
 	want("/start", "", "/start", "/fail", "/start", "/start", "")
+}
+
+// pinging has the notifier and its view run until the returned function is called.
+func pinging(n *Notifier, view *store.View) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = view.Run(ctx) })
+	wg.Go(func() { _ = n.Run(ctx) })
+	return func() { cancel(); wg.Wait() }
+}
+
+// ran puts a job of a cluster's server through these events; tick names it.
+func (r *rig) ran(cluster string, s job.Server, tick string, events ...job.Event) job.Job {
+	r.t.Helper()
+	jobs, due := store.NewJobs(r.conn, "test", nil), time.Now().UTC()
+	key := job.Key{Cluster: cluster, Server: s, Task: "optimize"}
+	j, err := jobs.Create(bustest.Context(r.t), job.Job{
+		State: job.Queued, ID: job.NewID(due, tick, key), Cluster: cluster, Server: s, Task: "optimize", Mode: job.API, Due: due,
+	}, "")
+	for _, e := range events {
+		if err == nil {
+			j, err = jobs.Apply(bustest.Context(r.t), store.RefOf(j), store.Change{Event: e, Reason: "test"})
+		}
+	}
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return j
+}
+
+// A web server that takes connections and says nothing must not hold up the switches of other clusters: they would alarm.
+func TestADeadPingHostHoldsUpItsOwnClusterOnly(t *testing.T) {
+	t.Parallel()
+	r, h := newRig(t), newHook(t)
+	asked, gone := make(chan struct{}, 100), make(chan struct{}, 100) // one send for each request
+	dead := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, q *http.Request) {
+		asked <- struct{}{}
+		<-q.Context().Done()
+		gone <- struct{}{}
+	}))
+	defer dead.Close()
+	cfg := r.config("alert@a")
+	cfg.Clusters = []Cluster{{Name: "lost", PingURL: dead.URL}, {Name: "prod", PingURL: h.URL + "/{server}"}}
+	view := store.NewView(r.conn)
+	n, err := New(cfg, r.conn, view)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.pinger.client.Timeout = time.Hour
+	defer pinging(n, view)()
+	good := []job.Event{job.Offer, job.Claim, job.Start, job.Done, job.Pass}
+	r.ran("lost", db1, "1", good...)
+	select {
+	case <-asked:
+	case <-time.After(soon):
+		t.Fatal("it is not pinged")
+	}
+	for i := range 3 {
+		r.ran("prod", db2, fmt.Sprint(i), good...)
+		bustest.Until(t, soon, "the other cluster is pinged", func() bool {
+			return strings.Count(strings.Join(h.pinged(), " ")+" ", "3306 ") == i+1
+		})
+	}
+	if len(gone) != 0 {
+		t.Error("the ping to the dead host ended before")
+	}
 }
 
 func TestPingsThatFailComeAgainAndOldOnesDoNot(t *testing.T) {
@@ -127,19 +176,8 @@ func TestALatePingHidesNothingNewer(t *testing.T) {
 	wg.Go(func() { _ = view.Run(ctx) })
 	defer wg.Wait()
 	defer cancel()
-	jobs := store.NewJobs(r.conn, "test", nil)
-	key := job.Key{Cluster: "prod", Server: db1, Task: "optimize"}
-	last, err := jobs.Create(bustest.Context(t), job.Job{
-		State: job.Queued, ID: job.NewID(time.Now(), "2", key), Cluster: "prod", Server: db1, Task: "optimize", Mode: job.API, Due: time.Now().UTC(),
-	}, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range []job.Event{job.Offer, job.Claim, job.Start, job.Error} {
-		if last, err = jobs.Apply(bustest.Context(t), store.RefOf(last), store.Change{Event: e, Reason: "test"}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	last := r.ran("prod", db1, "2", job.Offer, job.Claim, job.Start, job.Error)
+	key := last.Key()
 	bustest.Until(t, soon, "the view shows that it failed", func() bool { v, _ := view.Get(key); return v.State == job.Halted })
 	before := last
 	before.ID, before.Created, before.State = job.NewID(time.Now(), "1", key), last.Created.Add(-time.Minute), job.Success

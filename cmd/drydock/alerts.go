@@ -36,17 +36,16 @@ func (c *cli) alertsCmd() *cobra.Command {
 				if since > 0 {
 					f.Since = time.Now().Add(-since)
 				}
+				f.Limit = c.ask(cmd)
 				alerts := store.NewAlerts(conn, cliActor())
 				if !f.History {
-					return c.listOpen(ctx, w, alerts, f)
+					return c.listOpen(ctx, cmd, w, alerts, f)
 				}
 				list, err := alerts.List(ctx, f)
 				if err != nil {
 					return err
 				}
-				if list == nil {
-					list = []bus.Alert{}
-				}
+				list = cut(c, cmd, w, list)
 				return c.print(w, list, []string{"TIME", "STATE", "SEVERITY", "CODE", "CLUSTER", "SERVER", "TASK", "SINCE", "JOB", "TEXT"}, alertRows(list))
 			})
 		},
@@ -58,17 +57,18 @@ func (c *cli) alertsCmd() *cobra.Command {
 	cmd.Flags().StringVar(&f.Cluster, "cluster", "", "only this cluster")
 	cmd.Flags().StringVar(&server, "server", "", "only this server, HOST:PORT")
 	cmd.Flags().StringVar(&f.Task, "task", "", "only this task")
-	cmd.Flags().IntVar(&f.Limit, "limit", 50, "at most so many")
+	c.limitFlag(cmd)
 	cmd.AddCommand(c.ackCmd(), c.unackCmd(), c.sentCmd(), c.testCmd())
 	return cmd
 }
 
 // listOpen prints what holds now, with who looks after it.
-func (c *cli) listOpen(ctx context.Context, w io.Writer, alerts *store.Alerts, f store.AlertFilter) error {
+func (c *cli) listOpen(ctx context.Context, cmd *cobra.Command, w io.Writer, alerts *store.Alerts, f store.AlertFilter) error {
 	list, err := alerts.OpenConditions(ctx, f)
 	if err != nil {
 		return err
 	}
+	list = cut(c, cmd, w, list)
 	var rows [][]string
 	for _, o := range list {
 		row := alertRows([]bus.Alert{o.Alert})[0]
@@ -161,10 +161,12 @@ func (c *cli) sentCmd() *cobra.Command {
 				if since > 0 {
 					f.Since = time.Now().Add(-since)
 				}
+				f.Limit = c.ask(cmd)
 				list, err := store.Notifications(ctx, conn, f)
 				if err != nil {
 					return err
 				}
+				list = cut(c, cmd, cmd.OutOrStdout(), list)
 				var rows [][]string
 				for _, n := range list {
 					rows = append(rows, []string{
@@ -178,7 +180,7 @@ func (c *cli) sentCmd() *cobra.Command {
 	c.outputFlag(cmd)
 	cmd.Flags().StringVar(&f.Destination, "destination", "", "only this destination")
 	cmd.Flags().DurationVar(&since, "since", 7*24*time.Hour, "how far back (0: all)")
-	cmd.Flags().IntVar(&f.Limit, "limit", 50, "at most so many")
+	c.limitFlag(cmd)
 	return cmd
 }
 

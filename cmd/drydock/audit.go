@@ -85,10 +85,12 @@ func (c *cli) auditCmd() *cobra.Command {
 				if since > 0 {
 					f.Since = time.Now().Add(-since)
 				}
+				f.Limit = c.ask(cmd)
 				list, err := store.NewAudits(conn, cliActor()).List(ctx, f)
 				if err != nil {
 					return err
 				}
+				list = cut(c, cmd, cmd.OutOrStdout(), list)
 				return c.print(cmd.OutOrStdout(), list, []string{"TIME", "USER", "VIA", "FROM", "VERB", "OUTCOME", "CLUSTER", "SERVER", "TARGET", "WHAT"}, auditRows(list))
 			})
 		},
@@ -98,7 +100,7 @@ func (c *cli) auditCmd() *cobra.Command {
 	cmd.Flags().StringVar(&f.Cluster, "cluster", "", "only on this cluster")
 	cmd.Flags().StringVar(&f.Verb, "verb", "", "only this, for example run, cancel, hold, user-add, login")
 	cmd.Flags().DurationVar(&since, "since", 7*24*time.Hour, "how far back (0: all)")
-	cmd.Flags().IntVar(&f.Limit, "limit", 50, "at most so many")
+	c.limitFlag(cmd)
 	return cmd
 }
 

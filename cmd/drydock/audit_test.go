@@ -36,6 +36,7 @@ nats-url = "nats://%s"
 nats-password = "bus"
 api-credentials = "admin:repman"
 api-credentials-acl-allow = "admin:db"
+alert-destinations = "chat:generic://127.0.0.1:1/hook"
 [prod]
 db-servers-hosts = "10.0.1.5:3306"
 db-servers-credential = "drydock:x"
@@ -174,10 +175,10 @@ func TestAPasswordIsNeverAnArgument(t *testing.T) {
 func TestEveryCommandReadsOrIsAudited(t *testing.T) {
 	t.Parallel()
 	reads := strings.Fields(`serve check ready import-repman script demo man jobs tail next ticks explain backups backups/verify backups/key alerts nats version audit
-		blackout/ls rolling/show restore/plan binlogs binlogs/verify alerts/sent alerts/test send-notification users/list users/token/list`)
+		blackout/ls rolling/show restore/plan binlogs binlogs/verify alerts/sent alerts/test send-notification nats/user/list users/list users/token/list`)
 	acts := strings.Fields(`run reseed flashback cancel hold unhold replay blackout/add blackout/rm rolling/pause rolling/resume rolling/abort
 		drill/run restore/apply backups/rebuild alerts/ack alerts/unack backups/pin backups/unpin backups/prune users/add users/remove users/passwd users/grant users/revoke users/disable users/enable
-		users/revoke-tokens users/token/add users/token/revoke`)
+		nats/user/add nats/user/remove users/revoke-tokens users/token/add users/token/revoke`)
 	var walk func(path string, cmd *cobra.Command)
 	walk = func(path string, cmd *cobra.Command) {
 		if cmd.Runnable() && path != "" && !slices.Contains(reads, path) && !slices.Contains(acts, path) {

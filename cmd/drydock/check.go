@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,7 +25,7 @@ func (c *cli) checkCmd() *cobra.Command {
 		Short: "Check the configuration, the machine and every server; exit status 1 if anything fails",
 		Long: "Checks the configuration, the machine and every server; exit status 1 if anything fails.\n\n" +
 			"With --nagios it also asks the running drydock for the conditions that hold, and answers as a monitoring plugin: one line\n" +
-			"with performance data; exit status 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN (the configuration cannot be read).",
+			"with performance data; exit status 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN (the configuration or the command line cannot be read).",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if nagios {
@@ -55,12 +57,27 @@ func (c *cli) checkCmd() *cobra.Command {
 	return cmd
 }
 
+// asPlugin reports whether a command line, however wrong, is one of a monitoring system: that reads every answer as one of
+// a plugin.
+func asPlugin(args []string) bool {
+	return slices.Contains(args, "check") && slices.ContainsFunc(args, func(a string) bool {
+		value, given := strings.CutPrefix(a, "--nagios=")
+		wanted, err := strconv.ParseBool(value)
+		return a == "--nagios" || given && (err != nil || wanted)
+	})
+}
+
+// unknown says as a plugin that nothing could be checked, and gives the exit status for it.
+func unknown(w io.Writer, err error) int {
+	fmt.Fprintln(w, "DRYDOCK UNKNOWN -", oneLine(short(err.Error(), 300)))
+	return 3
+}
+
 // plugin answers as Nagios, Icinga and their like want it.
 func (c *cli) plugin(ctx context.Context, w io.Writer) error {
 	cfg, err := config.Load(c.file)
 	if err != nil {
-		fmt.Fprintln(w, "DRYDOCK UNKNOWN -", oneLine(err.Error()))
-		return exitCode(3)
+		return exitCode(unknown(w, err))
 	}
 	items := app.Check(ctx, cfg)
 	open, err := c.openConditions(ctx)

@@ -195,7 +195,7 @@ func closureRows(all store.Closures, now time.Time) (rows [][]string) {
 
 func (c *cli) blackoutRemoveCmd() *cobra.Command {
 	return &cobra.Command{
-		Use:   "rm ID",
+		Use:   "rm BLACKOUT",
 		Short: "End or call off a blackout",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -51,10 +51,12 @@ func (c *cli) jobsCmd() *cobra.Command {
 				if since > 0 {
 					f.Since = time.Now().Add(-since)
 				}
+				f.Limit = c.ask(cmd)
 				list, err := jobs.List(ctx, f)
 				if err != nil {
 					return err
 				}
+				list = cut(c, cmd, w, list)
 				return c.print(w, list, jobHeading, jobRows(list))
 			})
 		},
@@ -66,7 +68,7 @@ func (c *cli) jobsCmd() *cobra.Command {
 	cmd.Flags().StringVar(&f.Task, "task", "", "only this task")
 	cmd.Flags().StringVar(&state, "state", "", "only jobs in this state")
 	cmd.Flags().DurationVar(&since, "since", 7*24*time.Hour, "how far back (0: all)")
-	cmd.Flags().IntVar(&f.Limit, "limit", 50, "at most so many")
+	c.limitFlag(cmd)
 	return cmd
 }
 
@@ -162,10 +164,12 @@ func (c *cli) ticksCmd() *cobra.Command {
 				if since > 0 {
 					f.Since = time.Now().Add(-since)
 				}
+				f.Limit = c.ask(cmd)
 				list, err := store.NewLedger(conn, cliActor()).List(ctx, f)
 				if err != nil {
 					return err
 				}
+				list = cut(c, cmd, w, list)
 				var rows [][]string
 				for _, t := range list {
 					rows = append(rows, []string{clock(t.Due), t.Cluster, t.Task, string(t.Outcome), string(t.Trigger.Kind), fmt.Sprintf("%.1fs", t.Lateness), short(t.Reason, 100)})
@@ -179,7 +183,7 @@ func (c *cli) ticksCmd() *cobra.Command {
 	cmd.Flags().StringVar(&f.Cluster, "cluster", "", "only this cluster")
 	cmd.Flags().StringVar(&f.Task, "task", "", "only this task")
 	cmd.Flags().DurationVar(&since, "since", 7*24*time.Hour, "how far back (0: all)")
-	cmd.Flags().IntVar(&f.Limit, "limit", 50, "at most so many")
+	c.limitFlag(cmd)
 	return cmd
 }
 

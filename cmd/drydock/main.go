@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -34,8 +35,15 @@ func (e exitCode) Error() string { return fmt.Sprintf("exit status %d", int(e)) 
 func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	return execute(ctx, args, os.Stdout, os.Stderr)
+}
+
+// execute runs a command line and gives its exit status.
+func execute(ctx context.Context, args []string, out, errs io.Writer) int {
 	root := newRoot()
 	root.SetArgs(args)
+	root.SetOut(out)
+	root.SetErr(errs)
 	err := root.ExecuteContext(ctx)
 	var code exitCode
 	switch {
@@ -43,8 +51,10 @@ func run(args []string) int {
 		return 0
 	case errors.As(err, &code):
 		return int(code)
+	case asPlugin(args): // 1 would be a warning
+		return unknown(out, err)
 	default:
-		fmt.Fprintln(os.Stderr, "drydock:", err)
+		fmt.Fprintln(errs, "drydock:", err)
 		return 1
 	}
 }
@@ -53,6 +63,7 @@ func run(args []string) int {
 type cli struct {
 	file   string // --config
 	output string // -o
+	limit  uint   // --limit
 
 	watch   bool                        // --watch
 	watched map[*cobra.Command][]string // subjects whose messages change what a command lists

@@ -153,5 +153,6 @@ func (c *cli) natsCmd() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&save, "save", false, "write it to ~/.config/nats/context/drydock.json")
+	cmd.AddCommand(c.natsUserCmd())
 	return cmd
 }

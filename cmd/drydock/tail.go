@@ -47,6 +47,8 @@ func (c *cli) tailCmd() *cobra.Command {
 					}
 					t.id, from.Since = j.ID, j.Created.Add(-time.Second)
 				}
+				ctx, stop := whileRead(ctx, cmd.OutOrStdout())
+				defer stop()
 				return t.run(ctx, conn, from)
 			})
 		},

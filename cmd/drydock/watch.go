@@ -33,6 +33,8 @@ func (c *cli) listing(cmd *cobra.Command, f func(ctx context.Context, conn *bus.
 		if !c.watch {
 			return f(ctx, conn, cmd.OutOrStdout())
 		}
+		ctx, stop := whileRead(ctx, cmd.OutOrStdout())
+		defer stop()
 		err := c.redraw(ctx, conn, cmd.OutOrStdout(), c.watched[cmd], f)
 		if ctx.Err() != nil {
 			return nil // Ctrl-C
@@ -55,7 +57,7 @@ func (c *cli) redraw(ctx context.Context, conn *bus.Conn, out io.Writer, subject
 		}
 		defer func() { _ = sub.Unsubscribe() }()
 	}
-	if err := conn.NC.FlushTimeout(flushTime); err != nil { // from here on no change is missed
+	if err := flush(ctx, conn.NC, flushTime); err != nil { // from here on no change is missed
 		return fmt.Errorf("watch the bus: %w", err)
 	}
 	every := time.NewTicker(redrawEvery)
@@ -65,6 +67,9 @@ func (c *cli) redraw(ctx context.Context, conn *bus.Conn, out io.Writer, subject
 		s := &canvas{colours: colourful(out)}
 		if err := f(ctx, conn, s); err != nil {
 			return err
+		}
+		if s.below != "" {
+			fmt.Fprintln(s, s.below)
 		}
 		if text := s.String(); text != last {
 			if err := show(out, text, c.output == "table", last == ""); err != nil {
@@ -87,10 +92,18 @@ func (c *cli) redraw(ctx context.Context, conn *bus.Conn, out io.Writer, subject
 	}
 }
 
+// flush waits until the bus has read what was sent to it, so long at most: the commands' context has no end of its own.
+func flush(ctx context.Context, nc *nats.Conn, most time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	return nc.FlushWithContext(ctx)
+}
+
 // canvas takes what is shown at once.
 type canvas struct {
 	strings.Builder
 	colours bool
+	below   string // said after it; empty: nothing
 }
 
 // show replaces what a terminal shows; anywhere else lists follow one another, tables with a blank line between them.

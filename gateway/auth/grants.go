@@ -24,6 +24,9 @@ const (
 	Audit       = "cluster-audit"  // read who changed what
 )
 
+// Grants are all of them.
+var Grants = []string{Jobs, Backup, Restore, Logs, Maintenance, Stop, Start, Restart, Tarball, Hold, Users, Audit}
+
 // SystemUser is the user that secret-login provisions (maintenance.txt section 6.1.7.1).
 const SystemUser = "system"
 
