@@ -132,6 +132,7 @@ func (s *site) lookAtTheBackup(b *pagetest.Browser, state func(job.State)) {
 		b.Until("the badge "+proof, `document.querySelector("#part-list tbody .pr-`+proof+`") != null`)
 	}
 	verify(job.Success, "verified")
+	b.Until("why it is kept", `document.querySelector("#part-list").textContent.includes("kept:")`)
 
 	b.Do(chromedp.Click(chromedp.CSS("#b-"+m.ID)), chromedp.WaitReady(chromedp.CSS("#part-looks .pr-verified")), chromedp.Click(chromedp.CSS("a[href^='/restore']")))
 	b.Do(

@@ -16,7 +16,7 @@ func (g *Gateway) newPage(api http.Handler) (*web.Web, error) {
 	}
 	return web.New(cfg, web.Deps{
 		Conn: g.Conn, Jobs: g.Jobs, Ledger: g.Ledger, View: g.View, Catalog: g.Catalog, Docs: g.Docs, Control: g.control,
-		Verify: g.verify, Changed: g.users.Changed, API: api, Grant: grantOf,
+		Verdicts: g.verdicts.of, Verify: g.verify, Changed: g.users.Changed, API: api, Grant: grantOf,
 	}, g.stopping)
 }
 

@@ -61,6 +61,15 @@ func (p proof) means(filter string) bool {
 	return string(p) == filter
 }
 
+// Verdict is what the rules of retention say of a backup now.
+type Verdict struct {
+	Keep bool      `json:"keep"`
+	Why  []string  `json:"why"` // the rules that keep it, or why it may go
+	At   time.Time `json:"prune_at,omitzero"`
+	// Problem is what the receiver found wrong with it: it stays then.
+	Problem string `json:"problem,omitempty"`
+}
+
 // backupsPage is a list of backups.
 type backupsPage struct {
 	filter
@@ -68,6 +77,7 @@ type backupsPage struct {
 	Rows     []backupRow
 	Matching int
 	More     bool
+	Judged   bool   // the rows are of one cluster, and say what a prune would do
 	Chart    *trend // when all are of one server and task
 	Stored   int64  // of all that match
 }
@@ -84,6 +94,8 @@ type backupRow struct {
 	Change int
 	Odd    bool
 	Known  bool // Change says something
+	// Verdict is nil when its receiver did not answer.
+	Verdict *Verdict
 }
 
 const (
@@ -121,8 +133,22 @@ func (w *Web) backups(v *visit) (any, error) {
 	}
 	p.More = p.Matching > len(shown)
 	p.Rows = compared(shown, all)
+	if names := f.names(); len(names) == 1 {
+		p.Judged = true
+		w.judge(v, names[0], p.Rows)
+	}
 	p.Chart = trendOf(p.Rows)
 	return p, nil
+}
+
+// judge adds what a prune would do with each of the rows, which are of one cluster: every receiver is asked for it.
+func (w *Web) judge(v *visit, cluster string, rows []backupRow) {
+	said := w.Verdicts(v.Context(), cluster)
+	for i := range rows {
+		if verdict, ok := said[rows[i].ID]; ok {
+			rows[i].Verdict = &verdict
+		}
+	}
 }
 
 // compared makes rows of some backups, and sets each against those before it on its server. Both lists are the newest first,
@@ -262,7 +288,9 @@ func (w *Web) backup(v *visit) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := backupPage{backupRow: rowOfBackup(&m, nil), Work: w.workOn(m)}
+	rows := []backupRow{rowOfBackup(&m, nil)}
+	w.judge(v, m.Cluster, rows)
+	p := backupPage{backupRow: rows[0], Work: w.workOn(m)}
 	p.MayPin = v.who.May(m.Cluster, "", auth.Backup)
 	p.MayDrill, p.MayVerify = w.offersNamed(v, m.Cluster, taskDrill), w.offersNamed(v, m.Cluster, taskVerify)
 	return p, nil
