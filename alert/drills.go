@@ -72,7 +72,8 @@ func (h *holding) drills(c Cluster, s job.Server) {
 		from, what = p.Oldest, "none of them was ever restored for a trial"
 	}
 	about.Since = from.Add(limit)
-	about.Text = fmt.Sprintf("no backup of the server was shown to restore within %s: %s", limit, what)
+	about.Text = fmt.Sprintf("no backup of the server was shown to restore within %s: %s", limit, what) +
+		h.switchedOff(c, func(t job.Task) bool { return t.Name == taskDrill })
 	if h.open(notProven, about) {
 		limit -= min(slack, limit/10)
 	}

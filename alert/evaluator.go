@@ -33,6 +33,7 @@ type Evaluator struct {
 	docs    *store.Docs
 	binlogs *store.Binlogs
 	alerts  *store.Alerts
+	control *store.Control
 	every   time.Duration
 	setup   atomic.Pointer[[]Cluster]
 	now     func() time.Time
@@ -70,6 +71,7 @@ type facts struct {
 	missing map[string]Missing // backups without an archive
 	proofs  map[string]Proof
 	scripts map[string]store.ScriptDoc
+	off     map[string]store.Switches // by cluster
 
 	asked     time.Time // when what follows was read; zero: never
 	servers   map[string]store.Facts
@@ -107,7 +109,7 @@ func New(cfg Config, conn *bus.Conn, jobs *store.Jobs, view *store.View, catalog
 	}
 	e := &Evaluator{
 		actor: cfg.Actor, log: cfg.Log, conn: conn, jobs: jobs, view: view, catalog: catalog, docs: docs, every: cfg.Every,
-		binlogs: store.NewBinlogs(conn), alerts: store.NewAlerts(conn, cfg.Actor), now: time.Now, settle: settle, kick: make(chan struct{}, 1),
+		binlogs: store.NewBinlogs(conn), alerts: store.NewAlerts(conn, cfg.Actor), control: store.NewControl(conn), now: time.Now, settle: settle, kick: make(chan struct{}, 1),
 		edges: map[string]edge{}, last: map[job.Key]Outcome{}, signs: signs{runs: map[string]sign{}},
 		fresh: map[string]backup{}, fact: facts{heard: freshness{}},
 	}

@@ -28,7 +28,10 @@ type Snapshot struct {
 	// Checksums is what the last comparison of each cluster found, by bus.StateKey with store.DocChecksum.
 	Checksums map[string]store.Checksum
 	Binlogs   map[string]Binlogs // what is known of the archive of binary logs, by cluster
-	Open      map[string]bool    // the conditions that are open, by subject
+	// Off are the schedules that are or were switched off, by cluster. That nobody backs up because of it makes no condition
+	// untrue; it is said with those that it may be the cause of.
+	Off  map[string]store.Switches
+	Open map[string]bool // the conditions that are open, by subject
 }
 
 // Cluster is what the conditions of one cluster depend on.
@@ -286,10 +289,10 @@ func (h *holding) backups(c Cluster) {
 	case limit == 0:
 		return
 	case !exists:
-		about.Text = fmt.Sprintf("no proven backup within %s: there is none at all", limit)
+		about.Text = fmt.Sprintf("no proven backup within %s: there is none at all", limit) + h.switchedOff(c, isBackup)
 	default:
 		about.Since = newest.Add(limit)
-		about.Text = fmt.Sprintf("no proven backup within %s: the newest ended at %s", limit, newest.UTC().Format(time.RFC3339))
+		about.Text = fmt.Sprintf("no proven backup within %s: the newest ended at %s", limit, newest.UTC().Format(time.RFC3339)) + h.switchedOff(c, isBackup)
 		if h.open(backupOverdue, about) {
 			limit -= min(slack, limit/10)
 		}
@@ -299,6 +302,18 @@ func (h *holding) backups(c Cluster) {
 	}
 	h.hold(backupOverdue, about)
 }
+
+// switchedOff says which schedules of these tasks somebody keeps switched off; empty when none.
+func (h *holding) switchedOff(c Cluster, of func(job.Task) bool) (text string) {
+	for _, s := range h.Off[c.Name] {
+		if t, err := job.TaskByName(s.Task); err == nil && of(t) && s.To.IsZero() {
+			text += "; " + s.String()
+		}
+	}
+	return text
+}
+
+func isBackup(t job.Task) bool { return t.Kind == job.KindBackup }
 
 // archive judges whether the backups of a server are archived: the last try failed, or there was none for too long.
 func (h *holding) archive(c Cluster, s job.Server, slots []*Slot) {

@@ -214,3 +214,33 @@ func TestTheDocumentNamesEveryCodeWithItsSeverity(t *testing.T) {
 		}
 	}
 }
+
+// A backup is overdue whoever switched its schedule off: the condition must open all the same, and say why nothing is done.
+func TestASwitchedOffScheduleHidesNothing(t *testing.T) {
+	t.Parallel()
+	day := 24 * time.Hour
+	off := func(task string) bus.Switch {
+		return bus.Switch{Task: task, From: noon.Add(-3 * day), By: "alice", Note: task + " is slow"}
+	}
+	over := off("mydumper")
+	over.To = noon
+	s := Snapshot{
+		Now: noon, Up: noon, Backups: map[string]time.Time{"prod": noon.Add(-2 * day)},
+		Proofs: map[string]Proof{bus.StateKey("prod", db1.Host, db1.Port, taskDrill): {Oldest: noon.Add(-9 * day)}},
+		Off:    map[string]store.Switches{"prod": {over, off("mariabackup"), off("optimize"), off(taskDrill)}},
+	}
+	c := testCluster()
+	c.BackupMaxAge, c.Drills, c.DrillMaxAge = day, true, 7*day
+	s.Clusters = []Cluster{c}
+	found := Holding(s)
+	for _, want := range []struct {
+		code  Code
+		about bus.Alert
+		says  string
+	}{{backupOverdue, bus.Alert{Cluster: "prod"}, "mariabackup is slow"}, {notProven, bus.Alert{Cluster: "prod", Server: db1}, "backupdrill is slow"}} {
+		got := found[want.code.subject(want.about)].Text
+		if !strings.HasSuffix(got, "is switched off since 2026-11-19 12:00:00 UTC, by alice: "+want.says) || strings.Count(got, "; ") != 1 {
+			t.Errorf("%s: %q", want.code.Name, got)
+		}
+	}
+}

@@ -30,7 +30,7 @@ func (e *Evaluator) runOnce(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// readFacts reads the catalogue and the scripts, when it is time.
+// readFacts reads the catalogue, the scripts and the switches, when it is time.
 func (e *Evaluator) readFacts(ctx context.Context) error {
 	e.mu.Lock()
 	stale := e.stale
@@ -52,11 +52,14 @@ func (e *Evaluator) readFacts(ctx context.Context) error {
 	if err == nil {
 		e.fact.scripts, err = e.docs.Scripts(ctx)
 	}
+	if err == nil {
+		e.fact.off, err = e.switches(ctx)
+	}
 	if err != nil {
 		e.mu.Lock()
 		e.stale = true
 		e.mu.Unlock()
-		return fmt.Errorf("read the catalogue and the scripts: %w", err)
+		return fmt.Errorf("read the catalogue, the scripts and the switches: %w", err)
 	}
 	if err := e.readGaps(ctx, *e.setup.Load(), manifests); err != nil {
 		return err
@@ -86,6 +89,18 @@ func (e *Evaluator) readFacts(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+func (e *Evaluator) switches(ctx context.Context) (map[string]store.Switches, error) {
+	out := map[string]store.Switches{}
+	for _, c := range *e.setup.Load() {
+		s, err := e.control.Switches(ctx, c.Name)
+		if err != nil {
+			return nil, err
+		}
+		out[c.Name] = s
+	}
+	return out, nil
 }
 
 // readServers reads what the servers say of themselves, when it is time.
@@ -154,7 +169,7 @@ func serves(clusters []Cluster, name string) bool {
 func (e *Evaluator) snapshot(clusters []Cluster) Snapshot {
 	jobs := e.view.Select(func(j job.Job) bool { return serves(clusters, j.Cluster) })
 	s := Snapshot{
-		Now: e.now(), Up: e.up, Clusters: clusters, Backups: maps.Clone(e.fact.backups), Scripts: e.fact.scripts, Missing: e.fact.missing, Proofs: e.fact.proofs,
+		Now: e.now(), Up: e.up, Clusters: clusters, Backups: maps.Clone(e.fact.backups), Scripts: e.fact.scripts, Missing: e.fact.missing, Proofs: e.fact.proofs, Off: e.fact.off,
 		Checksums: e.fact.checksums, Binlogs: maps.Clone(e.fact.binlogs), Open: map[string]bool{},
 	}
 	s.Servers = e.fact.heard.fresh(e.fact.servers, s.Now, freshFor*max(e.every, askEvery))

@@ -63,7 +63,7 @@ func Check(ctx context.Context, cfg *config.Config) []Item {
 	}
 	items = append(items, checkDatadir(cfg))
 	items = append(items, checkAddress(cfg))
-	ours, busItem := checkBus(ctx, cfg)
+	ours, live, busItem := checkBus(ctx, cfg)
 	items = append(items, busItem)
 	items = append(items, checkDisks(ctx, cfg)...)
 	items = append(items, checkPorts(cfg, ours)...)
@@ -71,6 +71,7 @@ func Check(ctx context.Context, cfg *config.Config) []Item {
 	items = append(items, checkNotifications(cfg)...)
 	for _, c := range cfg.Clusters {
 		items = append(items, checkSchedules(c))
+		items = append(items, checkSwitches(c, live, time.Now())...)
 		items = append(items, checkArchive(ctx, cfg, c)...)
 		items = append(items, checkOrchestrator(cfg, c)...)
 		items = append(items, checkHooks(c)...)
@@ -129,24 +130,25 @@ func checkAddress(cfg *config.Config) Item {
 }
 
 // checkBus says whether a drydock runs with this configuration; it is no fault if none does. held says that the ports
-// may be in use by it.
-func checkBus(ctx context.Context, cfg *config.Config) (held bool, it Item) {
+// may be in use by it, live are the schedules as its scheduler has them.
+func checkBus(ctx context.Context, cfg *config.Config) (held bool, live []bus.ScheduleInfo, it Item) {
 	conn, err := Dial(cfg, quietLog())
 	switch {
 	case err == nil:
 		defer conn.NC.Close()
 		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 		defer cancel()
-		if _, err := bus.Request[bus.NextReply](ctx, conn, bus.SubjectNext, struct{}{}); err != nil {
-			return true, Item{Warn, "bus", "answers, but no scheduler does", "start a process with the role scheduler"}
+		rep, err := bus.Request[bus.NextReply](ctx, conn, bus.SubjectNext, struct{}{})
+		if err != nil {
+			return true, nil, Item{Warn, "bus", "answers, but no scheduler does", "start a process with the role scheduler"}
 		}
-		return true, Item{OK, "bus", "drydock is running", ""}
+		return true, rep.Schedules, Item{OK, "bus", "drydock is running", ""}
 	case cfg.Global.NATS.URL != "":
-		return false, Item{Fail, "bus", err.Error(), "is the NATS server of nats-url up, and are nats-user and nats-password right?"}
+		return false, nil, Item{Fail, "bus", err.Error(), "is the NATS server of nats-url up, and are nats-user and nats-password right?"}
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, os.ErrNotExist), errors.Is(err, nats.ErrNoServers):
-		return false, Item{OK, "bus", "not running; `drydock serve` starts it", ""}
+		return false, nil, Item{OK, "bus", "not running; `drydock serve` starts it", ""}
 	default:
-		return true, Item{Warn, "bus", err.Error(), "run the check as the user that runs drydock"}
+		return true, nil, Item{Warn, "bus", err.Error(), "run the check as the user that runs drydock"}
 	}
 }
 
@@ -206,6 +208,21 @@ func checkSchedules(c config.Cluster) Item {
 		return Item{Warn, name, "no task is scheduled", "set scheduler-db-servers-physical-backup, -logs or -optimize"}
 	}
 	return Item{OK, name, strings.Join(on, ", "), ""}
+}
+
+// checkSwitches names the schedules that somebody switched off, and warns of those that were forgotten.
+func checkSwitches(c config.Cluster, live []bus.ScheduleInfo, now time.Time) (items []Item) {
+	for _, s := range live {
+		if s.Cluster != c.Name || s.Switch == nil {
+			continue
+		}
+		it := Item{OK, c.Name + ": schedule of " + s.Task, s.Switch.String(), ""}
+		if s.Switch.Long(now) {
+			it.Status, it.Hint = Warn, fmt.Sprintf("off for more than a day; `drydock schedules on %s %s` ends that", c.Name, s.Task)
+		}
+		items = append(items, it)
+	}
+	return items
 }
 
 // checkDumpTool looks for the program of the logical backup, when one is scheduled that runs here.

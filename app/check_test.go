@@ -3,7 +3,9 @@ package app
 import (
 	"strings"
 	"testing"
+	"time"
 
+	"drydock/bus"
 	"drydock/config"
 )
 
@@ -40,5 +42,30 @@ func TestCheckMissesTheToolOfAScheduledLogicalBackup(t *testing.T) {
 	}
 	if items := append(checkDumpTool(remote), checkDumpTool(off)...); len(items) != 0 {
 		t.Errorf("%+v", items)
+	}
+}
+
+// A backup that somebody switched off for an hour and forgot is noticed by the monitoring, not at the restore.
+func TestCheckWarnsOfASwitchThatWasForgotten(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	since := func(d time.Duration) *bus.Switch {
+		return &bus.Switch{Task: "mariabackup", From: now.Add(-d), By: "alice", Note: "bug 17"}
+	}
+	for name, c := range map[string]struct {
+		live bus.ScheduleInfo
+		want Status // empty: no item
+	}{
+		"on":              {bus.ScheduleInfo{Cluster: "prod"}, ""},
+		"another cluster": {bus.ScheduleInfo{Cluster: "test", Switch: since(48 * time.Hour)}, ""},
+		"an hour":         {bus.ScheduleInfo{Cluster: "prod", Switch: since(time.Hour)}, OK},
+		"two days":        {bus.ScheduleInfo{Cluster: "prod", Switch: since(48 * time.Hour)}, Warn},
+	} {
+		got := checkSwitches(config.Cluster{Name: "prod"}, []bus.ScheduleInfo{c.live}, now)
+		if len(got) != map[bool]int{true: 1}[c.want != ""] {
+			t.Errorf("%s: %+v", name, got)
+		} else if c.want != "" && (got[0].Status != c.want || !strings.Contains(got[0].Detail, "by alice: bug 17")) {
+			t.Errorf("%s: %+v", name, got[0])
+		}
 	}
 }

@@ -63,13 +63,16 @@ type Tick struct {
 	Task    string       `json:"task"`
 	Servers []job.Server `json:"servers,omitempty"` // the servers meant; empty for all that the task's schedule targets
 	// Args go to every job that the tick starts ([job.Job.Args]).
-	Args    map[string]string `json:"args,omitempty"`
-	Reason  string            `json:"reason,omitempty"`
-	Trigger job.Trigger       `json:"trigger"`
+	Args   map[string]string `json:"args,omitempty"`
+	Reason string            `json:"reason,omitempty"`
+	// Gate is what decided that nothing is started, of a skipped or missed tick; Reason says the same for people. Empty in
+	// entries that an earlier drydock wrote.
+	Gate    job.Gate    `json:"gate,omitempty"`
+	Trigger job.Trigger `json:"trigger"`
 	// Lateness is how long after Due the decision was made, in seconds.
 	Lateness float64 `json:"lateness_s"`
-	// Count is how many ticks this entry stands for when a long absence is recorded as one entry (missed only);
-	// they fell due from Due up to Until. 0 means one.
+	// Count is how many ticks this entry stands for when a long absence is recorded as one entry (missed, and skipped of a
+	// schedule that was switched off meanwhile); they fell due from Due up to Until. 0 means one.
 	Count int       `json:"count,omitempty"`
 	Until time.Time `json:"until,omitzero"`
 	// Cursor is up to when this schedule has been decided. Every entry carries it on, whatever the entry is about.
@@ -371,7 +374,61 @@ type ScheduleInfo struct {
 	Opens  time.Time `json:"opens,omitzero"`
 	// Outside lists those of Next that fall outside the windows or into a blackout.
 	Outside []time.Time `json:"outside,omitempty"`
+	// Barred lists those of Next that start nothing as things stand, or whose jobs will wait, and why.
+	Barred []Barred `json:"barred,omitempty"`
+	// Switch, when there is one, is who switched the schedule off: every tick is skipped until it is switched on again.
+	Switch *Switch `json:"switch,omitempty"`
 }
+
+// Bar is what bars a tick to come; false when nothing does.
+func (s ScheduleInfo) Bar(at time.Time) (Barred, bool) {
+	for _, b := range s.Barred {
+		if b.Due.Equal(at) {
+			return b, true
+		}
+	}
+	return Barred{}, false
+}
+
+// Barred is a tick to come that will start nothing, or whose jobs will wait, unless something changes before.
+type Barred struct {
+	Due    time.Time `json:"due"`
+	Gate   job.Gate  `json:"gate"`
+	Waits  bool      `json:"waits"` // its jobs will wait; otherwise it is skipped
+	Reason string    `json:"reason"`
+}
+
+// Switch is a time for which a person switched the schedule of a task off. Its calendar goes on, and each tick that falls
+// due is recorded as skipped.
+type Switch struct {
+	Cluster string    `json:"cluster"`
+	Task    string    `json:"task"`
+	From    time.Time `json:"from"`
+	To      time.Time `json:"to,omitzero"` // when it was switched on again; zero while it is off
+	By      string    `json:"by"`
+	Note    string    `json:"note,omitempty"`
+	OnBy    string    `json:"on_by,omitempty"` // who switched it on again
+}
+
+// String says it for people: "the schedule of optimize is switched off since 2026-11-22 20:00:00 UTC, by alice: bug 17".
+func (s Switch) String() string {
+	const layout = "2006-01-02 15:04:05 MST"
+	text := "the schedule of " + s.Task + " is switched off since " + s.From.UTC().Format(layout)
+	if !s.To.IsZero() {
+		text = "the schedule of " + s.Task + " was switched off from " + s.From.UTC().Format(layout) + " to " + s.To.UTC().Format(layout)
+	}
+	if text += ", by " + s.By; s.Note != "" {
+		text += ": " + s.Note
+	}
+	return text
+}
+
+// SwitchedLong is how long a schedule may be switched off before it is pointed out to everybody: longer than a day, somebody
+// has forgotten it.
+const SwitchedLong = 24 * time.Hour
+
+// Long reports whether the schedule has been off for long at now.
+func (s Switch) Long(now time.Time) bool { return s.To.IsZero() && now.Sub(s.From) > SwitchedLong }
 
 // AlertState says which edge of a condition an [Alert] is.
 type AlertState string

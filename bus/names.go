@@ -48,8 +48,8 @@ const (
 	BucketUsers = "drydock_users"
 	// BucketKeys holds what gateways share: the key that signs tokens.
 	BucketKeys = "drydock_keys"
-	// BucketControl holds what operators ordered and schedulers agreed on: holds and blackouts, acknowledged conditions, and
-	// which backups have a place under scheduler-max-concurrent-backups. No projection: what is acknowledged here is on disk.
+	// BucketControl holds what operators ordered and schedulers agreed on: holds and blackouts, schedules that are switched
+	// off, acknowledged conditions, and which backups have a place under scheduler-max-concurrent-backups. No projection: what is acknowledged here is on disk.
 	BucketControl = "drydock_control"
 	// BucketBinlogs holds what is archived of binary logs: one signed description per segment, `<cluster>.<server>.<segment>`.
 	// It can be filled again from the manifests beside the segments.
@@ -99,6 +99,9 @@ const (
 	AllProgress      = "drydock.progress.>"
 	AllCatalog       = "$KV." + BucketCatalog + ".>" // in StreamCatalog
 )
+
+// AllControl is where BucketControl changes.
+const AllControl = "$KV." + BucketControl + ".>"
 
 // NoCluster stands where a cluster's token would, for what concerns the whole fleet.
 const NoCluster = "_"

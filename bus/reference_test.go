@@ -169,7 +169,7 @@ var payloads = []payload{
 	{"OpenRequest", ""}, {"OpenReply", ""}, {"CloseRequest", ""}, {"CommitRequest", ""}, {"CommitReply", ""}, {"CheckReply", ""},
 	{"SendRequest", ""}, {"SendReply", ""}, {"PlanRequest", ""}, {"PlanReply", ""}, {"PlanItem", ""}, {"PruneRequest", ""},
 	{"PruneReply", ""}, {"PruneOutcome", ""}, {"DiskReply", ""}, {"RejectedCount", ""}, {"PortsReply", ""},
-	{"NextReply", ""}, {"ScheduleInfo", ""}, {"NotifyTestRequest", ""},
+	{"NextReply", ""}, {"ScheduleInfo", ""}, {"Barred", ""}, {"Switch", ""}, {"NotifyTestRequest", ""},
 }
 
 func TestEveryPayloadIsInTheReference(t *testing.T) {

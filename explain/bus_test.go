@@ -21,8 +21,9 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/nats-io/nats.go.(*Conn).Close.func1"))
 }
 
-// The sentences of a scheduler are what the reasons are told apart by: should one of them be written in other words, what it
-// decided would be put down to something else. So a real one decides here, and every message named must be in its stream.
+// What a scheduler writes is what the reasons are told apart by: should it name another gate, or describe in other words what a
+// job waits for, what it decided would be put down to something else. So a real one decides here, and every message named
+// must be in its stream.
 func TestWhatARealSchedulerDecidedIsExplained(t *testing.T) {
 	t.Parallel()
 	conn, ctx := bustest.Start(t), bustest.Context(t)
@@ -39,6 +40,7 @@ func TestWhatARealSchedulerDecidedIsExplained(t *testing.T) {
 	}
 	const often, rarely = "* * * * * *", "0 0 0 1 1 *"
 	down, busy, held, shut := cluster("down", "0 * * * * *"), cluster("busy", often), cluster("held", often), cluster("shut", often)
+	off := cluster("off", often)
 	refused := cluster("refused", often)
 	refused.Refuse = map[string]string{"mariabackup": "backup-physical-type is xtrabackup"}
 	tomorrow := strings.ToLower(began.UTC().AddDate(0, 0, 2).Weekday().String()[:3])
@@ -60,11 +62,20 @@ func TestWhatARealSchedulerDecidedIsExplained(t *testing.T) {
 	if _, err := store.NewControl(conn).SetHold(ctx, store.Hold{Cluster: "held", By: "alice", Reason: "storage move"}); err != nil {
 		t.Fatal(err)
 	}
-	stop := run(ctx, t, conn, down, busy, held, shut, refused, waits)
+	// Another cluster was looked after a minute ago: that no scheduler wrote anything would not be true.
+	if _, _, _, err := ledger.Update(ctx, "elsewhere", "mariabackup", func(bus.Tick) (bus.Tick, bool) {
+		return bus.Tick{Outcome: bus.Armed, Due: began.UTC(), Cursor: began.UTC(), Spec: rarely, Zone: "UTC", Reason: "switched on"}, true
+	}); err != nil {
+		t.Fatal(err)
+	}
+	stop := run(ctx, t, conn, down, busy, held, shut, refused, waits, off)
+	bustest.Until(t, 30*time.Second, "the schedule is switched off", func() bool {
+		_, err := store.NewControl(conn).SwitchOff(ctx, bus.Switch{Cluster: "off", Task: "mariabackup", By: "carol", Note: "bug 17"})
+		return err == nil
+	})
 
-	find := func(cluster, task string, outcome bus.Outcome, by explain.Decider, text string) {
+	find := func(cluster, task string, outcome bus.Outcome, by explain.Decider, text string) (last explain.Explanation) {
 		t.Helper()
-		var last explain.Explanation
 		bustest.Until(t, 30*time.Second, cluster+": "+string(outcome)+" by "+string(by), func() bool {
 			var err error
 			if last, err = explain.Of(ctx, conn, cluster, task, began.Add(-20*time.Minute), time.Now()); err != nil {
@@ -89,6 +100,7 @@ func TestWhatARealSchedulerDecidedIsExplained(t *testing.T) {
 				}
 			}
 		}
+		return last
 	}
 	find("down", "mariabackup", bus.Missed, explain.ByCatchUp, "no scheduler ran")
 	find("down", "mariabackup", bus.Late, explain.ByPickup, "waits to be offered since")
@@ -96,6 +108,9 @@ func TestWhatARealSchedulerDecidedIsExplained(t *testing.T) {
 	find("held", "mariabackup", bus.Skipped, explain.ByHold, "storage move")
 	find("shut", "mariabackup", bus.Skipped, explain.ByWindow, tomorrow)
 	find("refused", "mariabackup", bus.Fired, explain.ByConfig, "xtrabackup") // skipped a minute later, unless another scheduler knows better
+	if e := find("off", "mariabackup", bus.Skipped, explain.ByOff, "by carol: bug 17"); len(e.Next) == 0 || e.Next[0].By != explain.ByOff {
+		t.Errorf("what comes is told as %+v", e.Next)
+	}
 	find("busy", "optimize", explain.Off, explain.ByOff, "monitoring-scheduler")
 	find("nowhere", "mariabackup", explain.Off, explain.ByConfig, "no schedule")
 	if _, err := ledger.RunNow(ctx, "waits", "mariabackup", nil, "bob"); err != nil {

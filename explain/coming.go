@@ -1,9 +1,7 @@
 package explain
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 	"time"
 
 	"drydock/calendar"
@@ -25,6 +23,9 @@ func (e *explainer) standing() string {
 	text := fmt.Sprintf("on: %q in %s", s.Spec, s.Zone)
 	if s.Refused != "" {
 		text += "; but every tick is skipped: " + s.Refused
+	}
+	if s.Switch != nil {
+		text += "; but every tick is skipped: " + s.Switch.String()
 	}
 	if s.Closed != "" {
 		text += "; closed now: " + s.Closed
@@ -76,29 +77,14 @@ func (e *explainer) foresee() (out []time.Time) {
 // foretell says what will become of a tick if nothing changes.
 func (e *explainer) foretell(at time.Time) Coming {
 	s := e.Schedule
-	fate := "will be skipped"
-	if s.Policy == "wait" {
-		fate = "its jobs will wait"
-	}
-	outside := slices.ContainsFunc(s.Outside, at.Equal)
+	b, barred := s.Bar(at)
 	switch {
-	case s.Refused != "":
-		return Coming{at, ByConfig, "will be skipped: " + s.Refused}
-	case s.Closed != "" && skippedBy(s.Closed) == ByHold:
-		return Coming{at, ByHold, fate + " unless the hold is lifted before: " + s.Closed}
-	case outside && s.Closed != "" && skippedBy(s.Closed) == ByBlackout && at.Before(s.Opens):
-		return Coming{at, ByBlackout, fate + ": " + s.Closed}
-	case outside:
-		return Coming{at, ByWindow, fate + ": it falls outside the maintenance windows" + windows(s.Windows) + " or into a blackout"}
+	case !barred:
+		return Coming{at, BySchedule, "will run on " + servers(len(s.Servers))}
+	case b.Waits:
+		return Coming{at, Decider(b.Gate), "its jobs will wait: " + b.Reason}
 	}
-	return Coming{at, BySchedule, "will run on " + servers(len(s.Servers))}
-}
-
-func windows(w string) string {
-	if cmp.Or(w, "") == "" {
-		return ""
-	}
-	return fmt.Sprintf(" (%q)", w)
+	return Coming{at, Decider(b.Gate), "will be skipped: " + b.Reason}
 }
 
 func servers(n int) string {

@@ -17,25 +17,26 @@ type Decider string
 
 // The deciders. Those of the tick first, then those that a job may meet, in that order.
 const (
-	BySchedule Decider = "schedule"      // nothing kept it
-	ByPerson   Decider = "person"        // somebody asked for it by hand, or it is a step of what somebody asked for
-	ByOff      Decider = "off"           // the schedule is switched off
-	ByAbsence  Decider = "no-scheduler"  // none ran, or none started the jobs
-	ByLateness Decider = "lateness"      // scheduler-max-lateness
-	ByCatchUp  Decider = "catch-up"      // scheduler-catch-up
-	ByLedger   Decider = "ledger"        // its entry is not there any more
-	ByConfig   Decider = "configuration" // no such cluster, server or task, or the configuration makes it impossible
+	BySchedule Decider = "schedule" // nothing kept it
+	ByPerson   Decider = "person"   // somebody asked for it by hand, or it is a step of what somebody asked for
+	ByOff              = Decider(job.GateOff)
+	ByAbsence          = Decider(job.GateAbsence)
+	ByLateness         = Decider(job.GateLateness)
+	ByCatchUp          = Decider(job.GateCatchUp)
+	ByLedger           = Decider("ledger") // its entry is not there any more
+	ByConfig           = Decider(job.GateConfig)
 
-	ByHold     Decider = "hold"
-	ByBlackout Decider = "blackout"
-	ByWindow   Decider = "window"
-	ByRunning  Decider = "previous-run" // the job of an earlier tick is still going on, or a later one came first
-	ByRolling  Decider = "rolling"      // a rolling operation has the cluster
-	BySplay    Decider = "splay"
-	ByLimit    Decider = "limit"    // scheduler-max-concurrent-backups
+	ByHold     = Decider(job.GateHold)
+	ByBlackout = Decider(job.GateBlackout)
+	ByWindow   = Decider(job.GateWindow)
+	ByRunning  = Decider(job.GateRunning)
+	ByRolling  = Decider(job.GateRolling)
+	BySplay    = Decider(job.GateSplay)
+	ByLimit    = Decider(job.GateLimit)
+	ByDatabase = Decider(job.GateDatabase)
+
 	ByHeavy    Decider = "heavy"    // another heavy job has the server
 	ByReceiver Decider = "receiver" // no receiver, no port or no room
-	ByDatabase Decider = "database" // the database cannot be worked on
 	ByPickup   Decider = "pickup"   // nobody took the offer
 	ByClaim    Decider = "claim"    // who took it showed no life
 	ByLease    Decider = "lease"    // no sign of life while it ran
@@ -138,11 +139,14 @@ type Facts struct {
 	// Entries of the schedule, and Events of its jobs, that were written since From, oldest first.
 	Entries []Entry
 	Events  []Event
-	// Signs are when a scheduler wrote something about the cluster, oldest first.
+	// Signs are when a scheduler wrote something, oldest first: about the cluster, and about whichever cluster next before and
+	// next after each tick that was missed.
 	Signs []time.Time
 	// Oldest is the time of the oldest entry that the ledger of all schedules still has.
 	Oldest time.Time
 	// Answered says that a scheduler answered, and Schedule what it has for the task; nil when it knows of none.
 	Answered bool
 	Schedule *bus.ScheduleInfo
+
+	most int // entries, and events, that are read
 }

@@ -107,37 +107,40 @@ func TestEveryKindOfDecisionIsTold(t *testing.T) {
 		by      Decider
 		why     string // is in the sentence
 	}{
-		"success":          {with(facts(whole(fired)...), ran("offer", "start", "done", "pass")), bus.Fired, BySchedule, "ended in success after 2m0s"},
-		"runs":             {with(facts(whole(fired)...), ran("offer", "start")), bus.Fired, BySchedule, "runs since 2026-11-22 03:02:00"},
-		"hold":             {facts(whole(fired, skipOf("03:00:00", job.Server{}, hold))...), bus.Skipped, ByHold, "by alice: storage"},
-		"blackout":         {facts(whole(fired, skipOf("03:00:00", job.Server{}, blackout))...), bus.Skipped, ByBlackout, "blacked out from"},
-		"window":           {facts(whole(fired, skipOf("03:00:00", job.Server{}, `outside maintenance-windows = "sun 22:00-24:00"`))...), bus.Skipped, ByWindow, "22:00"},
-		"previous run":     {facts(whole(fired, skipOf("03:00:00", db1, "job X-01 is still processing since 02:00"))...), bus.Skipped, ByRunning, "still processing"},
-		"refused":          {facts(whole(fired, skipOf("03:00:00", job.Server{}, "mariabackup needs backup-physical-type = mariabackup"))...), bus.Skipped, ByConfig, "needs backup-physical-type"},
-		"waits for window": {with(facts(whole(fired)...), ran("gate window outside")), bus.Fired, ByWindow, "has not begun: outside"},
-		"splay":            {with(facts(whole(fired)...), ran("gate splay waits until 03:09")), bus.Fired, BySplay, "03:09"},
-		"limit":            {with(facts(whole(fired)...), ran("gate limit waits for a place")), bus.Fired, ByLimit, "a place"},
-		"rolling":          {with(facts(whole(fired)...), ran("gate rolling behind R")), bus.Fired, ByRolling, "behind R"},
-		"heavy":            {with(facts(whole(fired)...), ran("note "+job.HeldReason+"optimize Y has the server")), bus.Fired, ByHeavy, "optimize Y"},
-		"no receiver":      {with(facts(whole(fired)...), ran("note "+job.ReasonNoReceiver)), bus.Fired, ByReceiver, "no receiver answers"},
-		"no room":          {with(facts(whole(fired)...), ran("note "+job.ReasonNoSpace+"1 GiB free")), bus.Fired, ByReceiver, "1 GiB"},
-		"no database":      {with(facts(whole(fired)...), ran("note "+job.ReasonNoRow+"refused")), bus.Fired, ByDatabase, "refused"},
-		"offered":          {with(facts(whole(fired)...), ran("offer")), bus.Fired, ByPickup, "nobody took it yet"},
-		"nobody took it":   {with(facts(whole(fired)...), ran("offer", "expire no script on 10.0.1.5:3306 asked for it within 1h")), bus.Fired, ByPickup, "asked for it within 1h"},
-		"never offered":    {with(facts(whole(fired)...), ran("expire not offered within 1h: "+job.ReasonNoReceiver)), bus.Fired, ByReceiver, "not offered"},
-		"claim":            {with(facts(whole(fired)...), ran("offer", "claim")), bus.Fired, ByClaim, "has not said since"},
-		"claim lost":       {with(facts(whole(fired)...), ran("offer", "claim", "release silent", "expire no script")), bus.Fired, ByClaim, "no script"},
-		"lease":            {with(facts(whole(fired)...), ran("offer", "start", "cut no sign of life for 10m")), bus.Fired, ByLease, "no sign of life"},
-		"tool":             {with(facts(whole(fired)...), ran("offer", "start", "error exit status 1")), bus.Fired, ByWorker, "exit status 1"},
-		"cut":              {with(facts(whole(fired)...), ran("offer", "start", "cut disk full")), bus.Fired, ByCut, "disk full"},
-		"proof":            {with(facts(whole(fired)...), ran("offer", "start", "done", "refute end line missing")), bus.Fired, ByProof, "end line missing"},
-		"operator":         {with(facts(whole(fired)...), ran("offer", "cancel by alice")), bus.Fired, ByOperator, "by alice"},
-		"second attempt":   {with(facts(whole(fired)...), ran("offer", "start", "error x", "retry again", "offer", "start")), bus.Fired, BySchedule, "(attempt 2)"},
-		"not started":      {facts(whole(fired)...), bus.Fired, ByAbsence, "no scheduler has started its jobs"},
-		"late":             {with(facts(whole(tick(bus.Late, "03:00:00", "no scheduler ran at 03:00"))...), ran("offer", "start")), bus.Late, ByAbsence, "no scheduler ran at"},
-		"too late":         {facts(whole(tick(bus.Missed, "03:00:00", "no scheduler ran; 2h is more than scheduler-max-lateness = 1h"))...), bus.Missed, ByLateness, "more than"},
-		"not made up":      {facts(whole(tick(bus.Missed, "03:00:00", "no scheduler ran; not run afterwards (scheduler-catch-up = none)"))...), bus.Missed, ByCatchUp, "first sign of a scheduler"},
-		"switched off":     {facts(whole(Entry{Tick: bus.Tick{Outcome: bus.Disarmed, Due: at("02:30:00"), Reason: "switched off: monitoring-scheduler is off"}})...), bus.Disarmed, ByOff, "monitoring-scheduler is off"},
+		"success":                          {with(facts(whole(fired)...), ran("offer", "start", "done", "pass")), bus.Fired, BySchedule, "ended in success after 2m0s"},
+		"runs":                             {with(facts(whole(fired)...), ran("offer", "start")), bus.Fired, BySchedule, "runs since 2026-11-22 03:02:00"},
+		"hold":                             {facts(whole(fired, skipOf("03:00:00", job.Server{}, hold))...), bus.Skipped, ByHold, "by alice: storage"},
+		"blackout":                         {facts(whole(fired, skipOf("03:00:00", job.Server{}, blackout))...), bus.Skipped, ByBlackout, "blacked out from"},
+		"window":                           {facts(whole(fired, skipOf("03:00:00", job.Server{}, `outside maintenance-windows = "sun 22:00-24:00"`))...), bus.Skipped, ByWindow, "22:00"},
+		"previous run":                     {facts(whole(fired, skipOf("03:00:00", db1, "job X-01 is still processing since 02:00"))...), bus.Skipped, ByRunning, "still processing"},
+		"switched off by somebody":         {facts(whole(gated(job.GateOff, tick(bus.Skipped, "03:00:00", "the schedule of mariabackup is switched off since 01:00, by alice: bug 17")))...), bus.Skipped, ByOff, "by alice: bug 17"},
+		"by the gate and not by its words": {facts(whole(fired, gated(job.GateDatabase, skipOf("03:00:00", job.Server{}, "cluster prod is on hold since")))...), bus.Skipped, ByDatabase, "on hold"},
+		"missed by the gate":               {facts(whole(gated(job.GateLateness, tick(bus.Missed, "03:00:00", "in other words")))...), bus.Missed, ByLateness, "in other words"},
+		"refused":                          {facts(whole(fired, skipOf("03:00:00", job.Server{}, "mariabackup needs backup-physical-type = mariabackup"))...), bus.Skipped, ByConfig, "needs backup-physical-type"},
+		"waits for window":                 {with(facts(whole(fired)...), ran("gate window outside")), bus.Fired, ByWindow, "has not begun: outside"},
+		"splay":                            {with(facts(whole(fired)...), ran("gate splay waits until 03:09")), bus.Fired, BySplay, "03:09"},
+		"limit":                            {with(facts(whole(fired)...), ran("gate limit waits for a place")), bus.Fired, ByLimit, "a place"},
+		"rolling":                          {with(facts(whole(fired)...), ran("gate rolling behind R")), bus.Fired, ByRolling, "behind R"},
+		"heavy":                            {with(facts(whole(fired)...), ran("note "+job.HeldReason+"optimize Y has the server")), bus.Fired, ByHeavy, "optimize Y"},
+		"no receiver":                      {with(facts(whole(fired)...), ran("note "+job.ReasonNoReceiver)), bus.Fired, ByReceiver, "no receiver answers"},
+		"no room":                          {with(facts(whole(fired)...), ran("note "+job.ReasonNoSpace+"1 GiB free")), bus.Fired, ByReceiver, "1 GiB"},
+		"no database":                      {with(facts(whole(fired)...), ran("note "+job.ReasonNoRow+"refused")), bus.Fired, ByDatabase, "refused"},
+		"offered":                          {with(facts(whole(fired)...), ran("offer")), bus.Fired, ByPickup, "nobody took it yet"},
+		"nobody took it":                   {with(facts(whole(fired)...), ran("offer", "expire no script on 10.0.1.5:3306 asked for it within 1h")), bus.Fired, ByPickup, "asked for it within 1h"},
+		"never offered":                    {with(facts(whole(fired)...), ran("expire not offered within 1h: "+job.ReasonNoReceiver)), bus.Fired, ByReceiver, "not offered"},
+		"claim":                            {with(facts(whole(fired)...), ran("offer", "claim")), bus.Fired, ByClaim, "has not said since"},
+		"claim lost":                       {with(facts(whole(fired)...), ran("offer", "claim", "release silent", "expire no script")), bus.Fired, ByClaim, "no script"},
+		"lease":                            {with(facts(whole(fired)...), ran("offer", "start", "cut no sign of life for 10m")), bus.Fired, ByLease, "no sign of life"},
+		"tool":                             {with(facts(whole(fired)...), ran("offer", "start", "error exit status 1")), bus.Fired, ByWorker, "exit status 1"},
+		"cut":                              {with(facts(whole(fired)...), ran("offer", "start", "cut disk full")), bus.Fired, ByCut, "disk full"},
+		"proof":                            {with(facts(whole(fired)...), ran("offer", "start", "done", "refute end line missing")), bus.Fired, ByProof, "end line missing"},
+		"operator":                         {with(facts(whole(fired)...), ran("offer", "cancel by alice")), bus.Fired, ByOperator, "by alice"},
+		"second attempt":                   {with(facts(whole(fired)...), ran("offer", "start", "error x", "retry again", "offer", "start")), bus.Fired, BySchedule, "(attempt 2)"},
+		"not started":                      {facts(whole(fired)...), bus.Fired, ByAbsence, "no scheduler has started its jobs"},
+		"late":                             {with(facts(whole(tick(bus.Late, "03:00:00", "no scheduler ran at 03:00"))...), ran("offer", "start")), bus.Late, ByAbsence, "no scheduler ran at"},
+		"too late":                         {facts(whole(tick(bus.Missed, "03:00:00", "no scheduler ran; 2h is more than scheduler-max-lateness = 1h"))...), bus.Missed, ByLateness, "more than"},
+		"not made up":                      {facts(whole(tick(bus.Missed, "03:00:00", "no scheduler ran; not run afterwards (scheduler-catch-up = none)"))...), bus.Missed, ByCatchUp, "first sign of a scheduler"},
+		"switched off":                     {facts(whole(Entry{Tick: bus.Tick{Outcome: bus.Disarmed, Due: at("02:30:00"), Reason: "switched off: monitoring-scheduler is off"}})...), bus.Disarmed, ByOff, "monitoring-scheduler is off"},
 		"by hand": {with(facts(whole(tick(bus.Missed, "03:00:00", "x"), Entry{Tick: bus.Tick{Outcome: bus.Fired, ID: "T03:00:00", Due: at("03:10:00"), Reason: "asked for by alice", Trigger: job.Trigger{Kind: job.Manual}}})...), ran("offer", "start")),
 			bus.Fired, ByPerson, "asked for by alice"},
 		"undecided, nobody":    {nobody(facts(whole()...), at("02:00:05")), Undecided, ByAbsence, "the last sign of one is of 2026-11-22 02:00:05"},
@@ -171,6 +174,8 @@ func TestEveryKindOfDecisionIsTold(t *testing.T) {
 		})
 	}
 }
+
+func gated(g job.Gate, e Entry) Entry { e.Gate = g; return e }
 
 func with(f Facts, events []Event) Facts { f.Events = events; return f }
 
@@ -261,6 +266,26 @@ func TestJobsOfATickAreToldServerByServer(t *testing.T) {
 	}
 }
 
+// Where the signs next to a missed tick lie far apart no scheduler was there; where they lie close, one was and did not decide it.
+func TestSignsNextToAMissedTickAreTold(t *testing.T) {
+	t.Parallel()
+	for want, signs := range map[string][]string{
+		"no scheduler wrote into the ledger of any cluster between 2026-11-22 02:10:00 UTC and 2026-11-22 03:20:00 UTC": {"01:00:00", "02:10:00", "03:20:00"},
+		"yet one wrote at 2026-11-22 02:59:50 UTC and at 2026-11-22 03:00:10 UTC":                                       {"02:59:50", "03:00:10", "03:20:00"},
+		"the first sign of a scheduler after it is of 2026-11-22 03:20:00 UTC":                                          {"03:20:00"},
+	} {
+		missed := tick(bus.Missed, "03:00:00", "no scheduler ran")
+		missed.Time = at("03:20:00")
+		f := facts(whole(missed)...)
+		for _, s := range signs {
+			f.Signs = append(f.Signs, at(s))
+		}
+		if got := Explain(f).Ticks[2].Why; !strings.Contains(got, want) {
+			t.Errorf("signs %v: %s", signs, got)
+		}
+	}
+}
+
 // What comes is foretold as things stand: a hold, a window, a refusal and a fleet without a scheduler each let it not run.
 func TestWhatComesIsForetold(t *testing.T) {
 	t.Parallel()
@@ -268,20 +293,20 @@ func TestWhatComesIsForetold(t *testing.T) {
 	for name, c := range map[string]struct {
 		edit func(*Facts)
 		by   Decider
+		why  string
 	}{
-		"runs":   {func(*Facts) {}, BySchedule},
-		"hold":   {func(f *Facts) { f.Schedule.Closed = store.Hold{By: "alice"}.String() }, ByHold},
-		"window": {func(f *Facts) { f.Schedule.Outside = []time.Time{next} }, ByWindow},
-		"blackout": {func(f *Facts) {
-			f.Schedule.Outside, f.Schedule.Closed, f.Schedule.Opens = []time.Time{next}, store.Blackout{}.String(), next.Add(1)
-		}, ByBlackout},
-		"refused":   {func(f *Facts) { f.Schedule.Refused = "it needs a tool" }, ByConfig},
-		"nobody is": {func(f *Facts) { f.Answered, f.Schedule = false, nil }, ByAbsence},
+		"runs":   {func(*Facts) {}, BySchedule, "1 server"},
+		"barred": {func(f *Facts) { f.Schedule.Barred = []bus.Barred{{Due: next, Gate: job.GateHold, Reason: "held"}} }, ByHold, "skipped: held"},
+		"waits": {func(f *Facts) {
+			f.Schedule.Barred = []bus.Barred{{Due: next, Gate: job.GateWindow, Reason: "shut", Waits: true}}
+		}, ByWindow, "wait: shut"},
+		"later":     {func(f *Facts) { f.Schedule.Barred = []bus.Barred{{Due: next.Add(1), Gate: job.GateOff}} }, BySchedule, "1 server"},
+		"nobody is": {func(f *Facts) { f.Answered, f.Schedule = false, nil }, ByAbsence, "a scheduler is started"},
 	} {
 		f := facts(whole(tick(bus.Missed, "03:00:00", "x"))...)
 		c.edit(&f)
 		got := Explain(f).Next
-		if len(got) == 0 || got[0].By != c.by || got[0].Why == "" || !got[0].Due.Equal(next) {
+		if len(got) == 0 || got[0].By != c.by || !strings.Contains(got[0].Why, c.why) || !got[0].Due.Equal(next) {
 			t.Errorf("%s: %+v, want by %s", name, got, c.by)
 		}
 	}

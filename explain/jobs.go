@@ -77,7 +77,7 @@ func decided(j job.Job) (Decider, string) {
 		return waits(j)
 	case job.Available:
 		if j.CalledBack() {
-			return gates[j.Gate], because("its offer is being called back")
+			return Decider(j.Gate), because("its offer is being called back")
 		}
 		return ByPickup, "offered since " + utc(j.Since) + ", and nobody took it yet" + taker(j)
 	case job.Claimed:
@@ -102,16 +102,11 @@ func decided(j job.Job) (Decider, string) {
 	return BySchedule, because(string(j.State))
 }
 
-var gates = map[job.Gate]Decider{
-	job.GateHold: ByHold, job.GateBlackout: ByBlackout, job.GateWindow: ByWindow, job.GateRolling: ByRolling,
-	job.GateSplay: BySplay, job.GateLimit: ByLimit,
-}
-
 // waits says what a queued job waits for.
 func waits(j job.Job) (Decider, string) {
 	switch {
 	case j.Gate != "":
-		return gates[j.Gate], "has not begun: " + j.Reason
+		return Decider(j.Gate), "has not begun: " + j.Reason
 	case j.Held():
 		return ByHeavy, "has not begun: " + strings.TrimPrefix(j.Reason, job.HeldReason)
 	case j.Reason == "", len(j.Steps) == 1 && j.Steps[0].Event == job.Create && j.Steps[0].Reason == j.Reason:
@@ -155,6 +150,17 @@ func halted(j job.Job) Decider {
 		return ByLease
 	}
 	return ByCut
+}
+
+// decider is what an entry says of a tick that started nothing. Of those that an earlier drydock wrote only the sentence tells.
+func (x Entry) decider() Decider {
+	switch {
+	case x.Gate != "":
+		return Decider(x.Gate)
+	case x.Outcome == bus.Missed:
+		return missedBy(x.Reason)
+	}
+	return skippedBy(x.Reason)
 }
 
 // skippedBy says what decided that something is not run, from the reason that was recorded with it.

@@ -19,8 +19,10 @@ const (
 	// its jobs are: what waits for a window waits for days.
 	decidedBy = 48 * time.Hour
 	followed  = 8 * 24 * time.Hour
-	// maxEvents bounds what one explanation holds: some 100 MB.
+	// maxEvents bounds what one explanation holds of the log of jobs, and of the ledger: some 100 MB.
 	maxEvents = 100_000
+	// signsIn is in how many entries next to a missed tick a scheduler's is looked for: the others are of people.
+	signsIn = 200
 	// drift is how much the clocks of machines may differ.
 	drift = time.Minute
 )
@@ -40,7 +42,10 @@ func Of(ctx context.Context, c *bus.Conn, cluster, task string, from, to time.Ti
 
 // Read gathers the facts.
 func Read(ctx context.Context, c *bus.Conn, cluster, task string, from, to time.Time) (Facts, error) {
-	f := Facts{Cluster: cluster, Task: task, From: from.UTC(), To: to.UTC()}
+	return Facts{Cluster: cluster, Task: task, From: from.UTC(), To: to.UTC(), most: maxEvents}.gather(ctx, c)
+}
+
+func (f Facts) gather(ctx context.Context, c *bus.Conn) (Facts, error) {
 	if err := f.readSchedule(ctx, c); err != nil {
 		return f, err
 	}
@@ -48,7 +53,12 @@ func Read(ctx context.Context, c *bus.Conn, cluster, task string, from, to time.
 	if err := f.readLedger(ctx, c); err != nil {
 		return f, err
 	}
-	return f, f.readJobs(ctx, c)
+	if err := f.readJobs(ctx, c); err != nil {
+		return f, err
+	}
+	err := f.readSigns(ctx, c)
+	slices.SortFunc(f.Signs, time.Time.Compare)
+	return f, err
 }
 
 // readSchedule asks the schedulers. That none answers is a fact.
@@ -89,6 +99,9 @@ func (f *Facts) readLedger(ctx context.Context, c *bus.Conn) error {
 	return bus.Read(ctx, c, bus.StreamTasks, bus.TaskFilter(f.Cluster, ""), bus.From{Since: f.From.Add(-drift)}, func(m bus.Meta, t bus.Tick) error {
 		f.sign(t.Actor, t.Time)
 		if m.Subject == own {
+			if len(f.Entries) == f.most {
+				return ErrTooMuch
+			}
 			f.Entries = append(f.Entries, Entry{t, m.Seq})
 		}
 		if t.Time.After(f.To.Add(decidedBy)) {
@@ -99,9 +112,9 @@ func (f *Facts) readLedger(ctx context.Context, c *bus.Conn) error {
 }
 
 func (f *Facts) readJobs(ctx context.Context, c *bus.Conn) error {
-	err := bus.Read(ctx, c, bus.StreamJobs, bus.JobFilter(f.Cluster, "", 0, f.Task), bus.From{Since: f.From.Add(-drift)}, func(m bus.Meta, ev bus.JobEvent) error {
+	return bus.Read(ctx, c, bus.StreamJobs, bus.JobFilter(f.Cluster, "", 0, f.Task), bus.From{Since: f.From.Add(-drift)}, func(m bus.Meta, ev bus.JobEvent) error {
 		f.sign(ev.Actor, ev.Time)
-		if len(f.Events) == maxEvents {
+		if len(f.Events) == f.most {
 			return ErrTooMuch
 		}
 		f.Events = append(f.Events, Event{slim(ev), m.Seq})
@@ -110,8 +123,77 @@ func (f *Facts) readJobs(ctx context.Context, c *bus.Conn) error {
 		}
 		return nil
 	})
-	slices.SortFunc(f.Signs, time.Time.Compare)
-	return err
+}
+
+// readSigns looks for the signs of a scheduler next to each tick that was missed, and for the last one when none answers now:
+// one that had nothing to write about this cluster was alive all the same.
+func (f *Facts) readSigns(ctx context.Context, c *bus.Conn) error {
+	type gap struct{ from, to time.Time } // without a sign
+	var gaps []gap
+	look := func(at time.Time) error {
+		if slices.ContainsFunc(gaps, func(g gap) bool { return at.After(g.from) && at.Before(g.to) }) {
+			return nil
+		}
+		before, after, err := signsAround(ctx, c, at)
+		if err != nil {
+			return err
+		}
+		for _, t := range []time.Time{before, after} {
+			if !t.IsZero() {
+				f.Signs = append(f.Signs, t)
+			}
+		}
+		if after.IsZero() {
+			after = f.Now
+		}
+		gaps = append(gaps, gap{before, after})
+		return nil
+	}
+	for _, x := range f.Entries {
+		if x.Outcome == bus.Missed && !x.Due.Before(f.From) && !x.Due.After(f.To) {
+			if err := look(x.Due); err != nil {
+				return err
+			}
+		}
+	}
+	if f.Answered {
+		return nil
+	}
+	return look(f.Now)
+}
+
+// signsAround are the times of the entries next before and next after at that a scheduler wrote into any ledger; zero where
+// there is none, or none near.
+func signsAround(ctx context.Context, c *bus.Conn, at time.Time) (before, after time.Time, err error) {
+	end, err := c.LastSeq(ctx, bus.StreamTasks)
+	if err != nil {
+		return before, after, err
+	}
+	first := end + 1 // of the entries since at
+	err = bus.Read(ctx, c, bus.StreamTasks, bus.AllTasks, bus.From{Since: at}, func(m bus.Meta, t bus.Tick) error {
+		first = min(first, m.Seq)
+		if byScheduler(t.Actor) {
+			after = t.Time
+		}
+		if !after.IsZero() || m.Seq-first >= signsIn {
+			return bus.ErrStop
+		}
+		return nil
+	})
+	if err != nil || first <= 1 {
+		return before, after, err
+	}
+	from := bus.From{Seq: first - min(first, signsIn)}
+	err = bus.Read(ctx, c, bus.StreamTasks, bus.AllTasks, from, func(m bus.Meta, t bus.Tick) error {
+		if m.Seq >= first {
+			return bus.ErrStop
+		}
+		if byScheduler(t.Actor) {
+			before = t.Time
+		}
+		return nil
+	})
+	return before, after, err
 }
 
 // slim drops what no explanation says: many of them are held at once.
@@ -122,10 +204,12 @@ func slim(ev bus.JobEvent) bus.JobEvent {
 
 // sign takes down that a scheduler was alive.
 func (f *Facts) sign(actor string, at time.Time) {
-	if strings.HasPrefix(actor, "scheduler@") {
+	if byScheduler(actor) {
 		f.Signs = append(f.Signs, at)
 	}
 }
+
+func byScheduler(actor string) bool { return strings.HasPrefix(actor, "scheduler@") }
 
 // The time that is looked at when nothing else is asked for, and the longest.
 const (

@@ -30,7 +30,7 @@ func Explain(f Facts) Explanation {
 	e := explainer{Facts: f, zone: time.UTC}
 	e.read()
 	out := Explanation{Cluster: f.Cluster, Task: f.Task, From: f.From, To: f.To, Schedule: e.standing(), Ticks: e.ticks(), Next: []Coming{}}
-	if !f.To.Before(f.Now) {
+	if f.Now.Sub(f.To) < drift { // asked about up to now: a moment ago, by now
 		out.Next = e.coming()
 	}
 	slices.SortStableFunc(out.Ticks, func(a, b Tick) int { return a.Due.Compare(b.Due) })
@@ -59,7 +59,7 @@ func (e *explainer) read() {
 	for _, x := range e.Entries {
 		if tick, srv, ok := x.SkipOf(); ok {
 			m := x.message()
-			e.skips[tick] = append(e.skips[tick], Job{Server: srv, State: job.Skipped, By: skippedBy(x.Reason), Why: x.Reason, Behind: []Message{m}})
+			e.skips[tick] = append(e.skips[tick], Job{Server: srv, State: job.Skipped, By: x.decider(), Why: x.Reason, Behind: []Message{m}})
 			e.behind[tick] = append(e.behind[tick], m)
 		}
 	}
@@ -138,10 +138,10 @@ func (e *explainer) tick(x Entry) Tick {
 	case bus.Disarmed:
 		t.By, t.Why, t.Trigger = ByOff, x.Reason+"; nothing is due until it is switched on", ""
 	case bus.Missed:
-		t.By = missedBy(x.Reason)
+		t.By = x.decider()
 		t.Why = x.Reason + e.alive(x.Due, x.Time)
 	case bus.Skipped: // the whole tick, in a form that no tick entry goes before
-		t.By, t.Why = skippedBy(x.Reason), x.Reason
+		t.By, t.Why = x.decider(), x.Reason
 	default:
 		e.started(&t, x)
 	}
@@ -321,7 +321,7 @@ func (e *explainer) undecided(at time.Time) (Decider, string) {
 // lastSign says when a scheduler was last heard of.
 func (e *explainer) lastSign() string {
 	if len(e.Signs) == 0 {
-		return ", and none has written about this cluster in the time looked at"
+		return ", and the ledger has no sign of one"
 	}
 	return "; the last sign of one is of " + e.stamp(e.Signs[len(e.Signs)-1])
 }
@@ -342,7 +342,10 @@ func (e *explainer) alive(due, noticed time.Time) string {
 	if before.IsZero() {
 		return "; the first sign of a scheduler after it is of " + e.stamp(after)
 	}
-	return fmt.Sprintf("; no scheduler wrote anything between %s and %s", e.stamp(before), e.stamp(after))
+	if due.Sub(before) < decidedWithin && after.Sub(due) < decidedWithin {
+		return fmt.Sprintf("; yet one wrote at %s and at %s, of whichever cluster", e.stamp(before), e.stamp(after))
+	}
+	return fmt.Sprintf("; no scheduler wrote into the ledger of any cluster between %s and %s", e.stamp(before), e.stamp(after))
 }
 
 // nothing says why there is not one tick.

@@ -72,6 +72,7 @@ var (
 	errUser         = &problem{http.StatusNotFound, "unknown_user", "unknown user"}
 	errTooMany      = &problem{http.StatusTooManyRequests, "too_many", "too many failed logins, try again later"}
 	errBackup       = &problem{http.StatusNotFound, "unknown_backup", "unknown backup"}
+	errSchedule     = &problem{http.StatusNotFound, "unknown_schedule", "no such schedule"}
 	errUnauthorized = &problem{http.StatusUnauthorized, "unauthorized", "wrong credentials"}
 	errForbidden    = &problem{http.StatusForbidden, "forbidden", "not granted"}
 	errTooLarge     = &problem{http.StatusRequestEntityTooLarge, "too_large", "body is larger than 1 MiB"}
@@ -127,7 +128,9 @@ func problemOf(err error) *problem {
 	switch {
 	case errors.Is(err, store.ErrBlackout), errors.Is(err, store.ErrUser), errors.Is(err, auth.ErrPassword):
 		return errBadRequest.withMessage("%v", err) // it says what is wrong with it
-	case errors.Is(err, store.ErrUserExists):
+	case errors.Is(err, store.ErrNoSchedule):
+		return errSchedule.withMessage("%v", err)
+	case errors.Is(err, store.ErrUserExists), errors.Is(err, store.ErrSwitched):
 		return errConflict.withMessage("%v", err)
 	}
 	for _, s := range statuses {

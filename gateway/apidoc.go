@@ -55,7 +55,7 @@ var (
 const (
 	tagFleet  = "clusters and servers"
 	tagJobs   = "jobs"
-	tagShut   = "holds and blackouts"
+	tagShut   = "holds, blackouts, switches"
 	tagBackup = "backups"
 	tagAlerts = "conditions"
 	tagUsers  = "users"
@@ -136,6 +136,10 @@ func restOperations() []openapi.Operation {
 			with(post("/api"+scope+"/blackouts", tagShut, "Add a blackout of "+what, blackoutRequest{}, store.Blackout{}), created),
 		)
 	}
+	ops = append(ops,
+		post("/api/clusters/:cluster/schedules/:task/off", tagShut, "Switch a schedule off: its ticks are skipped", switchRequest{}, bus.Switch{}),
+		remove("/api/clusters/:cluster/schedules/:task/off", tagShut, "Switch a schedule on again", bus.Switch{}),
+	)
 	user := func(path, summary string, body any) openapi.Operation {
 		return post("/api/users/:name/"+path, tagUsers, summary, body, store.UserInfo{})
 	}

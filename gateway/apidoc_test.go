@@ -215,7 +215,7 @@ func TestEveryOperationAnswersAsTheDocumentSays(t *testing.T) {
 		ok("POST", "/api/jobs/"+roll.ID+"/"+word, "")
 	}
 	sub, err := r.conn.NC.Subscribe(bus.SubjectNext, func(m *nats.Msg) {
-		data, _ := json.Marshal(bus.NextReply{Schedules: []bus.ScheduleInfo{{Cluster: "sql", Task: "optimize", Servers: []job.Server{db1}, Next: []time.Time{time.Now()}}}})
+		data, _ := json.Marshal(bus.NextReply{Schedules: []bus.ScheduleInfo{{Cluster: "sql", Task: "optimize", Enabled: true, Servers: []job.Server{db1}, Next: []time.Time{time.Now()}}}})
 		_ = m.Respond(data)
 	})
 	if err != nil {
@@ -225,6 +225,9 @@ func TestEveryOperationAnswersAsTheDocumentSays(t *testing.T) {
 	for _, path := range []string{"/api/schedules", "/api/ticks", "/api/notifications", "/api/clusters/sql/explain/optimize"} {
 		ok("GET", path, "")
 	}
+
+	ok("POST", "/api/clusters/sql/schedules/optimize/off", `{"note":"r"}`)
+	ok("DELETE", "/api/clusters/sql/schedules/optimize/off", "")
 
 	r.catalogued("sql", "01A")
 	ok("POST", "/api/backups/01A/pin", `{"reason":"r"}`)

@@ -237,11 +237,24 @@ func (f *fleet) schedules() {
 					s.Windows = "22:00-05:00"
 					s.Closed, s.Opens = "maintenance-windows 22:00-05:00 is closed", now.Truncate(time.Hour).Add(5*time.Hour)
 				}
+				off, err := store.NewControl(f.conn).Switches(context.Background(), cl.Name)
+				if err != nil {
+					f.t.Error(err)
+				}
+				if x, ok := off.Off(task); ok {
+					s.Switch = &x
+				}
 				if task == "errorlog" && i%2 == 0 {
 					s.Enabled, s.Why = false, "scheduler-db-servers-logs is false"
 				} else {
 					for d := range 5 {
-						s.Next = append(s.Next, now.Truncate(24*time.Hour).Add(time.Duration(24*(d+1)+1+n)*time.Hour+time.Duration(5*i)*time.Minute))
+						at := now.Truncate(24 * time.Hour).Add(time.Duration(24*(d+1)+1+n)*time.Hour + time.Duration(5*i)*time.Minute)
+						s.Next = append(s.Next, at)
+						if s.Switch != nil {
+							s.Barred = append(s.Barred, bus.Barred{Due: at, Gate: job.GateOff, Reason: s.Switch.String()})
+						} else if d == 3 && s.Windows != "" {
+							s.Barred = append(s.Barred, bus.Barred{Due: at, Gate: job.GateBlackout, Waits: true, Reason: "the fleet is blacked out, by alice: freeze"})
+						}
 					}
 				}
 				rep.Schedules = append(rep.Schedules, s)

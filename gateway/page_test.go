@@ -102,7 +102,7 @@ func (b *browser) login(user, password string) *browser {
 var pages = []string{
 	"/timeline", "/maintenance", "/maintenance/sql", "/history", "/history.csv", "/history.json", "/backups", "/schedules",
 	"/schedules?cluster=sql", "/explain/sql/optimize", "/conditions", "/health", "/live/timeline", "/live/maintenance/sql", "/live/history", "/live/backups",
-	"/live/schedules", "/live/conditions", "/live/health", "/", "/jobs/JOB", "/jobs/JOB/log.txt", "/live/fleet", "/live/jobs/JOB",
+	"/live/schedules", "/live/explain/sql/optimize", "/live/conditions", "/live/health", "/", "/jobs/JOB", "/jobs/JOB/log.txt", "/live/fleet", "/live/jobs/JOB",
 }
 
 // action is a form of a page, and the grant that its REST route asks for.
@@ -122,6 +122,8 @@ var actions = []action{
 	{"/maintenance/sql/run", url.Values{"task": {"optimize"}}, "db-maintenance"},
 	{"/maintenance/sql/hold", url.Values{"reason": {"x"}}, "cluster-hold"},
 	{"/maintenance/sql/hold", url.Values{"lift": {"1"}}, "cluster-hold"},
+	{"/schedules/sql/optimize/switch", url.Values{"note": {"x"}}, "cluster-hold"},
+	{"/schedules/sql/optimize/switch", url.Values{"on": {"1"}}, "cluster-hold"},
 	{"/conditions/ack", url.Values{"ack": {"EDGE"}}, "cluster-hold"},
 	{"/conditions/ack", url.Values{"lift": {"EDGE"}}, "cluster-hold"},
 	{"/backups/sql/127.0.0.1:3306/BACKUP/drill", nil, "db-maintenance"},
@@ -492,6 +494,16 @@ func TestStreamsEndWithTheGateway(t *testing.T) {
 	}
 }
 
+// liveOf is the address of a page's stream.
+func liveOf(t *testing.T, page string) string {
+	t.Helper()
+	m := regexp.MustCompile(`hx-sse:connect="([^"]+)"`).FindStringSubmatch(page)
+	if m == nil {
+		t.Fatalf("the page has no stream: %s", page)
+	}
+	return html.UnescapeString(m[1])
+}
+
 // TestAStreamTellsOfChangesOnly: the parts that are as they were shown are not sent again, a change comes by itself, and a
 // log line cannot write a field of the event.
 func TestAStreamTellsOfChangesOnly(t *testing.T) {
@@ -499,12 +511,7 @@ func TestAStreamTellsOfChangesOnly(t *testing.T) {
 	r := newRig(t)
 	j := r.offered("api", db1, "mariabackup")
 	b := r.browser().login("admin", "repman")
-	page := b.get("/jobs/" + j.ID)
-	m := regexp.MustCompile(`hx-sse:connect="([^"]+)"`).FindStringSubmatch(page.body)
-	if m == nil {
-		t.Fatalf("the page has no stream: %s", page)
-	}
-	live := strings.ReplaceAll(m[1], "&amp;", "&")
+	live := liveOf(t, b.get("/jobs/"+j.ID).body)
 	all, ok := b.until(r.ctx(), live, "last &lt;b&gt;line", func() {
 		r.apply(j.Key(), job.Start, nil)
 		(&fleet{rig: r}).log(j, "ERROR", "a\revent: gone\rdata: x", "last <b>line</b>")
@@ -574,6 +581,23 @@ func TestFormsDoWhatTheySay(t *testing.T) {
 	ticks, err := f.deps.Ledger.List(f.ctx(), store.TickFilter{Cluster: "prod", Task: "optimize"})
 	if err != nil || len(ticks) != 1 || ticks[0].Trigger.By != "admin" || len(ticks[0].Servers) != 1 || ticks[0].Servers[0] != f.cfg.Clusters[6].Servers[2] {
 		t.Errorf("the ledger has %+v, %v", ticks, err)
+	}
+
+	did("/schedules/prod/optimize/switch", url.Values{"note": {"bug <17>"}}, "/schedules?cluster=prod&task=optimize", "is switched off until somebody")
+	if got := b.get("/schedules?cluster=prod").body; !strings.Contains(got, "bug &lt;17&gt;") || !strings.Contains(got, "is skipped: switched off") {
+		t.Error("the page does not say who switched the schedule off, and what becomes of its ticks")
+	}
+	for page, want := range map[string]string{"/": "1 schedule switched off", "/maintenance/prod": "switched off by admin"} {
+		if got := b.get(page).body; !strings.Contains(got, want) {
+			t.Errorf("%s does not say %q", page, want)
+		}
+	}
+	if b.post("/schedules/prod/reseedlogical/switch", nil); !strings.Contains(b.get("/schedules").said(), "has none for reseedlogical") {
+		t.Error("a switch of what has no schedule is not refused")
+	}
+	did("/schedules/prod/optimize/switch", url.Values{"on": {"1"}}, "/schedules?cluster=prod&task=optimize", "is switched on again")
+	if got := b.get("/schedules?cluster=prod").body; strings.Contains(got, "bug &lt;17&gt;") {
+		t.Error("the schedule is still shown as switched off")
 	}
 
 	bustest.Until(t, 20*time.Second, "the conditions are read", func() bool { return strings.Contains(b.get("/conditions").body, "DOCK0201") })

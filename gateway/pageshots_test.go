@@ -5,7 +5,11 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/chromedp/chromedp"
+
+	"drydock/bus"
 	"drydock/internal/pagetest"
+	"drydock/store"
 )
 
 var shots = flag.String("screenshots", "", "folder for pictures of every page (make screenshots)")
@@ -51,6 +55,25 @@ func TestEveryPageCanBeSeenAndUsed(t *testing.T) {
 	look("backups", "/backups?cluster=prod")
 	look("backup", "/backups/"+f.backup.Cluster+"/"+f.backup.Server.Addr()+"/"+f.backup.ID)
 	look("schedules", "/schedules?cluster=prod")
+	switched := func(what, text string) {
+		b.Until(what, `document.querySelector("#part-plans").textContent.includes("`+text+`")`)
+	}
+	b.Size(1360, 900)
+	b.Go("/schedules?cluster=prod")
+	b.Do(chromedp.Click(chromedp.CSS(`#part-plans a[aria-label="Switch optimize of prod off"]`)), chromedp.WaitVisible(chromedp.CSS("#do-switch")),
+		chromedp.SendKeys(chromedp.CSS("#switch input[name=note]"), "it <b>locks</b> orders"), chromedp.Click(chromedp.CSS("#do-switch")))
+	switched("the switch", "it <b>locks</b> orders")
+	look("schedules-off", "/schedules?cluster=prod&task=optimize&switch=1")
+	look("explain", "/explain/prod/optimize")
+	b.Size(1360, 900)
+	b.Go("/schedules?cluster=prod&task=optimize")
+	b.Do(chromedp.Click(chromedp.CSS("#switch summary")), chromedp.Click(chromedp.CSS("#do-switch")))
+	switched("the schedule is on again", "runs")
+	// Somebody else switches it: the page follows by itself.
+	if _, err := store.NewControl(f.conn).SwitchOff(f.ctx(), bus.Switch{Cluster: "prod", Task: "optimize", By: "bob"}); err != nil {
+		t.Fatal(err)
+	}
+	switched("the switch of somebody else", "by bob")
 	look("conditions", "/conditions")
 	look("health", "/health")
 	look("job", "/jobs/"+f.running.ID)

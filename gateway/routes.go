@@ -90,6 +90,8 @@ func (g *Gateway) routes() http.Handler {
 		act.delete(scope+"/hold", "unhold", g.mayHold, g.liftHold)
 		act.post(scope+"/blackouts", "blackout-add", g.readBody, g.mayHold, g.addBlackout)
 	}
+	act.post("/clusters/:cluster/schedules/:task/off", "schedule-off", g.readBody, g.mayHold, g.knownTask, g.switchOff)
+	act.delete("/clusters/:cluster/schedules/:task/off", "schedule-on", g.mayHold, g.knownTask, g.switchOn)
 	user.GET("/audit", g.listAudit)
 	g.userRoutes(user, act)
 	return r

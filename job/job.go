@@ -93,7 +93,7 @@ const (
 // Scheduled reports whether a schedule asked for the job, and not a person.
 func (t Trigger) Scheduled() bool { return t.Kind == Cron || t.Kind == CatchUp }
 
-// Gate says what keeps a queued job from being offered. The schedulers shut and open it.
+// Gate says what keeps a queued job from being offered, or a tick from starting one. The schedulers shut and open it.
 type Gate string
 
 // The gates, in the order in which a job meets them.
@@ -104,6 +104,17 @@ const (
 	GateRolling  Gate = "rolling"  // a rolling operation has the cluster for itself
 	GateSplay    Gate = "splay"    // its delay of scheduler-splay is not over
 	GateLimit    Gate = "limit"    // scheduler-max-concurrent-backups run already
+)
+
+// The gates that only a tick meets. With those above they say in the ledger why it started nothing.
+const (
+	GateOff      Gate = "off"           // its schedule is switched off
+	GateRunning  Gate = "previous-run"  // the job of an earlier tick is still going on, or a later one came first
+	GateConfig   Gate = "configuration" // no such cluster, server or task, or the configuration makes it impossible
+	GateDatabase Gate = "database"      // no server is fit for it
+	GateAbsence  Gate = "no-scheduler"  // none ran when it was due, or none started its jobs
+	GateLateness Gate = "lateness"      // scheduler-max-lateness
+	GateCatchUp  Gate = "catch-up"      // scheduler-catch-up
 )
 
 // Mode is how a job reaches the script (scheduler-jobs-mode).

@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/robfig/cron/v3"
 
 	"drydock/bus"
+	"drydock/store"
 )
 
 const (
@@ -121,12 +123,27 @@ func (s *Scheduler) look(ctx context.Context, p *plan) error {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	now := s.now()
+	// Read after now, so that who was told that the schedule is off before a tick fell due is obeyed by it; and only when
+	// there is a tick: all schedules are looked at again and again.
+	switches := sync.OnceValues(func() (store.Switches, error) { return s.control.Switches(ctx, p.cluster) })
 	for {
+		var unread error
 		t, _, written, err := s.ledger.Update(ctx, p.cluster, p.task, func(last bus.Tick) (bus.Tick, bool) {
-			return p.decide(last, now, s.up)
+			t, due := p.decide(last, now, s.up, nil)
+			if !due || t.Outcome == bus.Armed || t.Outcome == bus.Disarmed {
+				return t, due
+			}
+			var off store.Switches
+			if off, unread = switches(); unread != nil {
+				return t, false
+			}
+			return p.decide(last, now, s.up, off)
 		})
 		if err != nil {
 			return fmt.Errorf("extend the ledger: %w", err)
+		}
+		if unread != nil {
+			return fmt.Errorf("look whether the schedule is switched off: %w", unread)
 		}
 		if !written {
 			if ahead := t.Cursor.Sub(now); p.enabled && ahead > time.Hour {

@@ -32,6 +32,7 @@ func (s *Scheduler) runFanout(ctx context.Context) error {
 // skip says why a tick starts nothing on a server; the zero Server stands for the whole cluster.
 type skip struct {
 	server job.Server
+	gate   job.Gate // what decided it
 	reason string
 	final  bool // nobody can know better
 }
@@ -79,8 +80,8 @@ func (s *Scheduler) fanout(ctx context.Context, m bus.Meta, t bus.Tick) error {
 		return errors.Join(err, e)
 	}
 	var refused []skip
-	if reason := c.refuses(closures, t, s.now()); reason != "" && len(servers) > 0 {
-		refused = s.turnAway(t, servers, reason)
+	if gate, reason := c.refuses(closures, t, s.now()); gate != "" && len(servers) > 0 {
+		refused = s.turnAway(t, servers, skip{gate: gate, reason: reason})
 	} else {
 		refused, e = s.startAll(ctx, m, t, c, closures, servers)
 		err = errors.Join(err, e)
@@ -96,14 +97,14 @@ func (s *Scheduler) resolve(c Cluster, known bool, t bus.Tick) (servers []job.Se
 	task, err := job.TaskByName(t.Task)
 	switch {
 	case !known:
-		return nil, []skip{{reason: fmt.Sprintf("%s has no cluster %q in its configuration", s.actor, t.Cluster)}}
+		return nil, []skip{{gate: job.GateConfig, reason: fmt.Sprintf("%s has no cluster %q in its configuration", s.actor, t.Cluster)}}
 	case err != nil:
-		return nil, []skip{{reason: fmt.Sprintf("there is no task %q", t.Task)}}
+		return nil, []skip{{gate: job.GateConfig, reason: fmt.Sprintf("there is no task %q", t.Task)}}
 	case !task.Built:
-		return nil, []skip{{reason: fmt.Sprintf("this version cannot run the task %q", t.Task)}}
+		return nil, []skip{{gate: job.GateConfig, reason: fmt.Sprintf("this version cannot run the task %q", t.Task)}}
 	}
 	if reason := c.Refuse[t.Task]; reason != "" {
-		return nil, []skip{{reason: reason}}
+		return nil, []skip{{gate: job.GateConfig, reason: reason}}
 	}
 	meant := t.Servers
 	if len(meant) == 0 {
@@ -114,9 +115,9 @@ func (s *Scheduler) resolve(c Cluster, known bool, t bus.Tick) (servers []job.Se
 		case task.Whole && srv == (job.Server{}), !task.Whole && slices.Contains(c.Servers, srv):
 			servers = append(servers, srv)
 		case task.Whole:
-			skips = append(skips, skip{server: srv, reason: fmt.Sprintf("%s works on a whole cluster, not on one server", task.Name)})
+			skips = append(skips, skip{server: srv, gate: job.GateConfig, reason: fmt.Sprintf("%s works on a whole cluster, not on one server", task.Name)})
 		default:
-			skips = append(skips, skip{server: srv, reason: fmt.Sprintf("%s has no server %s in its configuration of cluster %q", s.actor, srv, t.Cluster)})
+			skips = append(skips, skip{server: srv, gate: job.GateConfig, reason: fmt.Sprintf("%s has no server %s in its configuration of cluster %q", s.actor, srv, t.Cluster)})
 		}
 	}
 	return servers, skips
@@ -133,11 +134,11 @@ func (s *Scheduler) startAll(ctx context.Context, m bus.Meta, t bus.Tick, c Clus
 		room <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-room }()
-			reason, e := s.start(ctx, m, t, c, closures, srv)
+			no, e := s.start(ctx, m, t, c, closures, srv)
 			mu.Lock()
 			defer mu.Unlock()
-			if reason != "" {
-				refused = append(refused, skip{server: srv, reason: reason})
+			if no.gate != "" {
+				refused = append(refused, no)
 			}
 			if err == nil {
 				err = e // the first is enough: the others will be like it
@@ -148,25 +149,28 @@ func (s *Scheduler) startAll(ctx context.Context, m bus.Meta, t bus.Tick, c Clus
 	return refused, err
 }
 
-// start creates the job of one server, unless that was done before. A reason comes back when there must not be one.
-func (s *Scheduler) start(ctx context.Context, m bus.Meta, t bus.Tick, c Cluster, closures store.Closures, srv job.Server) (refusal string, err error) {
+// start creates the job of one server, unless that was done before. A skip with a gate comes back when there must not be one.
+func (s *Scheduler) start(ctx context.Context, m bus.Meta, t bus.Tick, c Cluster, closures store.Closures, srv job.Server) (no skip, err error) {
+	refuse := func(gate job.Gate, format string, args ...any) (skip, error) {
+		return skip{server: srv, gate: gate, reason: fmt.Sprintf(format, args...)}, nil
+	}
 	key := job.Key{Cluster: t.Cluster, Server: srv, Task: t.Task}
 	if age := s.now().Sub(t.Time); age > max(c.MaxLateness, fanoutPatience) {
 		// Decided in time, but then nobody was there to start it. Also the way in which the whole ledger of last year
 		// comes again when the bus has lost what it knew of us.
 		last, _, err := s.jobs.Last(ctx, key)
 		if err != nil && !errors.Is(err, store.ErrNone) {
-			return "", err
+			return no, err
 		}
 		if last.Seen >= m.Seq {
-			return "", nil
+			return no, nil
 		}
-		return fmt.Sprintf("decided %s ago and not started since: no scheduler ran, and that is more than scheduler-max-lateness = %s",
-			span(age), span(c.MaxLateness)), nil
+		return refuse(job.GateAbsence, "decided %s ago and not started since: no scheduler ran, and that is more than scheduler-max-lateness = %s",
+			span(age), span(c.MaxLateness))
 	}
 	if last, ok := s.view.Get(key); ok && last.Plan.Owes() && !last.State.Live() {
 		// Its plan is all that knows of it.
-		return fmt.Sprintf("job %s left a server read-only, and that is not undone yet: the server does not answer", last.Run()), nil
+		return refuse(job.GateRolling, "job %s left a server read-only, and that is not undone yet: the server does not answer", last.Run())
 	}
 	fresh, reason := c.enqueue(job.Job{
 		State: job.Queued, ID: job.NewID(t.Due, t.ID, key), Cluster: t.Cluster, Server: srv, Task: t.Task, Mode: c.mode(t.Task),
@@ -179,29 +183,26 @@ func (s *Scheduler) start(ctx context.Context, m bus.Meta, t bus.Tick, c Cluster
 	j, err := s.jobs.Create(ctx, fresh, reason)
 	switch {
 	case errors.Is(err, store.ErrSeen) && j.Seen > m.Seq && j.Tick != t.ID:
-		return s.overtaken(ctx, m, key, t)
+		if begun, err := s.overtaken(ctx, m, key, t); begun || err != nil {
+			return no, err
+		}
+		return refuse(job.GateRunning, "a later tick was started first")
 	case errors.Is(err, store.ErrSeen):
-		return "", nil
+		return no, nil
 	case errors.Is(err, store.ErrLive):
-		return fmt.Sprintf("job %s is still %s since %s", j.Run(), j.State, stamp(j.Since, c.Zone)), nil
+		return refuse(job.GateRunning, "job %s is still %s since %s", j.Run(), j.State, stamp(j.Since, c.Zone))
 	case err != nil:
-		return "", err
+		return no, err
 	}
 	s.log.Info("job queued", "job", j, "trigger", t.Trigger.Kind)
-	return "", nil
+	return no, nil
 }
 
-// overtaken says what became of a tick whose slot has decided a later one: it started its job before that, or the later
-// one came first, as after a failed try, and then it starts none.
-func (s *Scheduler) overtaken(ctx context.Context, m bus.Meta, key job.Key, t bus.Tick) (refusal string, err error) {
+// overtaken reports whether a tick whose slot has decided a later one had started its job before that. Otherwise the later
+// one came first, as after a failed try, and it starts none.
+func (s *Scheduler) overtaken(ctx context.Context, m bus.Meta, key job.Key, t bus.Tick) (begun bool, err error) {
 	past, err := s.jobs.List(ctx, store.Filter{Cluster: key.Cluster, Server: key.Server, Task: key.Task, Since: m.Time.Add(-overlap), Limit: 1 << 20})
-	if err != nil {
-		return "", err
-	}
-	if slices.ContainsFunc(past, func(j job.Job) bool { return j.Tick == t.ID }) {
-		return "", nil
-	}
-	return "a later tick was started first", nil
+	return slices.ContainsFunc(past, func(j job.Job) bool { return j.Tick == t.ID }), err
 }
 
 func startReason(t bus.Tick, c Cluster) string {
@@ -245,7 +246,7 @@ func (s *Scheduler) recordedSkips(ctx context.Context, m bus.Meta, t bus.Tick) (
 // recordSkip writes the reason into the ledger, then tells the slot.
 func (s *Scheduler) recordSkip(ctx context.Context, m bus.Meta, t bus.Tick, sk skip) error {
 	entry := bus.Tick{
-		Outcome: bus.Skipped, ID: bus.SkipID(t.ID, sk.server), Due: t.Due, Reason: sk.reason, Trigger: t.Trigger,
+		Outcome: bus.Skipped, ID: bus.SkipID(t.ID, sk.server), Due: t.Due, Gate: sk.gate, Reason: sk.reason, Trigger: t.Trigger,
 		Lateness: s.now().Sub(t.Due).Seconds(),
 	}
 	entry.Servers = t.Servers // for all of them

@@ -215,30 +215,31 @@ func (c Cluster) outside(now time.Time) string {
 
 // refuses says why a tick starts nothing at all: the cluster is closed for it, and its jobs are not to wait. A run by hand
 // never waits; who asked for it was told so, unless the hold came in between. It is pure.
-func (c Cluster) refuses(closures store.Closures, t bus.Tick, now time.Time) (reason string) {
-	gate, reason, _ := c.shut(closures, t.Trigger, t.Due, now)
+func (c Cluster) refuses(closures store.Closures, t bus.Tick, now time.Time) (gate job.Gate, reason string) {
+	gate, reason, _ = c.shut(closures, t.Trigger, t.Due, now)
 	switch {
 	case gate == "", t.Trigger.Scheduled() && c.WindowPolicy == WindowWait:
-		return ""
+		return "", ""
 	case t.Trigger.Scheduled():
-		return reason + " (maintenance-window-policy = skip)"
+		reason += " (maintenance-window-policy = skip)"
 	}
-	return reason
+	return gate, reason
 }
 
 // turnAway makes one entry of a tick that starts nothing, or one for each of the servers that are left when it was begun
 // before the cluster closed.
-func (s *Scheduler) turnAway(t bus.Tick, servers []job.Server, reason string) (out []skip) {
+func (s *Scheduler) turnAway(t bus.Tick, servers []job.Server, why skip) (out []skip) {
 	begun := func(srv job.Server) bool {
 		j, ok := s.view.Get(job.Key{Cluster: t.Cluster, Server: srv, Task: t.Task})
 		return ok && j.Tick == t.ID
 	}
 	if !slices.ContainsFunc(servers, begun) {
-		return []skip{{reason: reason}}
+		return []skip{why}
 	}
 	for _, srv := range servers {
 		if !begun(srv) {
-			out = append(out, skip{server: srv, reason: reason})
+			why.server = srv
+			out = append(out, why)
 		}
 	}
 	return out
@@ -371,5 +372,20 @@ func (c Cluster) tellClosed(info *bus.ScheduleInfo, closures store.Closures, now
 		if out || !c.Windows.Open(at, c.Zone) {
 			info.Outside = append(info.Outside, at)
 		}
+		if b := c.bar(*info, closures, at); b.Gate != "" {
+			info.Barred = append(info.Barred, b)
+		}
 	}
+}
+
+// bar says what bars a tick to come, as things stand; no gate when nothing does. It is pure.
+func (c Cluster) bar(info bus.ScheduleInfo, closures store.Closures, at time.Time) bus.Barred {
+	switch {
+	case info.Refused != "":
+		return bus.Barred{Due: at, Gate: job.GateConfig, Reason: info.Refused}
+	case info.Switch != nil:
+		return bus.Barred{Due: at, Gate: job.GateOff, Reason: info.Switch.String()}
+	}
+	gate, reason, _ := c.shut(closures, job.Trigger{Kind: job.Cron}, at, at)
+	return bus.Barred{Due: at, Gate: gate, Waits: c.WindowPolicy == WindowWait, Reason: reason}
 }

@@ -517,6 +517,16 @@ func TestNextTellsWhatIsClosedAndWhichTicksFallOutside(t *testing.T) {
 		!slices.Equal(got.Outside, []time.Time{at(23, 21), at(24, 21), at(25, 21)}) {
 		t.Errorf("%+v", got)
 	}
+	barred := func(gate job.Gate, due ...time.Time) {
+		t.Helper()
+		got := ask().Barred
+		if !slices.EqualFunc(got, due, func(b bus.Barred, at time.Time) bool {
+			return b.Due.Equal(at) && b.Gate == gate && b.Waits && b.Reason != ""
+		}) {
+			t.Errorf("barred are %+v", got)
+		}
+	}
+	barred(job.GateWindow, got.Outside...)
 	r.advance(11 * time.Hour)
 	if got := ask(); got.Closed != "" || !got.Opens.IsZero() {
 		t.Errorf("%+v", got)
@@ -525,4 +535,5 @@ func TestNextTellsWhatIsClosedAndWhichTicksFallOutside(t *testing.T) {
 	if got := ask(); !strings.Contains(got.Closed, "storage move") || !got.Opens.IsZero() {
 		t.Errorf("%+v", got)
 	}
+	barred(job.GateHold, ask().Next...)
 }

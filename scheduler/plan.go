@@ -9,6 +9,7 @@ import (
 	"drydock/bus"
 	"drydock/calendar"
 	"drydock/job"
+	"drydock/store"
 )
 
 const (
@@ -61,12 +62,12 @@ func (p *plan) gone() *plan {
 }
 
 // decide says which entry comes next in the ledger whose last entry is last, at the time now; false when there is
-// nothing to decide. up is since when this scheduler has been running. It is pure; calling it with each entry it gave
-// walks through all that is due, in order.
-func (p *plan) decide(last bus.Tick, now, up time.Time) (bus.Tick, bool) {
+// nothing to decide. up is since when this scheduler has been running, off when schedules of the cluster were switched off.
+// It is pure; calling it with each entry it gave walks through all that is due, in order.
+func (p *plan) decide(last bus.Tick, now, up time.Time, off store.Switches) (bus.Tick, bool) {
 	armed := last.Spec != ""
 	if p.enabled && armed && last.Spec == p.spec && last.Zone == p.zone {
-		return p.nextTick(last.Cursor, now, up)
+		return p.nextTick(last.Cursor, now, up, off)
 	}
 	if !p.enabled && !armed {
 		return bus.Tick{}, false
@@ -89,16 +90,18 @@ func (p *plan) decide(last bus.Tick, now, up time.Time) (bus.Tick, bool) {
 }
 
 // nextTick decides the first tick after cursor.
-func (p *plan) nextTick(cursor, now, up time.Time) (bus.Tick, bool) {
+func (p *plan) nextTick(cursor, now, up time.Time, off store.Switches) (bus.Tick, bool) {
 	due := p.cal.Next(cursor)
 	if due.IsZero() || due.After(now) {
 		return bus.Tick{}, false
 	}
-	lost := p.lostUntil(cursor, now)
-	if recent, older := p.cal.Between(cursor, lost, missedEach); older > 0 {
-		before, _ := p.cal.Between(cursor, recent[0].Add(-time.Second), 1)
-		return missedTicks(now, due, before[0], older, fmt.Sprintf("no scheduler ran between %s and %s",
-			stamp(due, p.loc), stamp(before[0], p.loc))), true
+	if s, ok := off.At(p.task, due); ok {
+		return p.offTick(s, cursor, due, now), true
+	}
+	lost := p.lostUntil(cursor, now, off)
+	if last, older := p.older(cursor, earlier(lost, p.nextOff(due, lost, off))); older > 0 {
+		return summary(bus.Missed, now, due, last, older, job.GateAbsence,
+			fmt.Sprintf("no scheduler ran between %s and %s", stamp(due, p.loc), stamp(last, p.loc))), true
 	}
 	t := bus.Tick{
 		Outcome: bus.Fired, Due: due.UTC(), Cursor: due.UTC(), Lateness: now.Sub(due).Seconds(),
@@ -106,7 +109,9 @@ func (p *plan) nextTick(cursor, now, up time.Time) (bus.Tick, bool) {
 	}
 	switch {
 	case !due.After(lost):
-		t.Outcome, t.Reason = bus.Missed, p.absence(due, now, up)+"; "+p.whyLost(due, now)
+		var why string
+		t.Gate, why = p.whyLost(due, now)
+		t.Outcome, t.Reason = bus.Missed, p.absence(due, now, up)+"; "+why
 	case now.Sub(due) > onTime:
 		t.Outcome, t.Trigger.Kind = bus.Late, job.CatchUp
 		t.Reason = p.absence(due, now, up) + "; run " + span(now.Sub(due)) + " late (scheduler-catch-up = " + p.catchUp + ")"
@@ -114,8 +119,42 @@ func (p *plan) nextTick(cursor, now, up time.Time) (bus.Tick, bool) {
 	return t, true
 }
 
+// older counts the ticks after cursor and not after until but for the newest, which are recorded one by one; last is the last
+// of those counted.
+func (p *plan) older(cursor, until time.Time) (last time.Time, count int) {
+	recent, count := p.cal.Between(cursor, until, missedEach)
+	if count == 0 {
+		return last, 0
+	}
+	before, _ := p.cal.Between(cursor, recent[0].Add(-time.Second), 1)
+	return before[0], count
+}
+
+// offTick skips the tick due, and with it most of a crowd of them that were off while no scheduler ran.
+func (p *plan) offTick(s bus.Switch, cursor, due, now time.Time) bus.Tick {
+	until := now
+	if !s.To.IsZero() {
+		until = earlier(now, s.To.Add(-1))
+	}
+	last, count := p.older(cursor, until)
+	if count == 0 {
+		last, count = due, 1
+	}
+	return summary(bus.Skipped, now, due, last, count, job.GateOff, s.String())
+}
+
+// nextOff is the moment before the schedule was switched off for the first time after due; until when it was not.
+func (p *plan) nextOff(due, until time.Time, off store.Switches) time.Time {
+	for _, s := range off {
+		if s.Task == p.task && s.From.After(due) {
+			until = earlier(until, s.From.Add(-1))
+		}
+	}
+	return until
+}
+
 // lostUntil says up to when the ticks after cursor are missed, as seen at now. The later ones are fired or late.
-func (p *plan) lostUntil(cursor, now time.Time) time.Time {
+func (p *plan) lostUntil(cursor, now time.Time, off store.Switches) time.Time {
 	notFired := now.Add(-onTime - 1)
 	switch p.catchUp {
 	case CatchUpNone:
@@ -124,6 +163,13 @@ func (p *plan) lostUntil(cursor, now time.Time) time.Time {
 		return now.Add(-max(p.maxLateness, onTime) - 1)
 	}
 	newest, _ := p.cal.Between(cursor, now, 1)
+	for len(newest) > 0 { // the newest that is to be run
+		s, skipped := off.At(p.task, newest[0])
+		if !skipped {
+			break
+		}
+		newest, _ = p.cal.Between(cursor, s.From.Add(-1), 1)
+	}
 	if len(newest) == 0 || newest[0].After(notFired) || now.Sub(newest[0]) > p.maxLateness {
 		return notFired // the newest is on time, or even that is too late
 	}
@@ -139,15 +185,15 @@ func (p *plan) absence(due, now, up time.Time) string {
 		stamp(due, p.loc), stamp(now, p.loc))
 }
 
-// whyLost says why the tick is not run afterwards.
-func (p *plan) whyLost(due, now time.Time) string {
+// whyLost says why the tick is not run afterwards, and what decided that.
+func (p *plan) whyLost(due, now time.Time) (job.Gate, string) {
 	switch {
 	case p.catchUp == CatchUpNone:
-		return "not run afterwards (scheduler-catch-up = none)"
+		return job.GateCatchUp, "not run afterwards (scheduler-catch-up = none)"
 	case now.Sub(due) > p.maxLateness:
-		return span(now.Sub(due)) + " is more than scheduler-max-lateness = " + span(p.maxLateness)
+		return job.GateLateness, span(now.Sub(due)) + " is more than scheduler-max-lateness = " + span(p.maxLateness)
 	default:
-		return "a later tick is run in its place (scheduler-catch-up = " + p.catchUp + ")"
+		return job.GateCatchUp, "a later tick is run in its place (scheduler-catch-up = " + p.catchUp + ")"
 	}
 }
 
@@ -166,14 +212,14 @@ func (p *plan) leftovers(last bus.Tick, now time.Time) (bus.Tick, bool) {
 	if len(newest) == 0 {
 		return bus.Tick{}, false
 	}
-	return missedTicks(now, cal.Next(last.Cursor), newest[0], older+1,
+	return summary(bus.Missed, now, cal.Next(last.Cursor), newest[0], older+1, job.GateOff,
 		fmt.Sprintf("the schedule %q was changed or switched off before it was decided", last.Spec)), true
 }
 
-// missedTicks is one entry for count ticks from first to last.
-func missedTicks(now, first, last time.Time, count int, reason string) bus.Tick {
+// summary is one entry for count ticks from first to last that start nothing.
+func summary(o bus.Outcome, now, first, last time.Time, count int, gate job.Gate, reason string) bus.Tick {
 	t := bus.Tick{
-		Outcome: bus.Missed, Due: first.UTC(), Cursor: last.UTC(), Reason: reason, Lateness: now.Sub(first).Seconds(),
+		Outcome: o, Due: first.UTC(), Cursor: last.UTC(), Gate: gate, Reason: reason, Lateness: now.Sub(first).Seconds(),
 		Trigger: job.Trigger{Kind: job.Cron},
 	}
 	if count > 1 {

@@ -43,7 +43,7 @@ func decideAll(tb testing.TB, p *plan, last bus.Tick, now, up time.Time) []bus.T
 	tb.Helper()
 	var out []bus.Tick
 	for {
-		t, ok := p.decide(last, now, up)
+		t, ok := p.decide(last, now, up, nil)
 		if !ok {
 			return out
 		}

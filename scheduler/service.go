@@ -13,6 +13,7 @@ import (
 
 	"drydock/bus"
 	"drydock/job"
+	"drydock/store"
 )
 
 const (
@@ -87,18 +88,27 @@ func (s *Scheduler) next(ctx context.Context) (bus.NextReply, error) {
 	if err != nil {
 		return rep, err
 	}
+	switches := map[string]store.Switches{} // by cluster
 	for _, p := range s.setup.Load().plans {
 		if p.parted {
 			continue
+		}
+		if _, read := switches[p.cluster]; !read {
+			if switches[p.cluster], err = s.control.Switches(ctx, p.cluster); err != nil {
+				return rep, err
+			}
 		}
 		last, _, err := bus.Last[bus.Tick](ctx, s.conn, bus.StreamTasks, bus.TaskSubject(p.cluster, p.task))
 		if err != nil && !errors.Is(err, bus.ErrNotFound) {
 			return rep, fmt.Errorf("read the ledger of %s/%s: %w", p.cluster, p.task, err)
 		}
 		info := p.info(last.Cursor, s.now())
+		if off, ok := switches[p.cluster].Off(p.task); ok {
+			info.Switch = &off
+		}
 		if c, ok := s.cluster(p.cluster); ok {
-			c.tellClosed(&info, closures, s.now())
 			info.Refused = c.Refuse[p.task]
+			c.tellClosed(&info, closures, s.now())
 		}
 		rep.Schedules = append(rep.Schedules, info)
 	}

@@ -27,12 +27,12 @@ func (s *Scheduler) chooseSource(ctx context.Context, m bus.Meta, t bus.Tick, c 
 	case begun != job.Server{}:
 		return []job.Server{begun}, reason, nil, nil
 	case live.ID != "":
-		return nil, reason, []skip{{reason: fmt.Sprintf("job %s on %s is still %s since %s", live.Run(), live.Server, live.State, stamp(live.Since, c.Zone)), final: true}}, nil
+		return nil, reason, []skip{{gate: job.GateRunning, reason: fmt.Sprintf("job %s on %s is still %s since %s", live.Run(), live.Server, live.State, stamp(live.Since, c.Zone)), final: true}}, nil
 	}
 	chosen, why, err := s.docs.Source(ctx, c.Name, c.sources())
 	switch {
 	case errors.Is(err, store.ErrNoSource):
-		return nil, reason, []skip{{reason: err.Error()}}, nil
+		return nil, reason, []skip{{gate: job.GateDatabase, reason: err.Error()}}, nil
 	case err != nil:
 		return nil, reason, nil, err
 	}

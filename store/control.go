@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -231,6 +232,10 @@ func (c *Control) closures(ctx context.Context, change func(*Closures) (changed 
 func (c *Control) Places(ctx context.Context, cluster string, change func(*Places) (changed bool, err error)) error {
 	return updateControl(ctx, c.c, bus.ControlKey(cluster, keyPlaces), change)
 }
+
+// IsPlaces reports whether a subject of the bucket is about [Places], which change with every backup; what stands in the others
+// is for people to know.
+func IsPlaces(subject string) bool { return strings.HasSuffix(subject, "."+keyPlaces) }
 
 // updateControl reads a document, lets change work on it and writes it back if nobody else did meanwhile; otherwise, and
 // when the write's fate is not known, it begins again.

@@ -51,7 +51,7 @@ func (c *cli) alertsCmd() *cobra.Command {
 		},
 	}
 	c.outputFlag(cmd)
-	c.watchFlag(cmd, bus.AllAlerts, "$KV."+bus.BucketControl+".>")
+	c.watchFlag(cmd, bus.AllAlerts, bus.AllControl)
 	cmd.Flags().BoolVar(&f.History, "all", false, "every opening and closing")
 	cmd.Flags().DurationVar(&since, "since", 7*24*time.Hour, "with --all: how far back (0: all)")
 	cmd.Flags().StringVar(&f.Cluster, "cluster", "", "only this cluster")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/spf13/cobra"
 
@@ -83,6 +85,14 @@ func TestCommandsThatChangeSomethingAreInTheAudit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	sub, err := b.conn.NC.Subscribe(bus.SubjectNext, func(m *nats.Msg) { // in place of a scheduler
+		data, _ := json.Marshal(bus.NextReply{Schedules: []bus.ScheduleInfo{{Cluster: "prod", Task: "optimize", Enabled: true}}})
+		_ = m.Respond(data)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sub.Unsubscribe() })
 	blackout := ""
 	for _, c := range []struct {
 		args, input, verb string
@@ -96,6 +106,11 @@ func TestCommandsThatChangeSomethingAreInTheAudit(t *testing.T) {
 		{"unhold prod", "", "unhold", bus.AuditRefused, "not on hold"},
 		{"blackout add --for 1h", "", "blackout-add", bus.AuditDone, " to "},
 		{"blackout rm BLACKOUT", "", "blackout-remove", bus.AuditDone, "blacked out"},
+		{"schedules off prod analyze", "", "schedule-off", bus.AuditRefused, "has none for analyze"},
+		{"schedules off prod optimize --note bug17", "", "schedule-off", bus.AuditDone, "bug17"},
+		{"schedules off prod optimize --note another", "", "schedule-off", bus.AuditRefused, "bug17 already"},
+		{"schedules on prod optimize", "", "schedule-on", bus.AuditDone, "bug17"},
+		{"schedules on prod optimize", "", "schedule-on", bus.AuditRefused, "not switched off"},
 		{"reseed prod 10.0.1.5:3306 physical", "", "reseed", bus.AuditRefused, "10.0.1.5:3306"},
 		{"cancel " + live.ID, "", "cancel", bus.AuditDone, "errorlog"},
 		{"replay", "", "replay", bus.AuditDone, "states"},
@@ -175,8 +190,8 @@ func TestAPasswordIsNeverAnArgument(t *testing.T) {
 func TestEveryCommandReadsOrIsAudited(t *testing.T) {
 	t.Parallel()
 	reads := strings.Fields(`serve check ready import-repman script demo man jobs tail next ticks explain backups backups/verify backups/key alerts nats version audit
-		blackout/ls rolling/show restore/plan binlogs binlogs/verify alerts/sent alerts/test send-notification nats/user/list users/list users/token/list`)
-	acts := strings.Fields(`run reseed flashback cancel hold unhold replay blackout/add blackout/rm rolling/pause rolling/resume rolling/abort
+		blackout/ls rolling/show restore/plan binlogs binlogs/verify alerts/sent alerts/test send-notification nats/user/list users/list users/token/list schedules/list`)
+	acts := strings.Fields(`run reseed flashback cancel hold unhold schedules/off schedules/on replay blackout/add blackout/rm rolling/pause rolling/resume rolling/abort
 		drill/run restore/apply backups/rebuild alerts/ack alerts/unack backups/pin backups/unpin backups/prune users/add users/remove users/passwd users/grant users/revoke users/disable users/enable
 		nats/user/add nats/user/remove users/revoke-tokens users/token/add users/token/revoke`)
 	var walk func(path string, cmd *cobra.Command)

@@ -107,6 +107,11 @@ func TestMistakesOnTheCommandLineAreNamed(t *testing.T) {
 		"frobnicate":                        "unknown command",
 		"run nowhere optimize":              "nowhere",
 		"hold nowhere":                      `no cluster "nowhere"`,
+		"schedules list":                    "no scheduler runs",
+		"schedules off prod optimize":       "drydock hold prod",
+		"schedules off prod nothing":        "drydock schedules list",
+		"schedules off nowhere optimize":    `no cluster "nowhere"`,
+		"schedules off prod":                "accepts 2 arg",
 	} {
 		out, err := b.run("", strings.Fields(line)...)
 		if err == nil || !strings.Contains(err.Error(), want) {

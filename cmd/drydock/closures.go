@@ -227,15 +227,18 @@ func refuseClosed(ctx context.Context, conn *bus.Conn, cluster string) error {
 
 // windowState says for `drydock next` whether the schedule's cluster is open, and what becomes of the next tick.
 func windowState(s bus.ScheduleInfo) string {
+	if len(s.Next) > 0 {
+		if b, barred := s.Bar(s.Next[0]); barred && b.Waits {
+			return "jobs of the next tick wait: " + short(b.Reason, 80)
+		} else if barred {
+			return "next tick is skipped: " + short(b.Reason, 80)
+		}
+	}
 	switch {
 	case !s.Enabled:
 		return "-"
-	case s.Closed != "" && len(s.Outside) > 0 && s.Outside[0].Equal(s.Next[0]):
-		return "next tick outside: " + s.Policy + "; " + short(s.Closed, 70)
 	case s.Closed != "":
 		return "closed now: " + short(s.Closed, 80)
-	case len(s.Outside) > 0 && s.Outside[0].Equal(s.Next[0]):
-		return "open, next tick outside: " + s.Policy
 	case s.Windows != "":
 		return "open"
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -123,21 +122,16 @@ func (c *cli) nextCmd() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.listing(cmd, func(ctx context.Context, conn *bus.Conn, w io.Writer) error {
-				ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-				defer cancel()
-				reply, err := bus.Request[bus.NextReply](ctx, conn, bus.SubjectNext, struct{}{})
-				if errors.Is(err, bus.ErrNobody) {
-					return errors.New("no scheduler runs on this bus")
-				}
+				list, err := schedulesNow(ctx, conn)
 				if err != nil {
 					return err
 				}
-				return c.print(w, reply.Schedules, []string{"CLUSTER", "TASK", "NEXT", "IN", "SPEC", "ZONE", "SERVERS", "WINDOW"}, scheduleRows(reply.Schedules))
+				return c.print(w, list, []string{"CLUSTER", "TASK", "NEXT", "IN", "SPEC", "ZONE", "SERVERS", "WINDOW"}, scheduleRows(list))
 			})
 		},
 	}
 	c.outputFlag(cmd)
-	c.watchFlag(cmd, bus.AllTasks, "$KV."+bus.BucketControl+".>")
+	c.watchFlag(cmd, bus.AllTasks, bus.AllControl)
 	return cmd
 }
 

@@ -91,7 +91,7 @@ func newRoot() *cobra.Command {
 		}
 	}
 	add("server", c.serveCmd(), c.checkCmd(), c.readyCmd(), c.importCmd(), c.scriptCmd(), demoCmd())
-	add("operate", c.jobsCmd(), c.runCmd(), c.reseedCmd(), c.flashbackCmd(), c.tailCmd(), c.cancelCmd(), c.rollingCmd(), c.nextCmd(), c.ticksCmd(), c.explainCmd(), c.holdCmd(), c.unholdCmd(), c.blackoutCmd(),
+	add("operate", c.jobsCmd(), c.runCmd(), c.reseedCmd(), c.flashbackCmd(), c.tailCmd(), c.cancelCmd(), c.rollingCmd(), c.nextCmd(), c.schedulesCmd(), c.ticksCmd(), c.explainCmd(), c.holdCmd(), c.unholdCmd(), c.blackoutCmd(),
 		c.backupsCmd(), c.binlogsCmd(), c.drillCmd(), c.restoreCmd(), c.alertsCmd(), c.usersCmd(), c.auditCmd(), c.replayCmd(), c.natsCmd())
 	root.AddCommand(sendCmd())
 	root.AddCommand(&cobra.Command{

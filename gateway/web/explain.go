@@ -20,8 +20,15 @@ type explainPage struct {
 // Title is that of the page.
 func (p explainPage) Title() string { return "Why " + p.Task + " of " + p.Cluster }
 
-// explain looks at the 24 hours before now, or around the time that was asked for. It is no live page: every look reads the
-// log.
+// aboutExplained narrows the changes down to those of the page's schedule: every look reads the log.
+func aboutExplained(_ *visit, data any) func(change) bool {
+	p := data.(explainPage)
+	return func(c change) bool {
+		return c.topic == topicControl || c.key.Cluster == p.Cluster && c.key.Task == p.Task
+	}
+}
+
+// explain looks at the 24 hours before now, or around the time that was asked for.
 func (w *Web) explain(v *visit) (any, error) {
 	c, err := w.mayRead(v, v.PathValue("cluster"))
 	if err != nil {

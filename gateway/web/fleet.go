@@ -48,6 +48,8 @@ type clusterRow struct {
 	Opens             time.Time
 	Windows           string
 	Scheduled         bool
+	Off               int  // schedules that somebody switched off
+	OffLong           bool // one of them for long
 	Strip             strip
 	Binlogs           *store.BinlogStatus // how the archive of binary logs stands; nil when there is none
 }
@@ -57,7 +59,7 @@ func (r clusterRow) State() string {
 	switch {
 	case r.Worst == bus.SeverityError:
 		return "error"
-	case r.Worst == bus.SeverityWarn || r.Failed > 0:
+	case r.Worst == bus.SeverityWarn || r.Failed > 0 || r.OffLong:
 		return "warn"
 	}
 	return "ok"
@@ -250,7 +252,11 @@ func (w *Web) fleetSchedules(v *visit, p *fleetPage, rows map[string]*clusterRow
 			continue
 		}
 		r.Closed, r.Opens, r.Windows = s.Closed, s.Opens, s.Windows
-		if !s.Enabled || len(s.Next) == 0 {
+		if s.Switch != nil {
+			r.Off++
+			r.OffLong = r.OffLong || s.Switch.Long(p.Now)
+		}
+		if !s.Enabled || len(s.Next) == 0 || s.Switch != nil {
 			continue
 		}
 		r.Scheduled = true

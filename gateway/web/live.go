@@ -24,6 +24,7 @@ const (
 	topicBackups
 	topicChecks
 	topicHistory // the picture of the last 30 days is complete
+	topicControl // a hold, a blackout, a switch or an acknowledgement
 )
 
 // change is one thing that happened.

@@ -113,7 +113,7 @@ func (w *Web) maintenance(v *visit) (any, error) {
 		j, ran := last[job.Key{Cluster: c.Name, Task: t.Name}]
 		if plan, planned := plans[t.Name]; t.Whole && (ran || planned && plan.Enabled) {
 			cell := w.cellOf(v, c, job.Server{}, t.Name, j, ran)
-			if planned && len(plan.Next) > 0 {
+			if planned && len(plan.Next) > 0 && plan.Switch == nil {
 				cell.Planned, cell.Next = true, plan.Next[0]
 			}
 			p.Whole = append(p.Whole, cell)
@@ -201,7 +201,9 @@ func (w *Web) columns(p *maintenancePage, last lastJobs, plans map[string]bus.Sc
 			continue
 		}
 		col := taskColumn{Name: t.Name, Why: "not scheduled"}
-		if planned && plan.Enabled && len(plan.Next) > 0 {
+		if planned && plan.Switch != nil {
+			col.Why = "switched off by " + plan.Switch.By
+		} else if planned && plan.Enabled && len(plan.Next) > 0 {
 			col.Next, col.Why = plan.Next[0], ""
 		} else if planned && plan.Why != "" {
 			col.Why = plan.Why
@@ -277,7 +279,7 @@ func (w *Web) runTask(v *visit) error {
 // aboutCluster narrows the changes down to those of the page's cluster.
 func aboutCluster(_ *visit, data any) func(change) bool {
 	name := data.(maintenancePage).Cluster.Name
-	return func(c change) bool { return c.key.Cluster == name }
+	return func(c change) bool { return c.topic == topicControl || c.key.Cluster == name }
 }
 
 // hold sets or lifts the hold of a cluster.

@@ -105,6 +105,18 @@ func (w *Web) followTicks(ctx context.Context) error {
 	}, func() { w.model.caughtUp(&w.model.ticks) })
 }
 
+// followControl tells the pages what operators ordered: it decides about ticks to come.
+func (w *Web) followControl(ctx context.Context) error {
+	stream, subject := bus.BucketStream(bus.BucketControl)
+	return bus.Follow(ctx, w.Conn, stream, subject, bus.From{LastPerSubject: true}, func(m bus.Meta, _ json.RawMessage) error {
+		if !store.IsPlaces(m.Subject) {
+			w.calendar.drop()
+			w.hub.tell(change{topic: topicControl})
+		}
+		return nil
+	}, nil)
+}
+
 func (w *Web) followAlerts(ctx context.Context) error {
 	return bus.Follow(ctx, w.Conn, bus.StreamAlerts, bus.AllAlerts, bus.From{LastPerSubject: true}, func(m bus.Meta, a bus.Alert) error {
 		w.model.alert(m.Subject, a)

@@ -21,22 +21,22 @@ func (w *Web) routes() error {
 		}
 		w.pages[name] = &page{name: name, tmpl: t}
 	}
-	const everything = topicJobs | topicTicks | topicAlerts | topicBackups | topicHistory
+	const everything = topicJobs | topicTicks | topicAlerts | topicBackups | topicHistory | topicControl
 	for _, p := range []struct {
 		path string
 		page
 	}{
 		{"/{$}", page{name: "fleet", title: "Fleet", data: w.fleet, parts: []string{"numbers", "clusters", "running", "failures"}, on: everything | topicProgress}},
-		{"/timeline", page{name: "timeline", title: "Timeline", data: w.timeline, parts: []string{"lanes"}, on: topicJobs | topicTicks | topicHistory}},
+		{"/timeline", page{name: "timeline", title: "Timeline", data: w.timeline, parts: []string{"lanes"}, on: topicJobs | topicTicks | topicHistory | topicControl}},
 		{"/maintenance", page{name: "clusters", title: "Maintenance", data: w.clusters}},
-		{"/maintenance/{cluster}", page{name: "maintenance", title: "Maintenance", data: w.maintenance, parts: []string{"gate", "matrix"}, on: topicJobs | topicTicks, about: aboutCluster}},
+		{"/maintenance/{cluster}", page{name: "maintenance", title: "Maintenance", data: w.maintenance, parts: []string{"gate", "matrix"}, on: topicJobs | topicTicks | topicControl, about: aboutCluster}},
 		{"/history", page{name: "history", title: "History", data: w.history, parts: []string{"jobs"}, on: topicJobs}},
 		{"/backups", page{name: "backups", title: "Backups", data: w.backups, parts: []string{"list"}, on: topicBackups}},
 		{"/backups/{cluster}/{server}/{id}", page{name: "backup", title: "Backup", data: w.backup, parts: []string{"work", "facts", "looks", "drills"}, on: topicBackups | topicJobs | topicProgress, about: aboutBackup}},
 		{"/restore", page{name: "restore", title: "Restore plan", data: w.restorePlan}},
-		{"/schedules", page{name: "schedules", title: "Schedules", data: w.schedulePage, parts: []string{"plans", "ticks"}, on: topicTicks}},
-		{"/explain/{cluster}/{task}", page{name: "explain", title: "Why", data: w.explain}},
-		{"/conditions", page{name: "conditions", title: "Conditions", data: w.conditions, parts: []string{"open", "edges"}, on: topicAlerts}},
+		{"/schedules", page{name: "schedules", title: "Schedules", data: w.schedulePage, parts: []string{"plans", "ticks"}, on: topicTicks | topicControl}},
+		{"/explain/{cluster}/{task}", page{name: "explain", title: "Why", data: w.explain, parts: []string{"standing", "coming", "ticks"}, on: topicTicks | topicJobs | topicControl, about: aboutExplained}},
+		{"/conditions", page{name: "conditions", title: "Conditions", data: w.conditions, parts: []string{"open", "edges"}, on: topicAlerts | topicControl}},
 		{"/health", page{name: "health", title: "Health", data: w.health, parts: []string{"checks", "services", "bus"}, on: topicChecks}},
 		{"/jobs/{id}", page{name: "jobs", title: "Job", data: w.job, parts: []string{"head", "trouble", "progress", "states", "facts"}, on: topicJobs | topicProgress | topicHistory, about: aboutJob}},
 	} {
@@ -53,6 +53,7 @@ func (w *Web) routes() error {
 		"/jobs/{id}/retry":           w.retryJob,
 		"/jobs/{id}/{order}":         w.orderJob,
 		"/maintenance/{cluster}/run": w.runTask, "/maintenance/{cluster}/hold": w.hold,
+		"/schedules/{cluster}/{task}/switch":     w.switchSchedule,
 		"/backups/{cluster}/{server}/{id}/drill":  w.look(taskDrill, "a drill is asked for"),
 		"/backups/{cluster}/{server}/{id}/verify": w.look(taskVerify, "a verification is asked for"),
 		"/backups/{cluster}/{server}/{id}/pin":    w.pin,

@@ -187,8 +187,13 @@ func (w *Web) plannedBars(v *visit, p *timelinePage, lanes map[job.Key]*lane) {
 				if e.P90 > 0 {
 					text = "due, expected to take " + durText(e.P90)
 				}
-				if slices.ContainsFunc(s.Outside, at.Equal) {
-					text += "; outside the windows (" + s.Policy + ")"
+				b, barred := s.Bar(at)
+				switch {
+				case barred && !b.Waits:
+					l.add(p, at, at, bar{Task: s.Task, State: string(job.Skipped), Text: "will be skipped: " + b.Reason})
+					continue
+				case barred:
+					text += "; will wait: " + b.Reason
 				}
 				l.add(p, at, at.Add(e.P90), bar{Task: s.Task, State: "planned", Text: text})
 			}

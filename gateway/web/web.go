@@ -157,7 +157,7 @@ func (w *Web) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for name, f := range map[string]func(context.Context) error{
-		"jobs": w.followJobs, "ticks": w.followTicks, "alerts": w.followAlerts, "backups": w.followBackups,
+		"jobs": w.followJobs, "ticks": w.followTicks, "control": w.followControl, "alerts": w.followAlerts, "backups": w.followBackups,
 		"progress": w.followProgress, "tails": w.tails.run, "checks": w.runChecks,
 	} {
 		wg.Go(func() {
