@@ -53,7 +53,7 @@ func (w *Web) routes() error {
 		"/jobs/{id}/retry":           w.retryJob,
 		"/jobs/{id}/{order}":         w.orderJob,
 		"/maintenance/{cluster}/run": w.runTask, "/maintenance/{cluster}/hold": w.hold,
-		"/schedules/{cluster}/{task}/switch":     w.switchSchedule,
+		"/schedules/{cluster}/{task}/switch":      w.switchSchedule,
 		"/backups/{cluster}/{server}/{id}/drill":  w.look(taskDrill, "a drill is asked for"),
 		"/backups/{cluster}/{server}/{id}/verify": w.look(taskVerify, "a verification is asked for"),
 		"/backups/{cluster}/{server}/{id}/pin":    w.pin,
