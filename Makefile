@@ -66,12 +66,12 @@ lint: ## gofmt, go vet, staticcheck, shellcheck
 bench: ## measure what checking a real physical stream costs its receiver
 	$(GO) test ./receiver -run '^$$' -bench FormatCheck -benchtime 15x
 
-# The same seed strikes the same blows: make chaos SEED=7 STEPS=1000 MODE=sql
+# The same seed strikes the same blows: make chaos SEED=7 STEPS=1000 MODE=split (or api, sql, split-sql)
 SEED  ?= 1
 STEPS ?= 100
 MODE  ?= api
 
-chaos: ## break a running drydock (kills, stops, a full disk) and check every promise afterwards (docs/chaos.md)
+chaos: ## break a running drydock (kills, stops, full and slow disks) and check every promise afterwards (docs/chaos.md)
 	@build/setup.sh test
 	@$(MAKE) --no-print-directory build
 	@mkdir -p bin

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/goleak"
 
@@ -269,6 +271,94 @@ func TestBusyPortIsAnErrorAndNotAnExit(t *testing.T) {
 	if err == nil {
 		t.Fatal("two servers on one port")
 	}
+}
+
+// A server that stands still (stopped, swapped out, behind a network that swallows) closes no connection. Whoever waits for
+// it to do so stands still as well, for minutes.
+func TestServerThatStandsStillIsLeftForAnother(t *testing.T) {
+	t.Parallel()
+	s, _ := bustest.StartServer(t, bus.ServerConfig{Listen: "127.0.0.1:0"})
+	var still atomic.Bool
+	proxy := swallowing(t, s.Addr(), &still)
+	c, err := bus.ConnectRemote(bus.Remote{URL: "nats://" + proxy, User: "drydock", Password: "test"}, "t", bustest.Log(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.NC.Close()
+	if err := c.Ready(bustest.Context(t)); err != nil {
+		t.Fatal(err)
+	}
+	still.Store(true)
+	bustest.Until(t, time.Minute, "the connection is given up", func() bool { return !c.NC.IsConnected() })
+}
+
+// A process that starts while its servers still get to know each other must wait for them; one whose login or space is wrong
+// must end, as nobody would look at a process that waits for ever.
+func TestOnlyWhatWaitingDoesNotCureEndsAStart(t *testing.T) {
+	t.Parallel()
+	refused := func(code int, number jetstream.ErrorCode) error {
+		return fmt.Errorf("declare: %w", &jetstream.APIError{Code: code, ErrorCode: number})
+	}
+	for _, c := range []struct {
+		what string
+		err  error
+		want bool
+	}{
+		{"no suitable peers yet", refused(400, 10005), false},
+		{"no leader", refused(503, 10008), false},
+		{"copies without a cluster", refused(500, 10074), true},
+		{"no space for what is reserved", refused(500, 10047), true},
+		{"another configuration of a stream", refused(400, 10058), true},
+		{"an old server", fmt.Errorf("declare: %w", bus.ErrOldServer), true},
+		{"a wrong password", fmt.Errorf("connect: %w", nats.ErrAuthorization), true},
+		{"nobody there", nats.ErrNoServers, false},
+	} {
+		if got := bus.Permanent(c.err); got != c.want {
+			t.Errorf("%s: permanent is %t", c.what, got)
+		}
+	}
+}
+
+// swallowing hands bytes on between its address and another until still, and closes nothing then.
+func swallowing(t *testing.T, to string, still *atomic.Bool) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	t.Cleanup(wg.Wait)
+	context.AfterFunc(t.Context(), func() { l.Close() })
+	hand := func(to, from net.Conn) {
+		context.AfterFunc(t.Context(), func() { from.Close() })
+		b := make([]byte, 1<<16)
+		for {
+			n, err := from.Read(b)
+			if err != nil {
+				to.Close()
+				return
+			}
+			if !still.Load() {
+				_, _ = to.Write(b[:n])
+			}
+		}
+	}
+	wg.Go(func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", to)
+			if err != nil {
+				in.Close()
+				return
+			}
+			wg.Go(func() { hand(out, in) })
+			wg.Go(func() { hand(in, out) })
+		}
+	})
+	return l.Addr().String()
 }
 
 func TestStateSurvivesARestart(t *testing.T) {

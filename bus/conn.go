@@ -33,9 +33,16 @@ func ConnectInProcess(s *Server, name string, log *slog.Logger) (*Conn, error) {
 	return dial("", log, nats.Name(name), nats.InProcessServer(s), nats.UserInfo(s.cfg.User, s.cfg.Password))
 }
 
+// A server that has not answered so many pings is given up for the next one: after as long as an election takes.
+const (
+	pingEvery = 3 * time.Second
+	pingsLost = 2
+)
+
 // ConnectRemote connects to an external server and goes on trying for ever when it is away.
 func ConnectRemote(r Remote, name string, log *slog.Logger) (*Conn, error) {
-	opts := []nats.Option{nats.Name(name), nats.UserInfo(r.User, r.Password)}
+	// A server that stands still keeps its connections open; the library would believe in it for four minutes.
+	opts := []nats.Option{nats.Name(name), nats.UserInfo(r.User, r.Password), nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(pingsLost)}
 	if r.TLS != nil {
 		opts = append(opts, nats.Secure(r.TLS))
 	}
@@ -80,9 +87,12 @@ func (c *Conn) Close() error {
 // Permanent reports whether an error of [ConnectRemote] or [Conn.Declare] stays until somebody changes something: the
 // login, the server's version, its space, or how many copies are asked for. All others pass when the servers are back.
 func Permanent(err error) bool {
-	const storageExceeded, noCluster = 10047, 10074
+	const noPeers, storageExceeded, noCluster = 10005, 10047, 10074
 	var api *jetstream.APIError
 	if errors.As(err, &api) {
+		if api.ErrorCode == noPeers {
+			return false // servers that have just started have not heard of each other
+		}
 		return api.Code == http.StatusBadRequest || api.ErrorCode == storageExceeded || api.ErrorCode == noCluster
 	}
 	return errors.Is(err, ErrOldServer) || errors.Is(err, nats.ErrAuthorization)

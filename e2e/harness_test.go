@@ -27,6 +27,7 @@ import (
 	"drydock/config"
 	"drydock/internal/mariadbd"
 	"drydock/internal/mariadbdtest"
+	"drydock/internal/splitrig"
 	"drydock/job"
 	"drydock/store"
 )
@@ -35,15 +36,25 @@ import (
 // It is ours alone: tests of other packages, which run at the same time, hand theirs to clients as arguments.
 const password = `p'a"s s$w\o%r&d é#e2e`
 
-var binary string // the drydock under test, built once
+var (
+	binary     string // the drydock under test, built once
+	natsServer string // the official one, built once, with -split
+)
 
 // atOnce is how many tests run at once however few cores there are: they wait for servers and clocks most of their time.
 const atOnce = "4"
 
 func TestMain(m *testing.M) {
+	if rig := os.Getenv(keeperVar); rig != "" {
+		os.Exit(keepApart(rig, os.Args[1:]))
+	}
 	flag.Parse()
 	os.Exit(func() int {
-		if err := flag.Set("test.parallel", atOnce); err != nil {
+		parallel := atOnce
+		if *apart {
+			parallel = "1" // each is nine processes
+		}
+		if err := flag.Set("test.parallel", parallel); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
@@ -57,6 +68,12 @@ func TestMain(m *testing.M) {
 		if out, err := exec.Command("go", "build", "-o", binary, "drydock/cmd/drydock").CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "build drydock: %v\n%s", err, out)
 			return 1
+		}
+		if natsServer = filepath.Join(dir, "nats-server"); *apart {
+			if err := splitrig.Build("..", natsServer); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
 		}
 		return m.Run()
 	}())
@@ -109,6 +126,10 @@ func newSite(t *testing.T, o options) *site {
 	}
 	quoted, _ := json.Marshal("drydock:" + o.secret) // a TOML basic string reads like a JSON one here
 	s.toml = filepath.Join(s.dir, "drydock.toml")
+	where, claimed := `nats-listen = "127.0.0.1:0"`, "5s"
+	if *apart {
+		where, claimed = s.splitKeys(), "30s" // nine processes on two cores are slow
+	}
 	text := fmt.Sprintf(`
 [Default]
 monitoring-datadir = %q
@@ -118,7 +139,7 @@ http-server = false
 api-port = %d
 api-credentials = "admin:secret"
 api-credentials-acl-allow = "admin:cluster db"
-nats-listen = "127.0.0.1:0"
+%s
 log-format = "json"
 log-level = "debug"
 receiver-name = "test"
@@ -135,9 +156,9 @@ db-servers-hosts = %q
 db-servers-credential = %s
 scheduler-jobs-mode = %q
 scheduler-jobs-check-timeout = "5s"
-scheduler-jobs-claim-timeout = "5s"
+scheduler-jobs-claim-timeout = %q
 %s
-`, filepath.Join(s.dir, "data"), s.api, o.global, strings.Join(hosts, ","), quoted, o.mode, o.keys)
+`, filepath.Join(s.dir, "data"), s.api, where, o.global, strings.Join(hosts, ","), quoted, o.mode, claimed, o.keys)
 	if err := os.WriteFile(s.toml, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +175,7 @@ scheduler-jobs-claim-timeout = "5s"
 func (s *site) start(args ...string) *site {
 	s.t.Helper()
 	p := &process{addrs: make(chan app.Addresses, 1), done: make(chan struct{}), log: &tailBuffer{}}
-	p.cmd = exec.Command(binary, append([]string{"serve", "--config", s.toml}, args...)...)
+	p.cmd = s.serve(args...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
@@ -169,7 +190,7 @@ func (s *site) start(args ...string) *site {
 	case <-p.addrs:
 	case <-p.done:
 		s.t.Fatalf("drydock ended at start:\n%s", p.log.last(20))
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		s.t.Fatalf("drydock is not up:\n%s", p.log.last(20))
 	}
 	return s
@@ -279,6 +300,9 @@ func (s *site) awaitKey(k job.Key, what string, fits func(job.Job) bool) job.Job
 	c := s.bus()
 	jobs := store.NewJobs(c, "test", nil)
 	deadline := time.Now().Add(60 * time.Second)
+	if *apart {
+		deadline = time.Now().Add(4 * time.Minute)
+	}
 	var last job.Job
 	for time.Now().Before(deadline) {
 		ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second)

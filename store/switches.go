@@ -39,7 +39,7 @@ func (s Switches) At(task string, t time.Time) (bus.Switch, bool) {
 var ErrNoSchedule = errors.New("no such schedule")
 
 // ErrSwitched is returned for a schedule that is already as it was to be, and for a note that is too long.
-var ErrSwitched = errors.New("the schedule is not switched")
+var ErrSwitched = errors.New("nothing is switched")
 
 const (
 	keySwitches = "_switches"

@@ -11,9 +11,11 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
+// What is waited for must come before nothing has happened on the bus for so long, and before so long in all: a loaded
+// machine may be slow, and a job that is tried again for ever has no end either.
 const (
-	calmWithin = 100 * time.Second // for everything to end after the storm
-	wellWithin = 60 * time.Second
+	calmWithin = 100 * time.Second
+	calmAtMost = 10 * time.Minute
 )
 
 // calm switches the schedules off, waits until every job has ended, then asks for a job of each kind, which must succeed.
@@ -21,79 +23,84 @@ func calm(ctx context.Context, s *site, c *client, nc *nats.Conn, v *verdict) er
 	if err := s.writeConfig(false); err != nil {
 		return err
 	}
-	if err := s.drydock.cmd.Process.Signal(syscall.SIGHUP); err != nil {
-		return err
-	}
-	begun := time.Now()
-	if err := until(ctx, calmWithin, func() (bool, error) { return settled(ctx, nc) }); err != nil {
-		v.broken(promiseWell, "", nil, "not everything has ended %s after the storm: %v", calmWithin, err)
-	}
-	v.checked("everything had an end %.0f s after the storm", time.Since(begun).Seconds())
-	for _, task := range []string{"errorlog", "mariabackup", "optimize", "analyze"} {
-		if err := awaitSuccess(ctx, c, nc, task); err != nil {
-			v.broken(promiseWell, "", nil, "%s after the storm: %v", task, err)
+	for _, name := range s.drydocks() {
+		if err := s.parts[name].cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			return fmt.Errorf("have %s read its configuration: %w", name, err)
 		}
 	}
-	return until(ctx, calmWithin, func() (bool, error) { return settled(ctx, nc) })
+	begun := time.Now()
+	if err := until(ctx, nc, s, func(r record) error { return settled(r, s.pace.schedule) }); err != nil {
+		v.broken(promiseWell, "", nil, "not everything has ended %.0f s after the storm: %v", time.Since(begun).Seconds(), err)
+	}
+	v.checked("everything had an end %.0f s after the storm", time.Since(begun).Seconds())
+	asked := map[string]askedJob{}
+	if err := until(ctx, nc, s, func(r record) error { return succeeded(ctx, c, asked, r) }); err != nil {
+		v.broken(promiseWell, "", nil, "asked for after the storm, %v", err)
+	}
+	return until(ctx, nc, s, func(r record) error { return settled(r, s.pace.schedule) })
 }
 
 // settled reports whether all schedules are off and all jobs and ticks have an end.
-func settled(ctx context.Context, nc *nats.Conn) (bool, error) {
-	r, err := readBus(ctx, nc)
-	if err != nil {
-		return false, err
-	}
+func settled(r record, schedule map[string]int) error {
 	var v verdict
 	v.checkTicks(r.Ticks, r.Jobs, schedule)
 	v.checkJobs(r.Jobs, nil, nil)
 	for _, x := range v.Violations {
 		// What is wrong for good is for the verdict; these may still become right.
 		if x.Promise == promiseJobs && strings.Contains(x.What, " is ") || x.Promise == promiseTicks {
-			return false, errors.New(x.String())
+			return errors.New(x.String())
 		}
 	}
 	if r.PortsOut > 0 {
-		return false, fmt.Errorf("%d ports in use", r.PortsOut)
+		return fmt.Errorf("%d ports in use", r.PortsOut)
 	}
-	return true, nil
+	return nil
 }
 
-// awaitSuccess asks for a task until a job of it succeeds: the first may still meet what the storm left.
-func awaitSuccess(ctx context.Context, c *client, nc *nats.Conn, task string) error {
-	var j askedJob
-	return until(ctx, wellWithin, func() (ok bool, err error) {
-		if j.ID == "" {
-			if j, ok = c.ask(ctx, task); !ok {
-				return false, errors.New("it was not promised")
-			}
+// succeeded asks for a job of each kind, and again when one failed: the first may still meet what the storm left.
+func succeeded(ctx context.Context, c *client, asked map[string]askedJob, r record) (err error) {
+	for _, task := range []string{"errorlog", "mariabackup", "optimize", "analyze"} {
+		if asked[task].ID == "" {
+			asked[task], _ = c.ask(ctx, task)
 		}
-		r, err := readBus(ctx, nc)
-		if err != nil {
-			return false, err
-		}
-		state, reason := "not begun", ""
+		state, reason := "not promised or not begun", ""
 		for _, e := range r.Jobs {
-			if e.V.Job.ID == j.ID {
+			if e.V.Job.ID == asked[task].ID {
 				state, reason = e.V.State, e.V.Reason
 			}
 		}
-		if !live(state) && state != "success" {
-			j = askedJob{}
+		switch state {
+		case "success":
+			continue
+		case "halted", "failed", "canceled", "expired", "skipped":
+			asked[task] = askedJob{}
 		}
-		return state == "success", fmt.Errorf("it is %s (%s)", state, reason)
-	})
+		for _, e := range r.Ticks {
+			if tick, _, ok := skipOf(e.V); ok && tick == asked[task].Tick {
+				asked[task] = askedJob{}
+			}
+		}
+		err = errors.Join(err, fmt.Errorf("%s is %s (%s)", task, state, reason))
+	}
+	return err
 }
 
-// until asks again and again; the error says what was so last.
-func until(ctx context.Context, bound time.Duration, ok func() (bool, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, bound)
-	defer cancel()
+// until reads the bus again and again, until ok has no objection or nothing changes there any more. The error is the last objection.
+func until(ctx context.Context, nc *nats.Conn, s *site, ok func(record) error) error {
+	seen, changed, end := 0, time.Now(), time.Now().Add(calmAtMost)
 	for {
-		yes, err := ok()
-		if yes {
+		begun := time.Now()
+		r, err := readBus(ctx, nc, s.receivers())
+		if err == nil {
+			err = ok(r)
+		}
+		if err == nil {
 			return nil
 		}
-		if !pause(ctx, time.Second) {
+		if n := len(r.Jobs) + len(r.Ticks); n > seen {
+			seen, changed = n, time.Now()
+		}
+		if time.Since(changed) > calmWithin || time.Now().After(end) || !pause(ctx, max(300*time.Millisecond, 2*time.Since(begun))) {
 			return errors.Join(err, ctx.Err())
 		}
 	}
@@ -101,7 +108,7 @@ func until(ctx context.Context, bound time.Duration, ok func() (bool, error)) er
 
 // checkRows looks for rows of the jobs table that still wait for somebody.
 func (v *verdict) checkRows(ctx context.Context, s *site) {
-	if s.mode != "sql" {
+	if s.jobsMode != "sql" {
 		return
 	}
 	db, err := s.db.DB()

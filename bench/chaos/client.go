@@ -17,12 +17,14 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // client writes log lines and asks for jobs as a script and a person do, and remembers what it was told.
 type client struct {
-	base   string // https://127.0.0.1:PORT
+	bases  []string // of the gateways
+	turn   atomic.Int64
 	server string // HOST:PORT of the database
 	route  string // of the server
 	http   *http.Client
@@ -46,7 +48,7 @@ const (
 
 func newClient(s *site) *client {
 	return &client{
-		base: fmt.Sprintf("https://127.0.0.1:%d", s.api), server: s.db.Addr(),
+		bases: s.urls(), server: s.db.Addr(),
 		route: fmt.Sprintf("/api/clusters/%s/servers/127.0.0.1/%d", cluster, s.db.Port()),
 		http: &http.Client{Timeout: callTimeout, Transport: &http.Transport{
 			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true, // the certificate is drydock's own
@@ -159,7 +161,8 @@ func (c *client) ask(ctx context.Context, task string) (j askedJob, ok bool) {
 }
 
 func (c *client) call(ctx context.Context, method, path, token string, body []byte) (code int, answer []byte, err error) {
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
+	base := c.bases[int(c.turn.Add(1))%len(c.bases)] // the next try asks the next one
+	req, err := http.NewRequestWithContext(ctx, method, base+path, bytes.NewReader(body))
 	if err != nil {
 		return 0, nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -116,22 +117,47 @@ func prepare(ctx context.Context, path, dir string) error {
 	return nil
 }
 
-// checkCollected compares the collected error log with the server's own.
+// checkCollected compares the collected error log with the server's own. Of several receivers each has pieces of it.
 func (v *verdict) checkCollected(s *site) {
-	got, err := os.ReadFile(s.path("data", cluster, fmt.Sprintf("127.0.0.1_%d", s.db.Port()), "log_error.log"))
-	whole, err2 := os.ReadFile(s.db.ErrorLog())
-	if err := errors.Join(err, err2); err != nil {
+	whole, err := os.ReadFile(s.db.ErrorLog())
+	if err != nil {
 		v.broken(promiseLogs, "", nil, "%v", err)
 		return
 	}
-	same := 0
-	for same < len(got) && same < len(whole) && got[same] == whole[same] {
-		same++
+	var pieces []string
+	for _, home := range s.homes() {
+		text, err := os.ReadFile(filepath.Join(home, cluster, fmt.Sprintf("127.0.0.1_%d", s.db.Port()), "log_error.log"))
+		if err == nil {
+			pieces = append(pieces, string(text))
+		}
 	}
-	if same < len(got) {
+	got := strings.Join(pieces, "")
+	if len(got) == 0 || len(got) > len(whole) {
+		v.broken(promiseLogs, "", nil, "%d bytes of the error log were collected, the server wrote %d", len(got), len(whole))
+		return
+	}
+	want := string(whole[:len(got)])
+	if len(pieces) > 1 { // each has them in their order, which is not that of all
+		got, want = sortedLines(got), sortedLines(want)
+	}
+	if same := sameFor(got, want); same < len(got) {
 		v.broken(promiseLogs, "", nil, "the collected error log (%d bytes) and the server's (%d) are the same up to byte %d only", len(got), len(whole), same)
 	}
-	v.checked("%d bytes of collected error log, compared with the first of the server's %d", len(got), len(whole))
+	v.checked("%d bytes of collected error log, in %d files, compared with the first of the server's %d", len(got), len(pieces), len(whole))
+}
+
+func sortedLines(text string) string {
+	lines := strings.SplitAfter(text, "\n")
+	slices.Sort(lines)
+	return strings.Join(lines, "")
+}
+
+// sameFor is how many bytes two texts begin with alike.
+func sameFor(a, b string) (n int) {
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return n
 }
 
 // checkFiles looks for files that belong to nothing: in drydock's folder, in the script's, in the temporary folder of both.
@@ -156,21 +182,23 @@ func (v *verdict) checkFiles(s *site, catalog []entry[manifestRecord]) {
 			return nil
 		})
 	}
-	walk(s.path("data"), func(path string) bool {
-		rel, _ := filepath.Rel(s.path("data"), path)
-		top, _, _ := strings.Cut(rel, "/")
-		switch name := filepath.Base(path); {
-		case top == "nats": // NATS's own
+	for _, home := range s.homes() {
+		walk(home, func(path string) bool {
+			rel, _ := filepath.Rel(home, path)
+			top, _, _ := strings.Cut(rel, "/")
+			switch name := filepath.Base(path); {
+			case top == "nats": // NATS's own
+				return false
+			case rel == "Backups/.binlogs.lock" || rel == "work/.lock":
+				return false
+			case top == "work" || top == "drills" || unfinished(name):
+				return true
+			case top == "Backups":
+				return !known[path] && filepath.Base(filepath.Dir(path)) != "rejected"
+			}
 			return false
-		case rel == "Backups/.binlogs.lock" || rel == "work/.lock":
-			return false
-		case top == "work" || top == "drills" || unfinished(name):
-			return true
-		case top == "Backups":
-			return !known[path] && filepath.Base(filepath.Dir(path)) != "rejected"
-		}
-		return false
-	})
+		})
+	}
 	walk(s.path("tmp"), func(string) bool { return true })
 	walk(s.path("state"), func(path string) bool {
 		in := filepath.Base(filepath.Dir(path))

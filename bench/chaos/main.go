@@ -9,6 +9,8 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -21,8 +23,19 @@ type options struct {
 	mode           string
 	report         string
 	binary, script string
+	repo           string // with compose.yaml and packaging
 	keep           bool
+	pace           pace
 	progress       func(format string, args ...any)
+}
+
+func (o options) split() bool { return strings.HasPrefix(o.mode, "split") }
+
+func (o options) jobsMode() string {
+	if strings.HasSuffix(o.mode, "sql") {
+		return "sql"
+	}
+	return "api"
 }
 
 func main() { os.Exit(run()) }
@@ -32,13 +45,14 @@ func run() int {
 	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().Unix()), "seed of the storm; the same seed strikes the same blows, not at the same instants")
 	flag.IntVar(&o.steps, "steps", 100, "how many blows")
 	flag.DurationVar(&o.bound, "for", 20*time.Minute, "the longest the storm may last")
-	flag.StringVar(&o.mode, "mode", "api", "how jobs reach the script: api or sql")
+	flag.StringVar(&o.mode, "mode", "api", "how jobs reach the script: api or sql; split or split-sql: the same with drydock in several processes on three NATS servers")
 	flag.StringVar(&o.report, "report", "", "file that the report is written to")
 	flag.StringVar(&o.binary, "drydock", "bin/drydock", "the drydock under test")
 	flag.StringVar(&o.script, "script", "scripts/dbjobs", "the script under test")
+	flag.StringVar(&o.repo, "repo", ".", "the folder with compose.yaml, which says how drydock is split")
 	flag.BoolVar(&o.keep, "keep", false, "keep the folder of the run when a promise was broken")
 	flag.Parse()
-	if flag.NArg() > 0 || o.mode != "api" && o.mode != "sql" || o.steps < 1 {
+	if flag.NArg() > 0 || !slices.Contains([]string{"api", "sql", "split", "split-sql"}, o.mode) || o.steps < 1 {
 		flag.Usage()
 		return 2
 	}
@@ -46,6 +60,7 @@ func run() int {
 		fmt.Fprintf(os.Stderr, "chaos: %v (run: make build)\n", err)
 		return 2
 	}
+	o.pace = steady
 	o.progress = func(format string, args ...any) { fmt.Printf(format+"\n", args...) }
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -85,7 +100,10 @@ func chaos(ctx context.Context, o options) (r *report, err error) {
 	if o.script, err = filepath.Abs(o.script); err != nil {
 		return nil, err
 	}
-	s, err := newSite(ctx, dir, o.binary, o.script, o.mode)
+	if o.repo, err = filepath.Abs(o.repo); err != nil {
+		return nil, err
+	}
+	s, err := newSite(ctx, dir, o)
 	defer func() {
 		s.sweep()
 		if o.keep && (err != nil || r != nil && len(r.Verdict.Violations) > 0) {
@@ -154,15 +172,15 @@ func (r *report) live(ctx context.Context, o options, s *site) error {
 	if err := calm(ctx, s, c, nc, v); err != nil {
 		v.broken(promiseWell, "", nil, "%v", err)
 	}
-	o.progress("judge")
-	rec, err := readBus(ctx, nc)
+	o.progress("judge, %.0f s after the storm", time.Since(begun).Seconds()-r.Storm.Seconds())
+	rec, err := readBus(ctx, nc, s.receivers())
 	if err != nil {
 		return err
 	}
 	acked, sent, asked := c.told()
 	r.Acked, r.Sent, r.Asked = len(acked), sent, len(asked)
 	v.checkLines(rec.Lines, acked)
-	v.checkTicks(rec.Ticks, rec.Jobs, schedule)
+	v.checkTicks(rec.Ticks, rec.Jobs, s.pace.schedule)
 	v.checkJobs(rec.Jobs, asked, rec.Ticks)
 	v.checkRows(ctx, s)
 	v.checkBackups(ctx, s, rec.Jobs, rec.Catalog)

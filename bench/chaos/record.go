@@ -58,16 +58,19 @@ type record struct {
 	Jobs     []entry[jobRecord]
 	Lines    []entry[lineRecord]
 	Catalog  []entry[manifestRecord]
-	PortsOut int // reserved at the receiver, as it says
+	PortsOut int // reserved at the receivers, as they say
 }
 
 func dial(s *site) (*nats.Conn, error) {
-	return nats.Connect(fmt.Sprintf("nats://127.0.0.1:%d", s.nats), nats.UserInfo("drydock", natsPassword),
-		nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true), nats.ReconnectWait(100*time.Millisecond), nats.Timeout(5*time.Second), nats.Name("chaos"))
+	urls, login := fmt.Sprintf("nats://127.0.0.1:%d", s.nats), []nats.Option{nats.UserInfo("drydock", natsPassword)}
+	if s.split != nil {
+		urls, login = s.split.bus()
+	}
+	return nats.Connect(urls, append(login, nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true), nats.ReconnectWait(100*time.Millisecond), nats.Timeout(5*time.Second), nats.Name("chaos"))...)
 }
 
 // readBus reads all of it.
-func readBus(ctx context.Context, nc *nats.Conn) (r record, err error) {
+func readBus(ctx context.Context, nc *nats.Conn, receivers []string) (r record, err error) {
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return r, err
@@ -84,18 +87,30 @@ func readBus(ctx context.Context, nc *nats.Conn) (r record, err error) {
 	if r.Catalog, err = readStream[manifestRecord](ctx, js, "KV_drydock_catalog"); err != nil {
 		return r, err
 	}
-	msg, err := nc.RequestWithContext(ctx, "drydock.receiver."+receiverName+".ports", []byte("{}"))
+	for _, name := range receivers {
+		n, err := portsInUse(ctx, nc, name)
+		if err != nil {
+			return r, err
+		}
+		r.PortsOut += n
+	}
+	return r, nil
+}
+
+func portsInUse(ctx context.Context, nc *nats.Conn, receiver string) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	msg, err := nc.RequestWithContext(ctx, "drydock.receiver."+receiver+".ports", []byte("{}"))
 	if err != nil {
-		return r, fmt.Errorf("ask the receiver for its ports: %w", err)
+		return 0, fmt.Errorf("ask %s for its ports: %w", receiver, err)
 	}
 	var ports struct {
 		InUse *int `json:"in_use"`
 	}
 	if err := json.Unmarshal(msg.Data, &ports); err != nil || ports.InUse == nil {
-		return r, fmt.Errorf("read the receiver's answer %q: %w", msg.Data, err)
+		return 0, fmt.Errorf("read the answer %q of %s: %w", msg.Data, receiver, err)
 	}
-	r.PortsOut = *ports.InUse
-	return r, nil
+	return *ports.InUse, nil
 }
 
 // readStream reads a stream from its first message to the one that is the last now. Of a bucket the deleted keys are left out.
@@ -112,8 +127,13 @@ func readStream[T any](ctx context.Context, js jetstream.JetStream, name string)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
+	msgs, err := consumer.Messages()
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	defer msgs.Stop()
 	for seq := uint64(0); seq < state.LastSeq; {
-		msg, err := consumer.Next(jetstream.FetchMaxWait(20 * time.Second))
+		msg, err := msgs.Next(jetstream.NextMaxWait(20 * time.Second))
 		if err != nil {
 			return nil, fmt.Errorf("read %s after %d: %w", name, seq, err)
 		}

@@ -8,12 +8,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"drydock/internal/mariadbd"
+	"drydock/internal/splitrig"
 )
 
 const (
@@ -21,40 +23,36 @@ const (
 	natsPassword = "chaos-bus"
 	cluster      = "lab"
 	receiverName = "chaos"
-	diskSize     = "512m"
 	fillBytes    = 8 << 20
-	upWithin     = 60 * time.Second
+	upWithin     = 2 * time.Minute // on a loaded machine too
 )
-
-// schedule is how often each task is due, in seconds; each divides a minute, so that the instants are those seconds.
-var schedule = map[string]int{"errorlog": 5, "slowquery": 5, "mariabackup": 10, "optimize": 15, "analyze": 6}
 
 // site is one drydock, its database, and the script that works there.
 type site struct {
 	dir, binary, scriptFile string
-	mode                    string
+	jobsMode                string // api or sql
+	pace                    pace
 	marker                  string // in the environment of all that is started
-	api, nats               int
-	mounted                 bool // the data folder is a small file system of its own
+	api, nats               int    // ports of drydock, when it is one process
+	disk                    disk   // of the data folder, when it is one process
+	split                   *split // the processes that it is split over; nil: it is one
 
-	db      *mariadbd.Server
-	drydock *process
-	script  *process
-	notes   []string // what happened beside the plan
+	db     *mariadbd.Server
+	parts  map[string]*process // of drydock, the bus's servers among them
+	script *process
+	notes  []string // what happened beside the plan
 }
 
+// whole is the name of the only part of a drydock that is not split.
+const whole = "drydock"
+
 // newSite starts everything below dir.
-func newSite(ctx context.Context, dir, binary, scriptFile, mode string) (*site, error) {
-	s := &site{dir: dir, binary: binary, scriptFile: scriptFile, mode: mode, marker: "DRYDOCK_CHAOS=" + dir}
+func newSite(ctx context.Context, dir string, o options) (*site, error) {
+	s := &site{dir: dir, binary: o.binary, scriptFile: o.script, jobsMode: o.jobsMode(), pace: o.pace, marker: "DRYDOCK_CHAOS=" + dir, parts: map[string]*process{}}
 	for _, name := range []string{"data", "state", "tmp", "tool", "sent", "db"} {
 		if err := os.MkdirAll(s.path(name), 0o700); err != nil {
 			return s, err
 		}
-	}
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "mode=0700,size="+diskSize, "tmpfs", s.path("data")).CombinedOutput(); err != nil {
-		s.note("no small disk, so none gets full: mount: %v: %s", err, strings.TrimSpace(string(out)))
-	} else {
-		s.mounted = true
 	}
 	var err error
 	if s.db, err = mariadbd.Start(ctx, mariadbd.Options{Dir: s.path("db"), Password: password, LogBin: true}); err != nil {
@@ -63,10 +61,12 @@ func newSite(ctx context.Context, dir, binary, scriptFile, mode string) (*site, 
 	if err := mariadbd.Generate(ctx, s.db, fillBytes, nil); err != nil {
 		return s, err
 	}
-	if s.api, err = freePort(); err != nil {
-		return s, err
+	if o.split() {
+		s.split, err = newSplit(o, s.path("data"))
+	} else {
+		err = s.prepareWhole()
 	}
-	if s.nats, err = freePort(); err != nil {
+	if err != nil {
 		return s, err
 	}
 	if err := s.writeTool(); err != nil {
@@ -75,10 +75,67 @@ func newSite(ctx context.Context, dir, binary, scriptFile, mode string) (*site, 
 	if err := s.writeConfig(true); err != nil {
 		return s, err
 	}
-	if err := s.startDrydock(ctx); err != nil {
+	if err := s.start(ctx, s.names()...); err != nil {
 		return s, err
 	}
 	return s, s.startScript()
+}
+
+// prepareWhole makes the small disk and chooses the ports of a drydock that is one process.
+func (s *site) prepareWhole() (err error) {
+	if s.disk, err = mountDisk(s.path("data"), s.path("disk.img")); err != nil {
+		s.note("no small disk, so none gets full or slow: %v", err)
+	} else if s.disk.device == "" {
+		s.note("a small disk in memory, which does not get slow: %v", s.disk.why)
+	}
+	if s.api, err = freePort(); err != nil {
+		return err
+	}
+	s.nats, err = freePort()
+	return err
+}
+
+// names are the parts in the order in which they are started.
+func (s *site) names() []string {
+	if s.split != nil {
+		return append(s.split.servers(), s.split.drydocks()...)
+	}
+	return []string{whole}
+}
+
+// drydocks are the parts that are processes of drydock.
+func (s *site) drydocks() []string {
+	if s.split != nil {
+		return s.split.drydocks()
+	}
+	return []string{whole}
+}
+
+// receivers are the names of the receivers on the bus.
+func (s *site) receivers() []string {
+	if s.split != nil {
+		return []string{"receiver-1", "receiver-2"}
+	}
+	return []string{receiverName}
+}
+
+// homes are the folders in which the processes of drydock keep their files.
+func (s *site) homes() (out []string) {
+	if s.split == nil {
+		return []string{s.path("data")}
+	}
+	for _, name := range s.drydocks() {
+		out = append(out, s.split.rig.Home(name))
+	}
+	return out
+}
+
+// urls are where the API is.
+func (s *site) urls() []string {
+	if s.split != nil {
+		return s.split.urls()
+	}
+	return []string{fmt.Sprintf("https://127.0.0.1:%d", s.api)}
 }
 
 func (s *site) path(name ...string) string { return filepath.Join(append([]string{s.dir}, name...)...) }
@@ -89,22 +146,28 @@ func (s *site) note(format string, args ...any) {
 
 // writeConfig writes drydock's configuration, with the schedules on or off.
 func (s *site) writeConfig(on bool) error {
-	text := fmt.Sprintf(`
-[Default]
+	own := fmt.Sprintf(`
 monitoring-datadir = %q
 monitoring-address = "127.0.0.1"
-monitoring-ticker = "200ms"
 bind-address = "127.0.0.1"
-http-server = false
 api-port = %d
-api-credentials = "admin:secret"
-api-credentials-acl-allow = "admin:cluster db"
 nats-listen = "127.0.0.1:%d"
 nats-password = %q
-log-format = "json"
 receiver-name = %q
-receiver-accept-timeout = "10s"
-receiver-idle-timeout = "10s"
+`, s.path("data"), s.api, s.nats, natsPassword, receiverName)
+	if s.split != nil {
+		own = s.split.keys // the rest stands in each one's environment
+	}
+	text := fmt.Sprintf(`
+[Default]
+%s
+monitoring-ticker = "200ms"
+http-server = false
+api-credentials = "admin:secret"
+api-credentials-acl-allow = "admin:cluster db"
+log-format = "json"
+receiver-accept-timeout = %q
+receiver-idle-timeout = %q
 receiver-drain-timeout = "2s"
 disk-reserve = "0"
 nats-jobs-max-bytes = "256MiB"
@@ -121,7 +184,7 @@ db-servers-credential = %s
 monitoring-scheduler = %t
 scheduler-timezone = "UTC"
 scheduler-jobs-mode = %q
-scheduler-jobs-lease = "15s"
+scheduler-jobs-lease = %q
 scheduler-jobs-pickup-timeout = "30s"
 scheduler-jobs-claim-timeout = "5s"
 scheduler-jobs-check-timeout = "5s"
@@ -136,8 +199,8 @@ scheduler-db-servers-optimize = true
 scheduler-db-servers-optimize-cron = "*/%d * * * * *"
 scheduler-db-servers-analyze = true
 scheduler-db-servers-analyze-cron = "*/%d * * * * *"
-`, s.path("data"), s.api, s.nats, natsPassword, receiverName, cluster, s.db.Addr(), strconv.Quote("drydock:"+password), on, s.mode,
-		schedule["errorlog"], schedule["mariabackup"], schedule["optimize"], schedule["analyze"])
+`, own, s.pace.accept, s.pace.accept, cluster, s.db.Addr(), strconv.Quote("drydock:"+password), on, s.jobsMode, s.pace.lease,
+		s.pace.schedule["errorlog"], s.pace.schedule["mariabackup"], s.pace.schedule["optimize"], s.pace.schedule["analyze"])
 	return os.WriteFile(s.path("drydock.toml"), []byte(text), 0o600)
 }
 
@@ -165,31 +228,51 @@ exit "${ends%% *}"
 	return nil
 }
 
-// startDrydock starts drydock and waits until it is up.
-func (s *site) startDrydock(ctx context.Context) error {
-	if err := s.launchDrydock(); err != nil {
-		return err
+// start starts parts and waits until they are up.
+func (s *site) start(ctx context.Context, names ...string) error {
+	for _, name := range names {
+		if err := s.launch(name); err != nil {
+			return err
+		}
 	}
-	return s.awaitUp(ctx)
+	for _, name := range names {
+		if err := s.awaitUp(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func (s *site) launchDrydock() (err error) {
-	cmd := exec.Command(s.binary, "serve", "--config", s.path("drydock.toml"))
-	cmd.Env = append(os.Environ(), s.marker, "TMPDIR="+s.path("tmp"))
-	s.drydock, err = start(cmd, `"drydock is up"`)
+// launch starts a part and does not wait for it.
+func (s *site) launch(name string) (err error) {
+	cmd, up := exec.Command(s.binary, "serve", "--config", s.path("drydock.toml")), `"drydock is up"`
+	if s.split != nil {
+		if cmd, err = s.split.command(name, s.path("drydock.toml")); err != nil {
+			return err
+		}
+		if splitrig.IsNATS(name) {
+			up = "Server is ready"
+		}
+	}
+	if cmd.Env == nil {
+		cmd.Env = os.Environ()
+	}
+	cmd.Env = append(cmd.Env, s.marker, "TMPDIR="+s.path("tmp"))
+	s.parts[name], err = start(cmd, up)
 	return err
 }
 
-var errNotUp = errors.New("drydock is not up")
+var errNotUp = errors.New("not up")
 
-func (s *site) awaitUp(ctx context.Context) error {
+func (s *site) awaitUp(ctx context.Context, name string) error {
+	p := s.parts[name]
 	select {
-	case <-s.drydock.up:
+	case <-p.up:
 		return nil
-	case <-s.drydock.done:
-		return fmt.Errorf("%w: it ended:\n%s", errNotUp, s.drydock.said())
+	case <-p.done:
+		return fmt.Errorf("%s is %w: it ended:\n%s", name, errNotUp, p.said())
 	case <-time.After(upWithin):
-		return fmt.Errorf("%w after %s:\n%s", errNotUp, upWithin, s.drydock.said())
+		return fmt.Errorf("%s is %w after %s:\n%s", name, errNotUp, upWithin, p.said())
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -197,12 +280,13 @@ func (s *site) awaitUp(ctx context.Context) error {
 
 func (s *site) startScript() (err error) {
 	cmd := exec.Command("bash", s.scriptFile, "--loop", "1")
-	port := strconv.Itoa(s.api)
+	if s.split != nil {
+		cmd = exec.Command("bash", s.split.loop) // which looks for a gateway that answers
+	}
 	cmd.Env = append(os.Environ(), s.marker, "TMPDIR="+s.path("tmp"),
 		"PATH="+s.path("tool")+":"+os.Getenv("PATH"),
-		"REPLICATION_MANAGER_URL=https://127.0.0.1:"+port,
-		"REPLICATION_MANAGER_URL_HOST=127.0.0.1",
-		"REPLICATION_MANAGER_URL_PORT="+port,
+		"REPLICATION_MANAGER_URL="+s.urls()[0], "REPLICATION_MANAGER_URL_HOST=", "REPLICATION_MANAGER_URL_PORT=",
+		"DRYDOCK_URLS="+strings.Join(s.urls(), " "), "DRYDOCK_EVERY=1", "DBJOBS="+s.scriptFile,
 		"REPLICATION_MANAGER_CLUSTER_NAME="+cluster,
 		"REPLICATION_MANAGER_HOST_NAME=127.0.0.1",
 		"REPLICATION_MANAGER_HOST_PORT="+strconv.Itoa(s.db.Port()),
@@ -225,9 +309,11 @@ func (s *site) close() (err error) {
 			err = errors.Join(err, e)
 		}
 	}
-	if s.drydock != nil {
-		if e := s.drydock.stop(60 * time.Second); e != nil {
-			err = errors.Join(err, fmt.Errorf("%w:\n%s", e, s.drydock.said()))
+	for _, name := range slices.Backward(s.names()) { // the bus is there for the last words
+		if p := s.parts[name]; p != nil {
+			if e := p.stop(60 * time.Second); e != nil {
+				err = errors.Join(err, fmt.Errorf("%s: %w:\n%s", name, e, p.said()))
+			}
 		}
 	}
 	if s.db != nil {
@@ -245,9 +331,7 @@ func (s *site) sweep() {
 
 // remove takes the folder of the run away, and the small disk in it.
 func (s *site) remove() {
-	if s.mounted {
-		_ = exec.Command("umount", "-l", s.path("data")).Run()
-	}
+	s.disk.unmount()
 	_ = os.RemoveAll(s.dir)
 }
 

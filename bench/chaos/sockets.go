@@ -4,25 +4,41 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
 
 // checkPorts compares the ports that drydock listens on with those that it may.
 func (v *verdict) checkPorts(s *site, reserved int) {
-	ports, err := listening(s.drydock.cmd.Process.Pid)
-	if err != nil {
-		v.broken(promisePorts, "", nil, "%v", err)
-	}
-	for _, p := range ports {
-		if p != s.api && p != s.nats {
-			v.broken(promisePorts, "", nil, "drydock listens on port %d, and no job needs it", p)
+	n := 0
+	for _, name := range s.drydocks() {
+		ports, err := listening(s.parts[name].cmd.Process.Pid)
+		if err != nil {
+			v.broken(promisePorts, "", nil, "%v", err)
+		}
+		n += len(ports)
+		for _, p := range ports {
+			if !slices.Contains(s.ports(name), p) {
+				v.broken(promisePorts, "", nil, "%s listens on port %d, and no job needs it", name, p)
+			}
 		}
 	}
 	if reserved != 0 {
-		v.broken(promisePorts, "", nil, "the receiver says that %d ports are in use", reserved)
+		v.broken(promisePorts, "", nil, "the receivers say that %d ports are in use", reserved)
 	}
-	v.checked("%d listening sockets of drydock, by /proc, and the receiver's own count", len(ports))
+	v.checked("%d listening sockets of drydock, by /proc, and the receivers' own count", n)
+}
+
+// ports are those that a part listens on for good.
+func (s *site) ports(name string) []int {
+	switch {
+	case s.split == nil:
+		return []int{s.api, s.nats}
+	case strings.HasPrefix(name, "gateway-"):
+		return []int{gatewayPort}
+	}
+	return nil
 }
 
 // listening are the TCP ports that a process listens on.

@@ -4,14 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // storm is a seeded row of blows.
@@ -20,7 +23,9 @@ type storm struct {
 	client *client
 	rng    *rand.Rand
 	count  map[string]int // blows by kind
+	blows  []blow
 
+	nc      *nats.Conn    // over all restarts of the bus; set by watch
 	traffic atomic.Int64  // messages about jobs that were seen on the bus
 	moved   chan struct{} // one send when traffic grew; buffered, the newest is enough
 }
@@ -32,7 +37,8 @@ type blow struct {
 	strike func(*storm, context.Context) error
 }
 
-var blows = []blow{
+// everywhere are the blows that any drydock gets.
+var everywhere = []blow{
 	{"kill -9 drydock", 26, (*storm).killDrydock},
 	{"kill -9 drydock while it starts", 6, (*storm).killStarting},
 	{"kill -9 the script's loop", 10, (*storm).killLoop},
@@ -42,11 +48,24 @@ var blows = []blow{
 	{"SIGSTOP drydock", 6, (*storm).stopDrydock},
 	{"SIGSTOP the script and all it runs", 5, (*storm).stopScript},
 	{"SIGSTOP mariadbd", 5, (*storm).stopDatabase},
+	{"full bus", 6, (*storm).fillBus},
+}
+
+// alone are those of one with a disk of its own.
+var alone = []blow{
 	{"full disk", 8, (*storm).fillDisk},
+	{"slow disk", 6, (*storm).slowDisk},
 }
 
 func newStorm(s *site, c *client, seed uint64) *storm {
-	return &storm{site: s, client: c, rng: rand.New(rand.NewPCG(seed, seed)), count: map[string]int{}, moved: make(chan struct{}, 1)}
+	more := alone
+	if s.split != nil {
+		more = apart
+	}
+	return &storm{
+		site: s, client: c, rng: rand.New(rand.NewPCG(seed, seed)), count: map[string]int{}, moved: make(chan struct{}, 1),
+		blows: slices.Concat(everywhere, more),
+	}
 }
 
 // watch counts what happens on the bus, over all restarts of it.
@@ -55,6 +74,7 @@ func (st *storm) watch() (stop func(), err error) {
 	if err != nil {
 		return nil, err
 	}
+	st.nc = nc
 	_, err = nc.Subscribe("drydock.job.>", func(*nats.Msg) {
 		st.traffic.Add(1)
 		select {
@@ -73,7 +93,7 @@ func (st *storm) run(ctx context.Context, steps int, progress func(n int, what s
 			break
 		}
 		if st.rng.IntN(4) == 0 {
-			st.client.ask(ctx, []string{"errorlog", "optimize", "analyze", "mariabackup"}[st.rng.IntN(4)])
+			st.client.ask(ctx, pickOf(st, []string{"errorlog", "optimize", "analyze", "mariabackup"}))
 		}
 		b := st.pick()
 		progress(n+1, b.name)
@@ -96,23 +116,23 @@ func (st *storm) run(ctx context.Context, steps int, progress func(n int, what s
 
 func (st *storm) pick() blow {
 	total := 0
-	for _, b := range blows {
+	for _, b := range st.blows {
 		total += b.weight
 	}
 	n := st.rng.IntN(total)
-	for _, b := range blows {
+	for _, b := range st.blows {
 		if n -= b.weight; n < 0 {
 			return b
 		}
 	}
-	return blows[0]
+	return st.blows[0]
 }
 
 // await waits for a few transitions of jobs, at most a few seconds: so the blows fall into every state of them.
 func (st *storm) await(ctx context.Context) {
-	want, bound := st.traffic.Load()+int64(1+st.rng.IntN(8)), 3*time.Second
+	want, bound := st.traffic.Load()+int64(1+st.rng.IntN(8)), st.site.pace.quiet
 	if st.rng.IntN(6) == 0 {
-		want, bound = want+20, 10*time.Second // time enough for a backup
+		want, bound = want+20, st.site.pace.long // time enough for a backup
 	}
 	end := time.After(bound)
 	for st.traffic.Load() < want {
@@ -135,27 +155,47 @@ func (st *storm) revive(ctx context.Context) error {
 			return err
 		}
 	}
-	if s.drydock.ended() {
-		s.note("DRYDOCK ENDED BY ITSELF:\n%s", s.drydock.said())
-		return s.startDrydock(ctx)
+	for _, name := range s.names() {
+		if s.parts[name].ended() {
+			s.note("%s ENDED BY ITSELF:\n%s", strings.ToUpper(name), s.parts[name].said())
+			if err := s.start(ctx, name); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
 
+// victim is one of drydock's processes.
+func (st *storm) victim() string {
+	name := pickOf(st, st.site.drydocks())
+	if name != whole {
+		st.count["of them "+name[:strings.IndexAny(name+"-", "-")]]++
+	}
+	return name
+}
+
+func pickOf[T any](st *storm, all []T) T { return all[st.rng.IntN(len(all))] }
+
 var errNothing = errors.New("nothing to strike")
 
 func (st *storm) killDrydock(ctx context.Context) error {
-	st.site.drydock.kill()
-	return st.site.startDrydock(ctx)
+	return st.killAndStart(ctx, st.victim())
+}
+
+func (st *storm) killAndStart(ctx context.Context, name string) error {
+	st.site.parts[name].kill()
+	return st.site.start(ctx, name)
 }
 
 func (st *storm) killStarting(ctx context.Context) error {
-	st.site.drydock.kill()
-	if err := st.site.launchDrydock(); err != nil {
+	name := st.victim()
+	st.site.parts[name].kill()
+	if err := st.site.launch(name); err != nil {
 		return err
 	}
-	pause(ctx, time.Duration(st.rng.IntN(1500))*time.Millisecond)
-	return st.killDrydock(ctx)
+	pause(ctx, time.Duration(st.rng.Int64N(int64(min(st.site.pace.stop, 1500*time.Millisecond)))))
+	return st.killAndStart(ctx, name)
 }
 
 func (st *storm) killLoop(context.Context) error {
@@ -178,7 +218,7 @@ func (st *storm) signalScript(sig syscall.Signal) {
 // killSender kills the sender of a stream; when none comes for a while, another program that the script runs.
 func (st *storm) killSender(ctx context.Context) error {
 	var senders, tools []relative
-	for end := time.Now().Add(senderWait); len(senders) == 0 && time.Now().Before(end) && pause(ctx, 20*time.Millisecond); {
+	for end := time.Now().Add(st.site.pace.sender); len(senders) == 0 && time.Now().Before(end) && pause(ctx, 20*time.Millisecond); {
 		tools = nil
 		for _, r := range st.site.scriptProcesses() {
 			switch program := r.program(); {
@@ -195,24 +235,21 @@ func (st *storm) killSender(ctx context.Context) error {
 	if len(senders) == 0 {
 		return errNothing
 	}
-	victim := senders[st.rng.IntN(len(senders))]
+	victim := pickOf(st, senders)
 	st.count["of them "+victim.program()]++
 	return ignoreGone(syscall.Kill(victim.pid, syscall.SIGKILL))
 }
-
-// senderWait is how long a stream is waited for; one of the log tasks comes every few seconds.
-const senderWait = 5 * time.Second
 
 func (st *storm) killDatabase(ctx context.Context) error {
 	if err := st.site.db.Kill(); err != nil {
 		return err
 	}
-	pause(ctx, time.Duration(st.rng.IntN(2000))*time.Millisecond)
+	pause(ctx, time.Duration(st.rng.Int64N(int64(min(st.site.pace.stop, 2*time.Second)))))
 	return st.site.db.Restart(ctx)
 }
 
 func (st *storm) stopDrydock(ctx context.Context) error {
-	return st.stopFor(ctx, st.site.drydock.cmd.Process.Pid)
+	return st.stopFor(ctx, st.site.parts[st.victim()].cmd.Process.Pid)
 }
 
 func (st *storm) stopDatabase(ctx context.Context) error { return st.stopFor(ctx, st.site.db.PID()) }
@@ -233,13 +270,14 @@ func (st *storm) stopScript(ctx context.Context) error {
 }
 
 func (st *storm) stopTime() time.Duration {
-	return 200*time.Millisecond + time.Duration(st.rng.IntN(4800))*time.Millisecond
+	const least = 200 * time.Millisecond
+	return least + time.Duration(st.rng.Int64N(int64(st.site.pace.stop-least)))
 }
 
 // fillDisk leaves no byte on the disk of drydock's data folder for a while.
 func (st *storm) fillDisk(ctx context.Context) error {
 	s := st.site
-	if !s.mounted {
+	if s.disk.path == "" {
 		return errNothing
 	}
 	path := s.path("data", "ballast")
@@ -252,25 +290,115 @@ func (st *storm) fillDisk(ctx context.Context) error {
 	st.count["log lines acknowledged while the disk was full"] += len(after) - len(before) // small writes may still find room
 	killed := st.rng.IntN(4) == 0
 	if killed {
-		s.drydock.kill() // and it comes back to a disk with room
+		s.parts[whole].kill() // and it comes back to a disk with room
 	}
 	if err := os.Remove(path); err != nil {
 		return err
 	}
 	if killed {
 		st.count["of them with kill -9 drydock"]++
-		return s.startDrydock(ctx)
+		return s.start(ctx, whole)
 	}
 	return nil
 }
 
-// fillUp writes a file until the disk takes no more.
+// slowDisk lets the disk of drydock's data folder take some ten writes a second; a sync wants several.
+func (st *storm) slowDisk(ctx context.Context) error {
+	s := st.site
+	if s.disk.device == "" {
+		return errNothing
+	}
+	if err := s.disk.slow(10 + st.rng.IntN(40)); err != nil {
+		return err
+	}
+	pause(ctx, 2*st.stopTime())
+	killed := st.rng.IntN(4) == 0
+	if killed {
+		s.parts[whole].kill() // what it had begun to write is written by nobody
+	}
+	if err := s.disk.slow(0); err != nil {
+		return err
+	}
+	if killed {
+		st.count["of them with kill -9 drydock, disk slow"]++
+		return s.start(ctx, whole)
+	}
+	return nil
+}
+
+// fillBus has one stream or bucket, or all of them, refuse what would make it larger, as they do when the space that
+// they were given is full.
+func (st *storm) fillBus(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, upWithin)
+	defer cancel()
+	js, err := jetstream.New(st.nc)
+	if err != nil {
+		return err
+	}
+	names := []string{"DRYDOCK_TASKS", "DRYDOCK_JOBS", "DRYDOCK_LOGS", "KV_drydock_serverstate", "KV_drydock_catalog", "KV_drydock_keys", "KV_drydock_control"}
+	if n := st.rng.IntN(len(names) + 1); n < len(names) {
+		names = names[n : n+1]
+	}
+	var before []jetstream.StreamConfig
+	for _, name := range names {
+		cfg, err := fill(ctx, js, name)
+		if err != nil {
+			return err
+		}
+		before = append(before, cfg)
+	}
+	told, _, _ := st.client.told()
+	pause(ctx, st.stopTime())
+	if killed := st.rng.IntN(4) == 0; killed {
+		st.count["of them with kill -9 drydock, bus full"]++
+		return st.killDrydock(ctx) // declaring its streams, it gives them their space again
+	}
+	if now, _, _ := st.client.told(); len(names) > 1 && len(now) > len(told)+writers*linesAtOnce {
+		return fmt.Errorf("%d log lines were acknowledged while the bus was full", len(now)-len(told)) // the blow was none
+	}
+	for _, cfg := range before {
+		if _, err := js.UpdateStream(ctx, cfg); err != nil {
+			return fmt.Errorf("give %s its space again: %w", cfg.Name, err)
+		}
+	}
+	return nil
+}
+
+// fill leaves a stream no room and returns how it was.
+func fill(ctx context.Context, js jetstream.JetStream, name string) (before jetstream.StreamConfig, err error) {
+	stream, err := js.Stream(ctx, name)
+	if err != nil {
+		return before, fmt.Errorf("open %s: %w", name, err)
+	}
+	before = stream.CachedInfo().Config
+	full := before
+	full.MaxBytes, full.Discard = 1, jetstream.DiscardNew // nothing is dropped for it
+	if _, err := js.UpdateStream(ctx, full); err != nil {
+		return before, fmt.Errorf("fill %s: %w", name, err)
+	}
+	return before, nil
+}
+
+// fillUp makes a file that leaves the disk no byte: what is free is taken at once, what is left of it is written.
 func fillUp(path string) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	var st syscall.Statfs_t
+	if err := syscall.Fstatfs(int(f.Fd()), &st); err != nil {
+		return err
+	}
+	const rest = 4 << 20 // others write meanwhile, and the file system keeps books
+	if free := int64(st.Bavail)*st.Bsize - rest; free > 0 {
+		if err := syscall.Fallocate(int(f.Fd()), 0, 0, free); err != nil && !errors.Is(err, syscall.ENOSPC) {
+			return fmt.Errorf("take %d bytes of the disk: %w", free, err)
+		}
+	}
+	if _, err := f.Seek(0, io.SeekEnd); err != nil {
+		return err
+	}
 	chunk := make([]byte, 1<<20)
 	for len(chunk) >= 512 {
 		if _, err := f.Write(chunk); errors.Is(err, syscall.ENOSPC) {

@@ -1,5 +1,3 @@
-//go:build chaos
-
 package main
 
 import (
@@ -9,8 +7,8 @@ import (
 	"time"
 )
 
-// A real drydock, database and script are struck twenty times. The tag keeps it out of "make test": on a loaded machine its
-// time is not bounded well enough. `go test -tags chaos ./bench/chaos` runs it.
+// A real drydock, database and script are struck twenty times: no promise may have to be broken for the program to go on.
+// Only what stands still for a long time is an error, so a loaded machine makes it slow and not red.
 func TestPromisesHoldInAShortStorm(t *testing.T) {
 	t.Parallel()
 	binary := filepath.Join(t.TempDir(), "drydock")
@@ -18,7 +16,7 @@ func TestPromisesHoldInAShortStorm(t *testing.T) {
 		t.Fatalf("build drydock: %v\n%s", err, out)
 	}
 	r, err := chaos(t.Context(), options{
-		seed: 20, steps: 20, bound: 2 * time.Minute, mode: "api", binary: binary, script: "../../scripts/dbjobs", progress: t.Logf,
+		seed: 20, steps: 20, bound: 5 * time.Minute, mode: "api", binary: binary, script: "../../scripts/dbjobs", pace: brisk, progress: t.Logf,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -243,6 +243,7 @@ func TestTheWorstClusterComesFirst(t *testing.T) {
 		{Name: "errors", Worst: bus.SeverityError, Errors: 3},
 		{Name: "failed", Failed: 2},
 		{Name: "warned", Worst: bus.SeverityWarn, Warnings: 4},
+		{Name: "forgotten", Off: 1, OffLong: true},
 		{Name: "unproven", Unproven: true},
 		{Name: "fine", Worst: bus.SeverityInfo},
 	}
