@@ -130,6 +130,7 @@ var actions = []action{
 	{"/conditions/ack", url.Values{"ack": {"EDGE"}}, "cluster-hold"},
 	{"/conditions/ack", url.Values{"lift": {"EDGE"}}, "cluster-hold"},
 	{"/backups/sql/127.0.0.1:3306/BACKUP/drill", nil, "db-maintenance"},
+	{"/backups/sql/127.0.0.1:3306/BACKUP/verify", nil, "db-maintenance"},
 	{"/backups/sql/127.0.0.1:3306/BACKUP/pin", url.Values{"reason": {"x"}}, "db-backup"},
 	{"/backups/sql/127.0.0.1:3306/BACKUP/pin", url.Values{"lift": {"1"}}, "db-backup"},
 }
@@ -417,7 +418,7 @@ func TestGuessingAtTheLoginEnds(t *testing.T) {
 			t.Fatalf("guess %d: %s", i, got)
 		}
 	}
-	if got := guess("x"); got.status != http.StatusTooManyRequests {
+	if got := guess("x"); got.status != http.StatusTooManyRequests || got.header.Get("Retry-After") == "" {
 		t.Errorf("the right password after ten wrong ones: %d", got.status)
 	}
 	if got := r.call("POST", "/api/login", "", []byte(`{"username":"dba","password":"x"}`)); got.status != http.StatusTooManyRequests || got.header.Get("Retry-After") == "" {
