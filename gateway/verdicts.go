@@ -79,15 +79,20 @@ func (v *verdicts) ask(ctx context.Context, cluster string) map[string]web.Verdi
 	return out
 }
 
-// nextPrune is when the schedule prunes next; false when none does, or no scheduler answers.
+// nextPrune is when the schedule prunes next, as things stand; false when it does not, or no scheduler answers.
 func (v *verdicts) nextPrune(ctx context.Context, cluster string) (time.Time, bool) {
 	all, err := bus.Request[bus.NextReply](ctx, v.conn, bus.SubjectNext, struct{}{})
 	if err != nil {
 		return time.Time{}, false
 	}
 	for _, s := range all.Schedules {
-		if s.Cluster == cluster && s.Task == pruning.Task && s.Enabled && s.Refused == "" && len(s.Next) > 0 {
-			return s.Next[0], true
+		if s.Cluster != cluster || s.Task != pruning.Task || !s.Enabled {
+			continue
+		}
+		for _, at := range s.Next {
+			if b, barred := s.Bar(at); !barred || b.Waits {
+				return at, true
+			}
 		}
 	}
 	return time.Time{}, false

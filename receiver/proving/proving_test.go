@@ -240,7 +240,7 @@ func TestAVerificationFindsALostByteAndBlamesTheBackup(t *testing.T) {
 	for _, c := range []struct {
 		m       store.Manifest
 		problem string
-	}{{sound, ""}, {flipped, "hash differs"}, {forged, "not what was signed"}, {gone, "no such file"}} {
+	}{{sound, ""}, {flipped, "hash differs"}, {forged, "not what was signed"}, {gone, "is missing"}} {
 		j := g.ended(g.queue(taskVerify, map[string]string{job.ArgBackup: c.m.ID}))
 		v := g.entry(c.m).Verifications
 		if len(v) != 1 || c.problem == "" != (v[0].Problem == "") || !strings.Contains(v[0].Problem, c.problem) || v[0].Time.IsZero() {
@@ -267,18 +267,69 @@ func TestAVerificationFindsALostByteAndBlamesTheBackup(t *testing.T) {
 	}
 }
 
-// A disk that is not mounted says nothing about the backups on it.
+// A disk that is not mounted says nothing about the backups on it, neither does an empty folder in its place, nor what a process
+// cannot read now, a key that it does not have, or a prune that was there first: a backup that is called bad for one of them is
+// passed over by the next restore.
 func TestAVerificationThatCannotBeDoneBlamesNoBackup(t *testing.T) {
 	t.Parallel()
 	g := newRig(t)
 	m := g.publish("rcv", good, time.Now())
 	folder := filepath.Dir(m.Path)
-	if err := os.Rename(folder, folder+".away"); err != nil {
+	move := func(from, to string) {
+		t.Helper()
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stranger, err := store.NewSigner(bustest.Context(t), bustest.Start(t))
+	if err != nil {
 		t.Fatal(err)
 	}
+	foreign, err := stranger.Sign(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unsigned := m
+	unsigned.Signature = nil
+	trusted := []store.PublicKey{g.signer.Public()}
+	cannot := func(what string, m store.Manifest) {
+		t.Helper()
+		if problem, err := Verify(bustest.Context(t), m, trusted, nil); err == nil || problem != "" {
+			t.Errorf("%s: the backup is blamed: %q, %v", what, problem, err)
+		}
+	}
+	cannot("signed by another installation, and no key of it", foreign)
+	cannot("never signed", unsigned)
+	if next := oldestLook([]store.Manifest{foreign, unsigned, m}, trusted); len(next) != 1 || next[0].Signature != m.Signature {
+		t.Errorf("those that nobody can vouch for come in the way of the others: %v", next)
+	}
+	for what, name := range map[string]string{"the file cannot be read now": m.Path, "nor the manifest": m.Path + manifestSuffix} {
+		move(name, name+".away")
+		if err := os.Mkdir(name, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		cannot(what, m)
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+		move(name+".away", name)
+	}
+	move(folder, folder+".away")
+	cannot("no folder", m)
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	cannot("an empty folder", m)
 	g.start("rcv")
 	if j := g.ended(g.queue(taskVerify, nil)); j.State != job.Halted || len(g.entry(m).Verifications) > 0 {
 		t.Errorf("the job is %s: %s; %+v", j.State, j.Reason, g.entry(m).Verifications)
+	}
+	if err := os.Remove(folder); err != nil {
+		t.Fatal(err)
+	}
+	move(folder+".away", folder)
+	if problem, err := Verify(bustest.Context(t), m, trusted, nil); err != nil || problem != "" {
+		t.Errorf("the disk is back: %q, %v", problem, err)
 	}
 }
 

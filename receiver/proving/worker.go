@@ -60,7 +60,7 @@ func New(cfg Config, catalog *store.Catalog) *Worker {
 	w := &Worker{name: cfg.Name, log: cfg.Log, clusters: map[string]Cluster{}, trusted: cfg.Trusted, catalog: catalog}
 	w.trades = map[string]trade{
 		taskDrill:  {"drill", choose, w.drill, make(chan struct{}, 1)},
-		taskVerify: {"verify", oldestLook, w.verify, make(chan struct{}, 1)},
+		taskVerify: {"verify", func(list []store.Manifest) []store.Manifest { return oldestLook(list, w.trusted) }, w.verify, make(chan struct{}, 1)},
 	}
 	for _, c := range cfg.Clusters {
 		w.clusters[c.Name] = c
