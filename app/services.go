@@ -402,7 +402,7 @@ func gatewayConfig(cfg *config.Config, name, version string, log *slog.Logger) (
 		return gateway.Config{}, err
 	}
 	out := gateway.Config{
-		Name: actor(RoleGateway, name), Bind: g.BindAddress, HTTPPort: g.HTTPPort, APIPort: g.APIPort,
+		Name: actor(RoleGateway, name), Bind: g.BindAddress, HTTPPort: g.HTTPPort, APIPort: g.APIPort, MaxConnections: g.MaxConnections,
 		Address: address, OpenConfig: !g.SecureConfig,
 		CertFile: g.APICert, KeyFile: g.APIKey, TLSDir: filepath.Join(g.Datadir, "tls"),
 		TokenLifetime: g.TokenLifetime, Version: version,
@@ -418,7 +418,7 @@ func gatewayConfig(cfg *config.Config, name, version string, log *slog.Logger) (
 		out.Clusters = append(out.Clusters, gateway.Cluster{
 			Name: c.Name, Servers: Servers(c.Servers), BackupServers: backupServers(c), User: c.User, Password: c.Password.Reveal(),
 			Preferred: Servers(c.BackupHosts), MaxLag: c.MaxLag,
-			Mode: job.Mode(c.JobsMode), AcceptSecret: c.AcceptSecret, LogLevel: c.JobsLogLevel, BatchSize: c.LogBatchSize,
+			Mode: job.Mode(c.JobsMode), AcceptSecret: c.AcceptSecret, FreshLogin: c.FreshLogin, LogLevel: c.JobsLogLevel, BatchSize: c.LogBatchSize,
 			ReceiverPorts: c.ReceiverPorts, Refuse: Refusals(cfg, c), Grants: c.Grants,
 		})
 	}

@@ -51,7 +51,7 @@ func keepPublicKey(cfg *config.Config, key store.PublicKey, warn func(problem st
 	return nil
 }
 
-// replaceFile writes a small file that everybody may read in one step: a crash leaves the old one or the new one.
+// replaceFile writes a small file in one step: a crash leaves the old one or the new one.
 func replaceFile(path, text string) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
@@ -63,7 +63,7 @@ func replaceFile(path, text string) (err error) {
 		}
 	}()
 	_, err = f.WriteString(text)
-	if err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
 	if err = os.Rename(f.Name(), path); err != nil {

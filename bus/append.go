@@ -115,7 +115,7 @@ func Last[T any](ctx context.Context, c *Conn, stream, subject string) (v T, seq
 	if err != nil {
 		return v, 0, err
 	}
-	if err := json.Unmarshal(raw.Data, &v); err != nil {
+	if err := Decode(raw.Data, &v); err != nil {
 		return v, raw.Sequence, fmt.Errorf("decode message %d of %s: %w", raw.Sequence, stream, err)
 	}
 	return v, raw.Sequence, nil
@@ -134,7 +134,7 @@ func LastBefore[T any](ctx context.Context, c *Conn, stream, subject string, at 
 		case err != nil:
 			return v, m, fmt.Errorf("read last message of %s before %s: %w", subject, at.UTC().Format(time.RFC3339), err)
 		}
-		if err := json.Unmarshal(raw.Data, &v); err != nil {
+		if err := Decode(raw.Data, &v); err != nil {
 			return v, m, fmt.Errorf("decode message %d of %s: %w", raw.Sequence, stream, err)
 		}
 		return v, Meta{Stream: stream, Subject: raw.Subject, Seq: raw.Sequence, Time: raw.Time}, nil

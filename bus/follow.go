@@ -2,7 +2,6 @@ package bus
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -53,7 +52,9 @@ func Follow[T any](ctx context.Context, c *Conn, stream, filter string, from Fro
 			var v T
 			if len(m.Data()) == 0 {
 				// A key of a bucket was deleted.
-			} else if err := json.Unmarshal(m.Data(), &v); err != nil {
+			} else if err := Decode(m.Data(), &v); errors.Is(err, ErrNewer) {
+				c.log.Error("pass over a message", "subject", m.Subject(), "seq", meta.Sequence.Stream, "err", err)
+			} else if err != nil {
 				c.log.Warn("pass over a message that does not decode", "subject", m.Subject(), "seq", meta.Sequence.Stream, "err", err)
 			} else if err := handle(Meta{stream, m.Subject(), meta.Sequence.Stream, meta.Timestamp, meta.NumDelivered}, v); err != nil {
 				return stopFollow{err}
@@ -149,10 +150,13 @@ const (
 	workForever = -1
 )
 
+// workNewer is when a message of a newer version comes again: a process that knows it may have taken over by then.
+const workNewer = 10 * time.Second
+
 // Work gives every message of the stream whose subject matches filter to handle, shared among all processes that use
 // the same durable name, until ctx ends. handle returns nil when the message is dealt with; an error brings it back
 // later, as long as it takes: whoever gives up on a message says why and returns nil. What does not decode is a dead
-// letter at once. Acknowledgements can be lost: handle must be idempotent.
+// letter at once, but for what a newer drydock wrote: that waits for one. Acknowledgements can be lost: handle must be idempotent.
 func Work[T any](ctx context.Context, c *Conn, stream, durable, filter string, handle func(context.Context, Meta, T) error) error {
 	return repeatWork(ctx, c, stream, durable, func() error {
 		return eachWork(ctx, c, stream, durable, filter, func(m jetstream.Msg) {
@@ -201,7 +205,11 @@ func decodeWork[T any](c *Conn, m jetstream.Msg) (meta Meta, v T, ok bool) {
 		c.log.Error("read message metadata", "subject", m.Subject(), "err", err)
 		return meta, v, false
 	}
-	if err := json.Unmarshal(m.Data(), &v); err != nil {
+	if err := Decode(m.Data(), &v); errors.Is(err, ErrNewer) {
+		c.log.Error("a message waits for a drydock that knows it", "subject", m.Subject(), "seq", md.Sequence.Stream, "err", err)
+		logAck(c, m.NakWithDelay(workNewer))
+		return meta, v, false
+	} else if err != nil {
 		c.log.Error("set a message aside that does not decode", "subject", m.Subject(), "seq", md.Sequence.Stream, "err", err)
 		logAck(c, m.TermWithReason("does not decode: "+err.Error()))
 		return meta, v, false

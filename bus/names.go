@@ -51,6 +51,9 @@ const (
 	// BucketControl holds what operators ordered and schedulers agreed on: holds and blackouts, schedules that are switched
 	// off, acknowledged conditions, and which backups have a place under scheduler-max-concurrent-backups. No projection: what is acknowledged here is on disk.
 	BucketControl = "drydock_control"
+	// BucketLogins remembers for an hour which sealed identities were used: the nonces of database hosts, hashed, without a
+	// value. Written by gateways where api-require-fresh-login is set, never twice under a key.
+	BucketLogins = "drydock_logins"
 	// BucketBinlogs holds what is archived of binary logs: one signed description per segment, `<cluster>.<server>.<segment>`.
 	// It can be filled again from the manifests beside the segments.
 	BucketBinlogs = "drydock_binlogs"

@@ -50,7 +50,11 @@ var ErrStoreLocked = errors.New("store folder is in use by another process")
 // ErrStoreForeign is returned by [StartServer] for a store folder that a clustered server wrote.
 var ErrStoreForeign = errors.New("store folder does not belong to a standalone server")
 
+// MaxConnections is how many clients the embedded server takes: the process itself, commands, subscribers.
+const MaxConnections = 1024
+
 const (
+	authSeconds   = 2 // that a client has to say who it is, once TLS stands
 	readyTimeout  = 30 * time.Second
 	healthEvery   = 5 * time.Second
 	freeToRecover = 64 << 20 // bytes free before a frozen server is restarted
@@ -112,7 +116,7 @@ func (s *Server) options() (*server.Options, error) {
 		ServerName: "drydock", NoSigs: true, NoLog: false, DisableJetStreamBanner: true,
 		JetStream: true, StoreDir: s.cfg.Dir, SyncAlways: true,
 		JetStreamMaxStore: s.cfg.MaxStore, JetStreamMaxMemory: 64 << 20,
-		CustomClientAuthentication: s,
+		CustomClientAuthentication: s, MaxConn: MaxConnections, AuthTimeout: authSeconds,
 	}
 	if s.cfg.Listen == "" {
 		o.DontListen = true

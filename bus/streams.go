@@ -54,7 +54,11 @@ const (
 	bucketBytes  = 512 << 20 // room for 10,000 servers' state, twice
 	controlBytes = 16 << 20
 	usersBytes   = 32 << 20
+	loginsBytes  = 64 << 20 // more than 10,000 servers that log in each minute: they keep their tokens
 )
+
+// LoginsAge is how long [BucketLogins] remembers.
+const LoginsAge = time.Hour
 
 func streams(l Limits) []jetstream.StreamConfig {
 	base := func(name, subject, about string, b Bound) jetstream.StreamConfig {
@@ -86,6 +90,8 @@ func streams(l Limits) []jetstream.StreamConfig {
 	control.MaxBytes = controlBytes
 	users := bucket(BucketUsers, "users of the API, their tokens and ended sessions", l)
 	users.MaxBytes = usersBytes
+	logins := bucket(BucketLogins, "sealed identities of database hosts that were used", l)
+	logins.MaxBytes, logins.MaxAge = loginsBytes, LoginsAge
 	state := bucket(BucketState, "last and recent jobs per server and task (projection of DRYDOCK_JOBS)", l)
 	if l.Replicas <= 1 {
 		// It is rebuilt from the log, so it need not pay for a sync per write. Only unreplicated streams can do this.
@@ -99,7 +105,7 @@ func streams(l Limits) []jetstream.StreamConfig {
 		tasks, jobs, logs, alerts, told, audit, dead, state,
 		bucket(BucketCatalog, "one manifest per backup", l),
 		bucket(BucketKeys, "what gateways share: token signing key", l),
-		control, users, binlogs,
+		control, users, logins, binlogs,
 	}
 }
 

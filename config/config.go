@@ -42,15 +42,16 @@ func (c *Config) Cluster(name string) (Cluster, bool) {
 
 // Global is what exists once per process. Each field names its key; docs/configuration.md has the meanings.
 type Global struct {
-	Datadir     string // monitoring-datadir, absolute or relative to the working directory
-	Address     string // monitoring-address, "" = see AdvertisedAddress
-	BindAddress string // bind-address
-	HTTPServer  bool   // http-server
-	HTTPPort    int    // http-port, 0 = any free port
-	APIPort     int    // api-port, 0 = any free port
-	APICert     string // api-https-cert, "" together with APIKey = self-signed
-	APIKey      string // api-https-key
-	Users       []User // api-credentials joined with api-credentials-acl-allow
+	Datadir        string // monitoring-datadir, absolute or relative to the working directory
+	Address        string // monitoring-address, "" = see AdvertisedAddress
+	BindAddress    string // bind-address
+	HTTPServer     bool   // http-server
+	HTTPPort       int    // http-port, 0 = any free port
+	APIPort        int    // api-port, 0 = any free port
+	MaxConnections int    // http-max-connections
+	APICert        string // api-https-cert, "" together with APIKey = self-signed
+	APIKey         string // api-https-key
+	Users          []User // api-credentials joined with api-credentials-acl-allow
 	// TrustedProxies is api-trusted-proxies.
 	TrustedProxies []netip.Prefix
 
@@ -156,7 +157,8 @@ type Cluster struct {
 	Grants map[string][]string
 	acl    []User
 
-	AcceptSecret bool // api-jobs-accept-secret
+	AcceptSecret bool          // api-jobs-accept-secret
+	FreshLogin   time.Duration // api-require-fresh-login, 0 = off
 
 	Scheduler   bool           // monitoring-scheduler: nothing fires without it
 	Timezone    *time.Location // scheduler-timezone

@@ -69,6 +69,8 @@ func globalKeys(g *globals) []key {
 	t.number("http-port", &g.HTTPPort, 10001, bounds[int]{min: 0, max: 65535}, "a port, 0 = any free one", "Port of the API in clear.")
 	t.number("api-port", &g.APIPort, 10005, bounds[int]{min: 0, max: 65535}, "a port, 0 = any free one",
 		"Port of the API over HTTPS. Deployed scripts speak TLS to ports 443 and 10005 only.")
+	t.number("http-max-connections", &g.MaxConnections, 4096, bounds[int]{min: 16, max: 1_000_000}, "at least 16",
+		"Connections of http-port and api-port together. Beyond it the one that has been idle longest is closed.")
 	t.text("api-https-cert", &g.APICert, "", "a PEM file", "Certificate of the API. Empty: self-signed, made on first start.")
 	t.text("api-https-key", &g.APIKey, "", "a PEM file", "Private key of api-https-cert.")
 	t.credentials("api-credentials", &g.credentials, "Users of the API: user:password, comma separated or a list. Empty: nobody can log in.")
@@ -281,6 +283,9 @@ func jobKeys(t *table, c *Cluster) {
 		"How jobs reach the scripts: rows in replication_manager_schema.jobs, or the REST API without any SQL.")
 	t.boolean("api-jobs-accept-secret", &c.AcceptSecret, false,
 		"In api mode, let the encrypted password serve in place of a token, for clients that send none.")
+	t.duration("api-require-fresh-login", &c.FreshLogin, 0, bounds[time.Duration]{zero: "off", max: 15 * time.Minute},
+		"Take a sealed identity (secret-login) only once, and only when its time is within this of drydock's clock, as in 2m. "+
+			"Scripts that send neither time nor nonce are refused.")
 	t.duration("scheduler-jobs-lease", &c.Lease, 10*time.Minute, bounds[time.Duration]{min: time.Second},
 		"How long a running job may give no sign of life before it is halted.")
 	t.duration("scheduler-jobs-pickup-timeout", &c.PickupTimeout, time.Hour, bounds[time.Duration]{min: time.Second},

@@ -76,6 +76,7 @@ var (
 	errUnauthorized = &problem{http.StatusUnauthorized, "unauthorized", "wrong credentials"}
 	errForbidden    = &problem{http.StatusForbidden, "forbidden", "not granted"}
 	errTooLarge     = &problem{http.StatusRequestEntityTooLarge, "too_large", "body is larger than 1 MiB"}
+	errPacked       = &problem{http.StatusUnsupportedMediaType, "packed", "a body is sent as it is, without Content-Encoding"}
 	errBadRequest   = &problem{http.StatusBadRequest, "bad_request", "request cannot be read"}
 	errConflict     = &problem{http.StatusConflict, "conflict", "not possible in this state"}
 	errNotBuilt     = &problem{http.StatusNotImplemented, "not_built", "not built yet"}

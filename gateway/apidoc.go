@@ -15,7 +15,7 @@ import (
 	"drydock/store"
 )
 
-//go:generate go test -run TestOpenAPIDocumentIsCurrent -update
+//go:generate go test -run "^(TestOpenAPIDocumentIsCurrent|TestTableOfCallersIsCurrent)$" -update
 
 // openAPI answers the document of the API. It asks for no login: it says what stands in drydock's documents, and nothing of this
 // installation.

@@ -86,6 +86,10 @@ func (g *Gateway) metrics(c *gin.Context) {
 		g.fail(c, err)
 		return
 	}
+	if who.Bound() {
+		g.fail(c, errForbidden) // a database host's
+		return
+	}
 	g.readings.Snapshot(c.Request.Context()).Seen(who.MayRead).Handler().ServeHTTP(c.Writer, c.Request)
 }
 

@@ -49,7 +49,11 @@ func (g *Gateway) mayHold(c *gin.Context) {
 func (g *Gateway) mayHoldOn(c *gin.Context, name string) bool {
 	for _, cl := range g.order {
 		if (name == "" || cl.Name == name) && !callOf(c).who.May(cl.Name, "", auth.Hold) {
-			g.fail(c, errForbidden.withMessage("the grant %s is missing on cluster %s", auth.Hold, cl.Name))
+			on := "cluster " + cl.Name
+			if !callOf(c).who.MayRead(cl.Name) {
+				on = "some cluster" // not even its name is for everybody
+			}
+			g.fail(c, errForbidden.withMessage("the grant %s is missing on %s", auth.Hold, on))
 			return false
 		}
 	}

@@ -33,6 +33,8 @@ type Config struct {
 	Address    string // where database containers reach the API (monitoring-address)
 	OpenConfig bool   // api-credentials-secure-config is false: S/config needs no credentials and holds no secrets
 
+	MaxConnections int // optional: of both ports together; 0 means [DefaultConnections]
+
 	CertFile, KeyFile string // optional: PEM files; empty means self-signed
 	TLSDir            string // where the self-signed certificate is kept
 
@@ -65,6 +67,7 @@ type Cluster struct {
 	Password      string              // of the database account; it proves the scripts
 	Mode          job.Mode            // scheduler-jobs-mode
 	AcceptSecret  bool                // api-jobs-accept-secret: in api mode a sealed identity serves without a token
+	FreshLogin    time.Duration       // optional: how far the time in a sealed identity may be off; 0 means that old ones serve, too
 	LogLevel      string              // optional: least level of lines wanted; empty means INFO
 	BatchSize     int                 // optional: lines a call of drydock's own script; 0 means 5
 	ReceiverPorts []int               // optional: where the scripts listen, spread over the servers; empty means 4444

@@ -11,6 +11,18 @@ import (
 // AnswerBy changes after how long shell clients are taken for gone; before [Gateway.Run].
 func (g *Gateway) AnswerBy(d time.Duration) { g.answerBy = d }
 
+// Deadlines changes those of a connection, before [Gateway.Run]. It returns what they were.
+func (g *Gateway) Deadlines(header, read, idle time.Duration) (was [3]time.Duration) {
+	for _, s := range g.servers {
+		was = [3]time.Duration{s.ReadHeaderTimeout, s.ReadTimeout, s.IdleTimeout}
+		s.ReadHeaderTimeout, s.ReadTimeout, s.IdleTimeout = header, read, idle
+	}
+	return was
+}
+
+// Connections is how many there are.
+func (g *Gateway) Connections() int { return g.guests.count() }
+
 // QuickConn is what the TLS listener makes of a connection.
 func QuickConn(c *net.TCPConn) net.Conn { return quickConn{c} }
 
@@ -34,6 +46,9 @@ func (g *Gateway) Routes() (routes []string) {
 	}
 	return routes
 }
+
+// PageRoutes lists every route of the page, as in "GET /jobs/{id}".
+func (g *Gateway) PageRoutes() []string { return g.page.Patterns() }
 
 // Operations lists every route of the document in the same way.
 func Operations() (routes []string) {

@@ -36,9 +36,11 @@ type Gateway struct {
 	users    *store.UserView // run by Run
 	audits   *store.Audits
 	verdicts *verdicts
+	logins   *store.Logins
 	engine   *gin.Engine
 	verbs    map[string]string // in the audit, by method and route
 	tries    *limiter
+	guests   *crowd
 	omitted  omitted
 	sum      string // SHA-256 of the script, hex
 	answerBy time.Duration
@@ -67,7 +69,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 		Deps: deps, cfg: cfg, log: cfg.Log, clusters: map[string]*cluster{}, sum: scripts.Checksum(cfg.Script),
 		logs: bus.NewBatcher(deps.Conn, bus.StreamLogs), stopping: make(chan struct{}), answerBy: shellLeaves,
 		control: store.NewControl(deps.Conn), desk: restore.NewDesk(deps.Conn, cfg.Name),
-		users: store.NewUserView(deps.Conn), audits: store.NewAudits(deps.Conn, cfg.Name), verbs: map[string]string{}, tries: newLimiter(time.Now),
+		users: store.NewUserView(deps.Conn), audits: store.NewAudits(deps.Conn, cfg.Name), logins: store.NewLogins(deps.Conn), verbs: map[string]string{}, tries: newLimiter(time.Now),
 	}
 	g.verdicts = newVerdicts(deps.Conn)
 	g.people = store.NewUsers(deps.Conn, g.users)
@@ -130,9 +132,9 @@ func (g *Gateway) bind() error {
 			return err
 		}
 	}
-	g.listen = doors.listen
+	g.listen, g.guests = doors.listen, newCrowd(g.cfg.MaxConnections, g.log)
 	for i := range doors.listen {
-		g.servers = append(g.servers, newServer(handler, doors.secure[i], g.log))
+		g.servers = append(g.servers, newServer(handler, doors.secure[i], g.guests, g.log))
 	}
 	return nil
 }

@@ -25,8 +25,13 @@ func (g *Gateway) secretLogin(c *gin.Context) {
 	if !ok {
 		return
 	}
-	if given, err := k.open(envelope.RequireSecret); err != nil || !given {
+	given, err := k.open(envelope.RequireSecret)
+	if err != nil || !given {
 		g.fail(c, errUnauthorized)
+	} else {
+		g.fresh(c)
+	}
+	if c.IsAborted() {
 		_ = g.record(c, bus.Audit{Verb: "secret-login", Outcome: bus.AuditRefused, User: auth.SystemUser, Cluster: k.cluster.Name, Server: k.server.String(), Error: k.problem})
 		return
 	}

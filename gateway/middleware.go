@@ -125,7 +125,13 @@ const (
 )
 
 // readBody reads the whole body before anything else is done: until then net/http does not notice the client's half-close.
+// A body that is packed is refused unread: no client packs, and what unpacks to a gigabyte is no request.
 func (g *Gateway) readBody(c *gin.Context) {
+	if packed := c.GetHeader("Content-Encoding"); packed != "" && !strings.EqualFold(packed, "identity") {
+		c.Header("Connection", "close")
+		g.fail(c, errPacked)
+		return
+	}
 	body, err := io.ReadAll(io.LimitReader(c.Request.Body, maxBody+1))
 	switch {
 	case err != nil:
@@ -213,6 +219,8 @@ func (g *Gateway) openSealed(c *gin.Context, alone bool) (given bool, err error,
 	}
 	given, err = k.open()
 	switch {
+	case given && !g.fresh(c):
+		return given, nil, false
 	case given:
 		t.worked()
 	case err == nil:
@@ -252,18 +260,22 @@ func (g *Gateway) channelCaller(c *gin.Context) {
 	k.who = who
 }
 
-// user lets through who has a token; what it may do is the handler's question.
+// user lets through who has a token; what it may do is the handler's question. A database host has no business here: its
+// token is for the routes of its own server, and shows nothing of the others.
 func (g *Gateway) user(c *gin.Context) {
 	c.Header("Cache-Control", "no-store") // a browser reads with its cookie, and keeps what it may
 	c.Header("X-Content-Type-Options", "nosniff")
 	k := callOf(c)
 	k.token = tokenOf(c)
 	who, err := g.verify(k.token)
-	if err != nil {
+	switch {
+	case err != nil:
 		g.fail(c, err)
-		return
+	case who.Bound():
+		g.fail(c, errForbidden.withMessage("the token of a database host serves on the routes of its own server only"))
+	default:
+		k.who = who
 	}
-	k.who = who
 }
 
 // viewWait is how long a call waits for the picture of the jobs to be complete after a start.

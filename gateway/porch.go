@@ -33,8 +33,9 @@ func OpenPorch(cfg Config) (*Porch, error) {
 	if err != nil {
 		return nil, err
 	}
+	guests := newCrowd(cfg.MaxConnections, cfg.Log)
 	for i, l := range p.listen {
-		s := newServer(porchHandler(cfg.Version), p.secure[i], cfg.Log)
+		s := newServer(porchHandler(cfg.Version), p.secure[i], guests, cfg.Log)
 		p.servers = append(p.servers, s)
 		p.work.Go(func() { _ = serve(s, lentListener{l.(*net.TCPListener)}) }) // leave ends it; a broken listener fails the gateway
 	}

@@ -20,12 +20,12 @@ const (
 
 // newServer makes a server for one listener; secure is nil for the one in clear. HTTP/2 is off: no client of the protocol
 // speaks it, and its multiplexing would undo the one-connection-one-call order that half-closing clients rely on.
-func newServer(handler http.Handler, secure *tls.Config, log *slog.Logger) *http.Server {
+func newServer(handler http.Handler, secure *tls.Config, guests *crowd, log *slog.Logger) *http.Server {
 	s := &http.Server{
 		Handler: handler, TLSConfig: secure, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout,
 		WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog:  slog.NewLogLogger(log.Handler(), slog.LevelDebug), // handshakes that strangers break off
-		Protocols: new(http.Protocols),
+		Protocols: new(http.Protocols), ConnState: guests.watch,
 	}
 	s.Protocols.SetHTTP1(true)
 	return s

@@ -54,8 +54,12 @@ func (g *Gateway) mayManage(c *gin.Context) bool {
 	return false
 }
 
-// own reports whether a route is about the caller itself.
-func own(c *gin.Context) bool { return !callOf(c).who.Bound() && callOf(c).who.Name == c.Param("name") }
+// own reports whether a route is about the caller itself. An API token with grants of its own is less than its user: without
+// cluster-grant among them it neither sees the other tokens nor ends them.
+func own(c *gin.Context) bool {
+	who := callOf(c).who
+	return !who.Bound() && who.Name == c.Param("name") && (!who.Narrowed() || who.MayAll(auth.Users))
+}
 
 // target is the route's user, for a caller who may change it: one who manages users and has all that the user has, so
 // that nobody becomes more than he is by another one's password.

@@ -212,7 +212,7 @@ func (b *Binlogs) List(ctx context.Context, cluster string) ([]Segment, error) {
 				return out, nil
 			}
 			var s Segment
-			if err := json.Unmarshal(e.Value(), &s); err != nil {
+			if err := bus.Decode(e.Value(), &s); err != nil {
 				return nil, fmt.Errorf("decode segment %s: %w", e.Key(), err)
 			}
 			out = append(out, s)

@@ -247,7 +247,7 @@ func (c *Catalog) update(ctx context.Context, m Manifest, edit func(now Manifest
 		e, err := kv.Get(ctx, key)
 		switch {
 		case err == nil:
-			revision, err = e.Revision(), json.Unmarshal(e.Value(), &now)
+			revision, err = e.Revision(), bus.Decode(e.Value(), &now)
 		case errors.Is(err, jetstream.ErrKeyNotFound):
 			err = nil
 		}
@@ -312,7 +312,7 @@ func (c *Catalog) entry(ctx context.Context, cluster string, s job.Server, id st
 	if err != nil {
 		return m, 0, fmt.Errorf("read manifest %s: %w", id, err)
 	}
-	if err := json.Unmarshal(e.Value(), &m); err != nil {
+	if err := bus.Decode(e.Value(), &m); err != nil {
 		return m, 0, fmt.Errorf("decode manifest %s: %w", id, err)
 	}
 	return m, e.Revision(), nil
@@ -352,7 +352,7 @@ func (c *Catalog) list(ctx context.Context, cluster string, server job.Server, w
 				return out, nil
 			}
 			var m Manifest
-			if err := json.Unmarshal(e.Value(), &m); err != nil {
+			if err := bus.Decode(e.Value(), &m); err != nil {
 				return nil, fmt.Errorf("decode manifest %s: %w", e.Key(), err)
 			}
 			if (cluster == "" || m.Cluster == cluster) && (server.Host == "" || m.Server == server) && want(m) {
@@ -408,7 +408,7 @@ func (d *Docs) Get(ctx context.Context, cluster string, s job.Server, name strin
 	if err != nil {
 		return false, fmt.Errorf("read %s of %s: %w", name, s, err)
 	}
-	if err := json.Unmarshal(e.Value(), v); err != nil {
+	if err := bus.Decode(e.Value(), v); err != nil {
 		return false, fmt.Errorf("decode %s of %s: %w", name, s, err)
 	}
 	return true, nil
@@ -420,7 +420,7 @@ func (d *Docs) Put(ctx context.Context, cluster string, s job.Server, name strin
 	if err != nil {
 		return err
 	}
-	data, err := json.Marshal(v)
+	data, err := bus.Encode(docType, v)
 	if err != nil {
 		return fmt.Errorf("encode %s of %s: %w", name, s, err)
 	}
@@ -488,7 +488,7 @@ func every[T any](ctx context.Context, d *Docs, name string) (map[string]T, erro
 				return out, nil
 			}
 			var doc T
-			if err := json.Unmarshal(e.Value(), &doc); err != nil {
+			if err := bus.Decode(e.Value(), &doc); err != nil {
 				return nil, fmt.Errorf("decode %s: %w", e.Key(), err)
 			}
 			out[e.Key()] = doc

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -248,6 +247,10 @@ func updateControl[T any](ctx context.Context, c *bus.Conn, key string, change f
 	return err
 }
 
+// docType is the version of the documents in the buckets that have no type of their own: users, holds, blackouts,
+// acknowledgements, places, leases, states and what is known of servers.
+const docType = "drydock.v1.document"
+
 // update is updateControl for any bucket. It returns the revision that the document has now.
 func update[T any](ctx context.Context, kv jetstream.KeyValue, key string, change func(*T) (bool, error)) (revision uint64, err error) {
 	for range casTries {
@@ -259,7 +262,7 @@ func update[T any](ctx context.Context, kv jetstream.KeyValue, key string, chang
 		if cerr != nil || !changed {
 			return was, cerr
 		}
-		data, merr := json.Marshal(v)
+		data, merr := bus.Encode(docType, v)
 		if merr != nil {
 			return 0, fmt.Errorf("encode %s: %w", key, merr)
 		}
@@ -284,7 +287,7 @@ func readControl[T any](ctx context.Context, kv jetstream.KeyValue, key string) 
 	if err != nil {
 		return v, 0, fmt.Errorf("read %s: %w", key, err)
 	}
-	if err := json.Unmarshal(e.Value(), &v); err != nil {
+	if err := bus.Decode(e.Value(), &v); err != nil {
 		return v, 0, fmt.Errorf("decode %s: %w", key, err)
 	}
 	return v, e.Revision(), nil

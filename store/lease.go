@@ -60,7 +60,7 @@ type leaseDoc struct {
 }
 
 func holder(owner string) []byte {
-	data, _ := json.Marshal(leaseDoc{owner}) // a struct of one string cannot fail
+	data, _ := bus.Encode(docType, leaseDoc{owner}) // a struct of one string cannot fail
 	return data
 }
 

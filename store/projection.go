@@ -171,7 +171,7 @@ func (p *Projector) load(ctx context.Context) (upTo uint64, err error) {
 				return p.checkAhead(ctx, upTo)
 			}
 			var ts TaskState
-			if err := json.Unmarshal(e.Value(), &ts); err != nil || ts.Seq == 0 {
+			if err := bus.Decode(e.Value(), &ts); err != nil || ts.Seq == 0 {
 				continue // facts and other documents of the bucket
 			}
 			p.have[e.Key()] = projected{ts, e.Revision()}
@@ -203,7 +203,7 @@ func (p *Projector) project(ctx context.Context, j job.Job, seq uint64) error {
 			return nil
 		}
 		next := h.state.next(j, seq)
-		data, err := json.Marshal(next)
+		data, err := bus.Encode(docType, next)
 		if err != nil {
 			return fmt.Errorf("encode state of %s: %w", key, err)
 		}
@@ -238,7 +238,7 @@ func (p *Projector) reread(ctx context.Context, key string) error {
 		return fmt.Errorf("read state %s: %w", key, err)
 	}
 	var ts TaskState
-	if err := json.Unmarshal(e.Value(), &ts); err != nil {
+	if err := bus.Decode(e.Value(), &ts); err != nil {
 		return fmt.Errorf("decode state %s: %w", key, err)
 	}
 	p.have[key] = projected{ts, e.Revision()}

@@ -109,8 +109,11 @@ func VerifyManifest(raw []byte, trusted PublicKey) (Manifest, error) {
 	return m, nil
 }
 
-// signedText is what the signature of raw, of all but the fields named and behind the domain, vouches for. Errors: [ErrUnsigned], [ErrOtherKey], [ErrSignature].
+// signedText is what the signature of raw, of all but the fields named and behind the domain, vouches for. Errors: [ErrUnsigned], [ErrOtherKey], [ErrSignature], [bus.ErrNewer].
 func signedText(raw []byte, trusted PublicKey, without []string, domain string) (text []byte, sig *Signature, err error) {
+	if err := bus.CheckVersion(raw); err != nil {
+		return nil, nil, err // also of a signature nobody can say anything then
+	}
 	text, sig, err = canonical(raw, without)
 	if err != nil {
 		return nil, nil, err

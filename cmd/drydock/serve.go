@@ -32,6 +32,7 @@ func (c *cli) serveCmd() *cobra.Command {
 }
 
 func (c *cli) serve(ctx context.Context, roles string) error {
+	syscall.Umask(0o077) // as packaging/drydock.service has it: what drydock, NATS and the tools write is nobody else's
 	log := newLog(os.Stderr, "text", slog.LevelInfo)
 	cfg, err := c.load(log)
 	if err != nil {

@@ -49,6 +49,9 @@ type Principal struct {
 // Bound reports whether the caller is a database host, which speaks for one server only.
 func (p Principal) Bound() bool { return p.Cluster != "" }
 
+// Narrowed reports whether the caller has an API token that may do less than its user.
+func (p Principal) Narrowed() bool { return p.token != nil && len(p.token.Grants) > 0 }
+
 // May reports whether the caller has a grant on a server ("HOST:PORT") of a cluster. An empty server asks about the
 // cluster as a whole, which a bound caller never may.
 func (p Principal) May(cluster, server, grant string) bool {

@@ -68,7 +68,7 @@ type Web struct {
 	cfg      Config
 	log      *slog.Logger
 	known    map[string]Cluster
-	mux      *http.ServeMux
+	mux      *router
 	pages    map[string]*page
 	assets   assets
 	layout   *template.Template
@@ -107,7 +107,7 @@ func New(cfg Config, deps Deps, stopping <-chan struct{}) (*Web, error) {
 	if w.layout, err = w.loadLayout(); err != nil {
 		return nil, err
 	}
-	w.mux = http.NewServeMux()
+	w.mux = &router{ServeMux: http.NewServeMux()}
 	if err := w.routes(); err != nil {
 		return nil, err
 	}

@@ -17,6 +17,7 @@ import (
 
 	"filippo.io/age"
 
+	"drydock/bus"
 	"drydock/receiver/sink"
 	"drydock/store"
 )
@@ -113,6 +114,9 @@ func (f *frameReader) head() (s store.Segment, err error) {
 	second, err := f.line()
 	if err != nil {
 		return s, err
+	}
+	if err := bus.CheckVersion(second); err != nil {
+		return s, err // not damaged
 	}
 	if err := json.Unmarshal(second, &s); err != nil {
 		return s, fmt.Errorf("%w: %w", ErrDamaged, err)
