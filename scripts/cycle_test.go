@@ -113,6 +113,10 @@ func TestKilledScriptGoesOnWithItsLogAndReportsTheJob(t *testing.T) {
 	}
 	wait()
 	m.set(func() { m.fail = nil })
+	// What a kill in other lines leaves: a checkpoint whose end was reported, a file that was being written.
+	jobs := filepath.Join(c.folder(), "jobs")
+	writeFile(t, filepath.Join(jobs, "GONE.pos"), "12\n")
+	writeFile(t, filepath.Join(jobs, "K.pos.new.4194305"), "1") // no process has that number: pid_max is below
 	c.mustCycle()
 	var got []string
 	for _, line := range m.logLines() {
@@ -133,6 +137,7 @@ func TestKilledScriptGoesOnWithItsLogAndReportsTheJob(t *testing.T) {
 	if got := m.seen()[calls:]; !slices.Equal(got, []string{"jobs-pending"}) {
 		t.Errorf("the cycle after made %v", got)
 	}
+	nothingKept(t, jobs)
 }
 
 func exists(path string) bool {
@@ -541,5 +546,39 @@ func TestDatabaseIsReachedWhereTheEnvironmentSays(t *testing.T) {
 		if got, err := os.ReadFile(filepath.Join(c.state, "../host")); err != nil || string(got) != want+"\n" {
 			t.Errorf("%s: the tool was sent to %q, %v", env, got, err)
 		}
+	}
+}
+
+// TestLinesOutliveTheReportOfTheirJob: the manager takes the end of the job and not yet its lines.
+func TestLinesOutliveTheReportOfTheirJob(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, oddPassword, freePort(t), false)
+	c := newClient(t, m)
+	knowVariables(t, c, nil)
+	c.fakeTool("mariadb-check", `echo "why it went so"`)
+	m.offer("optimize", "K", 1)
+	m.failing(func(path string) int {
+		if path == "write-log/optimize" {
+			return 503
+		}
+		return 0
+	})
+	c.mustCycle()
+	if end := m.last("optimize"); end.State != "done" {
+		t.Fatalf("%+v", end)
+	}
+	m.set(func() { m.fail = nil })
+	c.mustCycle()
+	if !slices.Contains(m.logLines(), "INFO why it went so") {
+		t.Errorf("lines %q", m.logLines())
+	}
+	nothingKept(t, filepath.Join(c.folder(), "jobs"))
+}
+
+func nothingKept(t *testing.T, folder string) {
+	t.Helper()
+	kept, err := os.ReadDir(folder)
+	if err != nil || len(kept) > 0 {
+		t.Errorf("kept %v, %v", kept, err)
 	}
 }
