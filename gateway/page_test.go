@@ -543,7 +543,7 @@ func TestMarkupFromOutsideIsText(t *testing.T) {
 	b := f.browser().login("admin", "repman")
 	bustest.Until(t, 20*time.Second, "the last 30 days are read", func() bool { return !strings.Contains(b.get("/").body, "being read") })
 	bustest.Until(t, 20*time.Second, "the check has looked", func() bool { return strings.Contains(b.get("/health").body, "mail-db1") })
-	for _, p := range []string{"/", "/jobs/" + f.failed.ID, "/jobs/" + f.running.ID, "/maintenance/prod", "/timeline?cluster=prod", "/history?cluster=prod", "/conditions", "/health"} {
+	for _, p := range []string{"/", "/jobs/" + f.failed.ID, "/jobs/" + f.running.ID, "/maintenance/prod", "/timeline?cluster=prod", "/history?cluster=prod", "/conditions", "/health", "/restore?cluster=prod&directory=/srv/x&backup=" + f.backup.ID} {
 		got := b.get(p)
 		if got.status != http.StatusOK || !strings.Contains(got.body, "&lt;script&gt;") && !strings.Contains(got.body, "&lt;b id=owned&gt;") {
 			t.Errorf("%s does not show the text: %d", p, got.status)

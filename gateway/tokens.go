@@ -114,7 +114,8 @@ func TokenText(t store.Token) string {
 
 // removeToken revokes an API token. One may always revoke itself: who finds it somewhere has a way to end it.
 func (g *Gateway) removeToken(c *gin.Context) {
-	itself := own(c) && callOf(c).who.TokenID != "" && callOf(c).who.TokenID == c.Param("token")
+	who := callOf(c).who
+	itself := who.Name == c.Param("name") && who.TokenID != "" && who.TokenID == c.Param("token") // also one that is less than its user
 	if !itself && !g.mayEnd(c) {
 		return
 	}
