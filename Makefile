@@ -64,9 +64,9 @@ lint: ## gofmt, go vet, staticcheck, shellcheck
 	shellcheck $$($(SHELL_FILES))
 
 # One at a time: make bench BENCH=receive. A quiet machine tells most; ratios within one run are what counts.
-BENCH ?= receive ingest cycle
+BENCH ?= receive ingest cycle fanout
 
-bench: ## measure drydock beside what else does the work (ten minutes; docs/performance.md); the report is bin/bench.md
+bench: ## measure drydock beside what else does the work (twenty minutes; docs/performance.md); the report is bin/bench.md
 	@build/setup.sh test
 	@$(MAKE) --no-print-directory build
 	@rm -f bin/bench.md

@@ -37,13 +37,10 @@ func (c *Conn) Append(ctx context.Context, stream, subject, id string, last uint
 	if err != nil {
 		return 0, fmt.Errorf("encode message for %s: %w", subject, err)
 	}
-	msg := nats.NewMsg(subject)
-	msg.Data = data
 	for try := 0; ; try++ {
-		ack, err := c.JS.PublishMsg(ctx, msg, jetstream.WithMsgID(id), jetstream.WithExpectStream(stream),
-			jetstream.WithExpectLastSequencePerSubject(last))
+		seq, err := c.publish(ctx, stream, subject, id, last, data, try)
 		if err == nil {
-			return ack.Sequence, nil
+			return seq, nil
 		}
 		// 10071, 10164 and a timeout all look alike from here: the write may be ours, somebody else's, or in flight.
 		got, lastNow, rerr := c.lastID(ctx, stream, subject)
@@ -63,6 +60,25 @@ func (c *Conn) Append(ctx context.Context, stream, subject, id string, last uint
 		case <-time.After(time.Duration(try+1) * 20 * time.Millisecond):
 		}
 	}
+}
+
+// publish is one try of [Conn.Append]. The first may be written together with others'.
+func (c *Conn) publish(ctx context.Context, stream, subject, id string, last uint64, data []byte, try int) (seq uint64, err error) {
+	if stream == StreamJobs && try == 0 {
+		return c.jobs.publish(ctx, &appended{subject: subject, id: id, last: last, data: data})
+	}
+	msg := nats.NewMsg(subject)
+	msg.Data = data
+	return c.publishAlone(ctx, stream, msg, id, last)
+}
+
+func (c *Conn) publishAlone(ctx context.Context, stream string, msg *nats.Msg, id string, last uint64) (seq uint64, err error) {
+	ack, err := c.JS.PublishMsg(ctx, msg, jetstream.WithMsgID(id), jetstream.WithExpectStream(stream),
+		jetstream.WithExpectLastSequencePerSubject(last))
+	if err != nil {
+		return 0, err
+	}
+	return ack.Sequence, nil
 }
 
 // Record writes v as JSON on a subject, whatever stands there. It returns when the message is on disk; a lost
@@ -95,7 +111,7 @@ func (c *Conn) lastID(ctx context.Context, stream, subject string) (id string, s
 }
 
 func (c *Conn) last(ctx context.Context, stream, subject string) (*jetstream.RawStreamMsg, error) {
-	s, err := c.JS.Stream(ctx, stream)
+	s, err := c.opened(ctx, stream)
 	if err != nil {
 		return nil, fmt.Errorf("open stream %s: %w", stream, err)
 	}
@@ -104,9 +120,23 @@ func (c *Conn) last(ctx context.Context, stream, subject string) (*jetstream.Raw
 		return nil, fmt.Errorf("%w on %s", ErrNotFound, subject)
 	}
 	if err != nil {
+		c.streams.Delete(stream) // it may not be as it was
 		return nil, fmt.Errorf("read last message of %s: %w", subject, err)
 	}
 	return raw, nil
+}
+
+// opened is a stream to read single messages of. It is asked for once: the question costs several times what reading a
+// message does, and the server answers such questions one after the other.
+func (c *Conn) opened(ctx context.Context, name string) (jetstream.Stream, error) {
+	if s, ok := c.streams.Load(name); ok {
+		return s.(jetstream.Stream), nil
+	}
+	s, err := c.JS.Stream(ctx, name)
+	if err == nil {
+		c.streams.Store(name, s)
+	}
+	return s, err
 }
 
 // Last reads the last message of a literal subject and its sequence. Errors: [ErrNotFound] (sequence 0 then).

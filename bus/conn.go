@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -15,9 +16,12 @@ import (
 
 // Conn is a connection to the bus, in-process or over the network; both behave alike. Safe for concurrent use.
 type Conn struct {
-	NC  *nats.Conn
-	JS  jetstream.JetStream
-	log *slog.Logger
+	NC   *nats.Conn
+	JS   jetstream.JetStream
+	log  *slog.Logger
+	jobs *crowd // appends to DRYDOCK_JOBS: a tick of a large fleet is thousands of them
+
+	streams sync.Map // jetstream.Stream by name, of those that single messages were read of
 }
 
 // Remote says how to reach an external NATS server or cluster (`nats-url`).
@@ -71,7 +75,9 @@ func dial(url string, log *slog.Logger, opts ...nats.Option) (*Conn, error) {
 		nc.Close()
 		return nil, fmt.Errorf("open jetstream: %w", err)
 	}
-	return &Conn{NC: nc, JS: js, log: log}, nil
+	c := &Conn{NC: nc, JS: js, log: log}
+	c.jobs = &crowd{c: c, stream: StreamJobs}
+	return c, nil
 }
 
 // Close flushes what was published and disconnects.

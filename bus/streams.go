@@ -72,7 +72,7 @@ func streams(l Limits) []jetstream.StreamConfig {
 	tasks := base(StreamTasks, AllTasks, "tick ledger: every due tick and manual run, with its outcome", l.Tasks)
 	tasks.DenyDelete, tasks.Metadata = true, schema(TypeTick)
 	jobs := base(StreamJobs, AllJobs, "every job-state transition, with the whole job", l.Jobs)
-	jobs.DenyDelete, jobs.Metadata = true, schema(TypeJob)
+	jobs.DenyDelete, jobs.AllowAtomicPublish, jobs.Metadata = true, true, schema(TypeJob)
 	logs := base(StreamLogs, AllLogs, "decrypted log batches from the database hosts", l.Logs)
 	logs.AllowAtomicPublish, logs.Metadata = true, schema(TypeLog)
 	alerts := base(StreamAlerts, AllAlerts, "conditions opened and closed", l.Alerts)

@@ -47,7 +47,8 @@ type Dispatcher struct {
 	poll    time.Duration
 	address string
 	targets map[targetName]*target
-	work    background // the workers; begins nothing before and after [Dispatcher.Run]
+	work    background    // the workers; begins nothing before and after [Dispatcher.Run]
+	leaves  chan struct{} // a token per server whose jobs table is being looked for, to leave it
 
 	mu sync.Mutex // guards target.active
 }
@@ -57,7 +58,10 @@ type targetName struct {
 	server  job.Server
 }
 
-const defaultPoll = 2 * time.Second
+const (
+	defaultPoll = 2 * time.Second
+	leaveWidth  = 64 // servers at a time: nobody waits for it, and all at once would be as many connections as servers
+)
 
 // NewDispatcher checks the configuration and registers with the view, so it must be called before the view runs.
 // Errors: [ErrConfig].
@@ -75,7 +79,7 @@ func NewDispatcher(cfg DispatchConfig, conn *bus.Conn, jobs *store.Jobs, view *s
 	}
 	d := &Dispatcher{
 		conn: conn, jobs: jobs, view: view, docs: docs, log: cfg.Log, poll: cfg.Poll, address: cfg.Address,
-		targets: map[targetName]*target{},
+		targets: map[targetName]*target{}, leaves: make(chan struct{}, leaveWidth),
 	}
 	for _, c := range cfg.Clusters {
 		for _, s := range c.Servers {

@@ -52,7 +52,13 @@ func withdrawnFor(j job.Job) time.Duration {
 // may be down for as long as it likes; nothing waits for this.
 func (t *target) leaveSQL(ctx context.Context) {
 	for failures := 0; ctx.Err() == nil; {
+		select {
+		case <-ctx.Done():
+			return
+		case t.leaves <- struct{}{}:
+		}
 		left, err := t.leaveOnce(ctx)
+		<-t.leaves
 		switch {
 		case left:
 			return

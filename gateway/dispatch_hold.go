@@ -24,6 +24,9 @@ func (t *target) hold(ctx context.Context, jobs []job.Job) (free []job.Job, held
 	if !slices.ContainsFunc(jobs, queuedHeavy) {
 		return jobs, false
 	}
+	if waiting := slices.DeleteFunc(slices.Clone(jobs), func(j job.Job) bool { return !queuedHeavy(j) }); t.seenBusy(ctx, waiting) {
+		return slices.DeleteFunc(jobs, queuedHeavy), true
+	}
 	slots, err := t.liveHeavy(ctx)
 	if err != nil {
 		t.log.Warn("look for other jobs of the server", "cluster", t.name.cluster, "server", t.name.server.String(), "err", err)
@@ -46,6 +49,23 @@ func (t *target) hold(ctx context.Context, jobs []job.Job) (free []job.Job, held
 		}
 	}
 	return free, held
+}
+
+// seenBusy reports whether the view alone shows that none of the waiting heavy jobs may go, and then says why they wait. To
+// hold a job the log need not be read: that a view is behind keeps it for a moment longer, and lets nothing through.
+func (t *target) seenBusy(ctx context.Context, waiting []job.Job) bool {
+	seen := slices.DeleteFunc(t.view.OfServer(t.name.cluster, t.name.server), func(x job.Job) bool { return !x.State.Live() || !heavy(x) })
+	firsts := make([]job.Job, len(waiting))
+	for i, j := range waiting {
+		var busy bool
+		if firsts[i], busy = job.NextHeavy(job.InTheWay(j, seen)); !busy {
+			return false
+		}
+	}
+	for i, j := range waiting {
+		t.explain(ctx, j, heldBy(firsts[i]))
+	}
+	return true
 }
 
 func heldBy(other job.Job) string {

@@ -15,7 +15,8 @@ import (
 )
 
 const (
-	fanoutWidth = 16 // servers at a time
+	fanoutWidth = 256 // jobs created at a time: their writes share syncs
+	listWidth   = 16  // when the server is asked for its tables before
 	// fanoutTimeout bounds the work on one tick. It is below the time after which the bus hands the tick to another.
 	fanoutTimeout = 25 * time.Second
 	// fanoutPatience is the least age at which a tick is too old to start jobs, however small scheduler-max-lateness is.
@@ -112,7 +113,7 @@ func (s *Scheduler) resolve(c Cluster, known bool, t bus.Tick) (servers []job.Se
 	}
 	for _, srv := range meant {
 		switch {
-		case task.Whole && srv == (job.Server{}), !task.Whole && slices.Contains(c.Servers, srv):
+		case task.Whole && srv == (job.Server{}), !task.Whole && c.member(srv):
 			servers = append(servers, srv)
 		case task.Whole:
 			skips = append(skips, skip{server: srv, gate: job.GateConfig, reason: fmt.Sprintf("%s works on a whole cluster, not on one server", task.Name)})
@@ -130,6 +131,9 @@ func (s *Scheduler) startAll(ctx context.Context, m bus.Meta, t bus.Tick, c Clus
 		wg   sync.WaitGroup
 		room = make(chan struct{}, fanoutWidth) // a token per job being created
 	)
+	if s.lister != nil && slices.Contains(c.WholeBackups, t.Task) {
+		room = make(chan struct{}, listWidth)
+	}
 	for _, srv := range servers {
 		room <- struct{}{}
 		wg.Go(func() {
@@ -155,6 +159,9 @@ func (s *Scheduler) start(ctx context.Context, m bus.Meta, t bus.Tick, c Cluster
 		return skip{server: srv, gate: gate, reason: fmt.Sprintf(format, args...)}, nil
 	}
 	key := job.Key{Cluster: t.Cluster, Server: srv, Task: t.Task}
+	if last, ok := s.view.Get(key); ok && last.Seen == m.Seq {
+		return no, nil // decided before the tick came again, and the view shows nothing that is not in the log
+	}
 	if age := s.now().Sub(t.Time); age > max(c.MaxLateness, fanoutPatience) {
 		// Decided in time, but then nobody was there to start it. Also the way in which the whole ledger of last year
 		// comes again when the bus has lost what it knew of us.

@@ -88,7 +88,11 @@ func (s *Scheduler) openCluster(ctx context.Context, c Cluster, jobs []job.Job, 
 			break // the bus hardly answers, or we stop: the next look goes on
 		}
 		if j.State == job.Available {
-			errs = append(errs, s.callBack(ctx, c, j, closures, now))
+			gate, reason, _ := c.shut(closures, j.Trigger, j.Due, now)
+			if rolls && gate == "" && minds(op, j) {
+				gate, reason = job.GateRolling, behind(op)
+			}
+			errs = append(errs, s.callBack(ctx, j, gate, reason))
 			continue
 		}
 		v := c.judge(j, closures, placed[j.Run()], now)
@@ -107,13 +111,9 @@ func (s *Scheduler) openCluster(ctx context.Context, c Cluster, jobs []job.Job, 
 	return errors.Join(append(errs, ctx.Err())...)
 }
 
-// callBack takes the offer of a job back whose cluster was closed before anybody took it. A row in the jobs table is the
+// callBack takes the offer of a job back whose cluster was closed before anybody took it, as gate says. A row in the jobs table is the
 // dispatcher's to take away: the shut gate tells it to.
-func (s *Scheduler) callBack(ctx context.Context, c Cluster, j job.Job, closures store.Closures, now time.Time) error {
-	gate, reason, _ := c.shut(closures, j.Trigger, j.Due, now)
-	if op, rolls := s.operation(c, closures, now); rolls && gate == "" && minds(op, j) {
-		gate, reason = job.GateRolling, behind(op)
-	}
+func (s *Scheduler) callBack(ctx context.Context, j job.Job, gate job.Gate, reason string) error {
 	switch {
 	case isRolling(j), gate == j.Gate:
 		return nil

@@ -62,6 +62,8 @@ type Cluster struct {
 	WholeBackups []string
 
 	Splay time.Duration // scheduled jobs begin spread over so long (scheduler-splay)
+
+	members map[job.Server]bool // Servers, to look one up among thousands; nil before [New] and [Scheduler.Reload] have made it
 }
 
 // Schedule is the schedule of one task.
@@ -238,6 +240,10 @@ func newSetup(cfg Config, old *setup) (*setup, error) {
 		if _, twice := set.clusters[c.Name]; twice {
 			return nil, fmt.Errorf("configure cluster %q: named twice", c.Name)
 		}
+		c.members = map[job.Server]bool{}
+		for _, srv := range c.Servers {
+			c.members[srv] = true
+		}
 		set.clusters[c.Name] = c
 		for _, sc := range c.Schedules {
 			p, err := newPlan(c, sc)
@@ -322,7 +328,15 @@ func (c Cluster) has(task string, s job.Server) bool {
 	if t, err := job.TaskByName(task); err == nil && t.Whole {
 		return s == job.Server{}
 	}
-	return slices.Contains(c.Servers, s)
+	return c.member(s)
+}
+
+// member reports whether a server is one of the cluster's.
+func (c Cluster) member(s job.Server) bool {
+	if c.members == nil {
+		return slices.Contains(c.Servers, s)
+	}
+	return c.members[s]
 }
 
 // stamp writes a time for people of the cluster.

@@ -43,12 +43,15 @@ type Jobs struct {
 	c     *bus.Conn
 	actor string
 	view  *View
+	reads chan struct{} // a token per slot that [Jobs.LiveHeavy] reads: with thousands of servers each has dozens
 }
+
+const readsWidth = 64
 
 // NewJobs writes as actor (for example `gateway@db-admin-1`). view, if not nil, sees this process's own changes at
 // once.
 func NewJobs(c *bus.Conn, actor string, view *View) *Jobs {
-	return &Jobs{c: c, actor: actor, view: view}
+	return &Jobs{c: c, actor: actor, view: view, reads: make(chan struct{}, readsWidth)}
 }
 
 // Ref names a job to change. An empty ID means whatever job the slot holds, Attempt 0 whatever attempt.
@@ -95,7 +98,9 @@ func (s *Jobs) LiveHeavy(ctx context.Context, cluster string, server job.Server)
 	last, errs := make([]job.Job, len(tasks)), make([]error, len(tasks))
 	var wg sync.WaitGroup
 	for i, t := range tasks { // at once: a script that asks for a task waits for the answer
+		s.reads <- struct{}{} // comes free: every reading has a deadline
 		wg.Go(func() {
+			defer func() { <-s.reads }()
 			k := job.Key{Cluster: cluster, Server: server, Task: t.Name}
 			if t.Whole {
 				k.Server = job.Server{} // has every server of the cluster

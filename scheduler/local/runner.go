@@ -55,6 +55,8 @@ type Cluster struct {
 	ClientTool    string        // backup-mysqlclient-path, empty: found by its name
 
 	ReplicationUser, ReplicationPassword string // replication-credential, empty: none
+
+	members map[job.Server]bool // Servers, to look one up among thousands; made by [New]
 }
 
 // Runner does the jobs of mode [job.Local]. Make one with [New].
@@ -109,6 +111,10 @@ func New(cfg Config, conn *bus.Conn, jobs *store.Jobs, view *store.View, docs *s
 		held: map[serverName]map[string]time.Time{}, left: map[string]*leftover{},
 	}
 	for _, c := range cfg.Clusters {
+		c.members = map[job.Server]bool{}
+		for _, srv := range c.Servers {
+			c.members[srv] = true
+		}
 		r.clusters[c.Name] = c
 	}
 	view.OnChange(r.observe)
@@ -237,7 +243,7 @@ func (c Cluster) has(j job.Job) bool {
 	if j.Server == (job.Server{}) {
 		return deeds[j.Task] != nil
 	}
-	return slices.Contains(c.Servers, j.Server)
+	return c.members[j.Server]
 }
 
 // begin is false while the job is in another hand, or its server in trouble.

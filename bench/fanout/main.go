@@ -1,0 +1,116 @@
+// Command fanout measures one drydock with many servers: how long it takes to start, what it costs while nothing is due, and
+// how long it takes from the second in which the tasks of every server fall due until the last is dispatched. It also
+// measures how long single steps take: a tick until it is offered, done until success, an event until it is on the page.
+// drydock is the real binary, a process of its own; figures come from /proc and from the times on the bus.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"drydock/bench/paired"
+	"drydock/internal/mariadbd"
+)
+
+func main() {
+	runtime.LockOSThread() // what is started here dies with this thread
+	var o options
+	flag.StringVar(&o.binary, "drydock", "bin/drydock", "the drydock under test")
+	api := flag.String("api", "1,100,1000,10000", "numbers of servers, mode api")
+	sql := flag.String("sql", "100,1000", "numbers of servers, mode sql")
+	flag.BoolVar(&o.own, "own", false, "also the tasks that drydock does itself over SQL: nine in all, not six")
+	flag.IntVar(&o.samples, "samples", 200, "of each latency, 0 for none")
+	flag.DurationVar(&o.bound, "for", 3*time.Minute, "how long one part may take: mode api, mode sql, latency")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	var errs [2]error
+	o.api, errs[0] = numbers(*api)
+	o.sql, errs[1] = numbers(*sql)
+	if err := errors.Join(errs[:]...); err != nil {
+		exit(err)
+	}
+	exit(run(ctx, o))
+}
+
+func exit(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "fanout:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+type options struct {
+	binary   string
+	api, sql []int
+	own      bool
+	samples  int
+	bound    time.Duration
+}
+
+func numbers(text string) (out []int, err error) {
+	for f := range strings.SplitSeq(text, ",") {
+		if f == "" {
+			continue
+		}
+		n, err := strconv.Atoi(f)
+		if err != nil || n < 1 || n > maxServers {
+			return nil, fmt.Errorf("%q is no number of servers from 1 to %d", f, maxServers)
+		}
+		out = append(out, n)
+	}
+	return out, nil
+}
+
+const password = "bench"
+
+func run(ctx context.Context, o options) (err error) {
+	fmt.Printf("\n## Fan-out and latency\n\n%s\n", paired.Machine())
+	dir, err := os.MkdirTemp("", "drydock-fanout-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	// Real servers, each shared by many entries, which tell them apart by their loopback address.
+	db, err := mariadbd.Start(ctx, mariadbd.Options{Dir: filepath.Join(dir, "db"), Password: password, Extra: []string{
+		"bind-address=0.0.0.0", "max-connections=30000", "thread-handling=pool-of-threads", "back-log=4096",
+		"innodb-flush-log-at-trx-commit=2", "table-open-cache=4000", "skip-name-resolve",
+	}})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Kill()) }()
+	b := &bench{options: o, dir: dir, db: db}
+	if len(o.api) > 0 {
+		if err := b.fanoutAPI(ctx); err != nil {
+			return err
+		}
+	}
+	if len(o.sql) > 0 {
+		if err := b.fanoutSQL(ctx); err != nil {
+			return err
+		}
+	}
+	if o.samples > 0 {
+		return b.latency(ctx)
+	}
+	return nil
+}
+
+// bench is what all parts share.
+type bench struct {
+	options
+	dir string
+	db  *mariadbd.Server
+}

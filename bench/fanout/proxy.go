@@ -1,0 +1,144 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+
+	"drydock/gateway/jobtable"
+	"drydock/job"
+)
+
+// proxy lets many entries share one real server: each has a schema of its own, which it knows by the name that all have. A
+// jobs table holds one row a task.
+type proxy struct {
+	l     net.Listener
+	to    string
+	mu    sync.Mutex
+	conns map[net.Conn]bool // all that are open; nil: it is being closed
+	wg    sync.WaitGroup
+}
+
+func startProxy(to string) (*proxy, error) {
+	l, err := net.Listen("tcp", "0.0.0.0:0")
+	if err != nil {
+		return nil, err
+	}
+	p := &proxy{l: l, to: to, conns: map[net.Conn]bool{}}
+	p.wg.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			p.wg.Go(func() { p.pass(conn) })
+		}
+	})
+	return p, nil
+}
+
+func (p *proxy) port() int { return p.l.Addr().(*net.TCPAddr).Port }
+
+func (p *proxy) close() error {
+	err := p.l.Close()
+	p.mu.Lock()
+	for c := range p.conns {
+		c.Close()
+	}
+	p.conns = nil
+	p.mu.Unlock()
+	p.wg.Wait()
+	return err
+}
+
+// keep has a connection end with the proxy, and reports false when that is over.
+func (p *proxy) keep(c net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.conns == nil {
+		return false
+	}
+	p.conns[c] = true
+	return true
+}
+
+func (p *proxy) drop(c net.Conn) {
+	c.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.conns, c)
+}
+
+func (p *proxy) pass(from net.Conn) {
+	defer p.drop(from)
+	to, err := net.Dial("tcp", p.to)
+	if err != nil {
+		return
+	}
+	defer p.drop(to)
+	if !p.keep(from) || !p.keep(to) {
+		return
+	}
+	var back sync.WaitGroup
+	back.Go(func() {
+		_, _ = io.Copy(from, to)
+		from.Close()
+	})
+	own := []byte(schema(from.LocalAddr().(*net.TCPAddr).IP))
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buf) // a statement of the driver is one write, and much shorter
+		if _, werr := to.Write(bytes.ReplaceAll(buf[:n], []byte(jobtable.Database), own)); err != nil || werr != nil {
+			break
+		}
+	}
+	to.Close()
+	back.Wait()
+}
+
+// schema is the name of an entry's own schema, as long as the one that it knows.
+func schema(ip net.IP) string {
+	prefix := jobtable.Database[:len(jobtable.Database)-9]
+	ip = ip.To4()
+	return fmt.Sprintf("%s%03d%03d%03d", prefix, ip[1], ip[2], ip[3])
+}
+
+// prepareTables makes the jobs tables as drydock does: with a real server for each entry they were there since the first job.
+func (b *bench) prepareTables(ctx context.Context, servers, port int) error {
+	var wg sync.WaitGroup
+	const width = 8
+	room := make(chan struct{}, width)
+	errs := make([]error, servers)
+	for i := range servers {
+		room <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-room }()
+			t := jobtable.Open(job.Server{Host: address(i), Port: port}, b.db.User(), password)
+			errs[i] = errors.Join(t.Setup(ctx), t.Close())
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// rowsIn counts the rows of all entries' tables that a script may take.
+func (b *bench) rowsIn(ctx context.Context, servers int) (rows int, err error) {
+	db, err := b.db.DB()
+	if err != nil {
+		return 0, err
+	}
+	defer db.Close()
+	for i := range servers {
+		var n int
+		name := schema(net.ParseIP(address(i)))
+		if err := db.QueryRowContext(ctx, "SELECT COUNT(*) FROM "+name+".jobs WHERE state = 0 AND done = 0").Scan(&n); err != nil {
+			return rows, fmt.Errorf("count the rows of %s: %w", name, err)
+		}
+		rows += n
+	}
+	return rows, nil
+}

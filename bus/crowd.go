@@ -1,0 +1,161 @@
+package bus
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+)
+
+// crowd makes concurrent appends to one stream share a sync. One of the callers leads: it writes what stands in line as one
+// atomic batch, in which every message keeps its own expectation, and the next in line leads when that is done. A batch is
+// written whole or not at all: when one expectation fails, or the acknowledgement is lost, each caller goes on alone.
+// It has no goroutine of its own.
+type crowd struct {
+	c      *Conn
+	stream string
+
+	mu   sync.Mutex
+	led  bool // somebody writes
+	line []*appended
+}
+
+// appended is one message of a crowd.
+type appended struct {
+	subject, id string
+	last        uint64 // what the subject's last message must be
+	data        []byte
+	told        chan telling // one send by who leads, or hands over; buffered, nobody need read
+}
+
+// telling is what a caller in line is told.
+type telling struct {
+	seq   uint64 // of its message, when it is written
+	lead  bool   // it is first in line now
+	alone bool   // it is to write by itself
+}
+
+// crowdTimeout is for one batch; a caller's own deadline must not spoil the others' writes.
+const crowdTimeout = 5 * time.Second
+
+// publish is one try to append a message, as [Conn.Append] does it.
+func (w *crowd) publish(ctx context.Context, a *appended) (seq uint64, err error) {
+	a.told = make(chan telling, 1)
+	if !w.enter(a) {
+		select {
+		case t := <-a.told:
+			if t.alone || !t.lead {
+				return w.settle(ctx, a, t)
+			}
+		case <-ctx.Done():
+			if w.leave(a) {
+				return 0, ctx.Err()
+			}
+			return w.settle(ctx, a, <-a.told) // it is in somebody's hands: for crowdTimeout at most
+		}
+	}
+	defer w.handOver()
+	group := w.take()
+	if len(group) < batchFrom || !w.write(ctx, group) {
+		for _, other := range group[1:] {
+			other.told <- telling{alone: true}
+		}
+		return w.settle(ctx, a, telling{alone: true})
+	}
+	return w.settle(ctx, a, <-a.told)
+}
+
+func (w *crowd) settle(ctx context.Context, a *appended, t telling) (uint64, error) {
+	if !t.alone {
+		return t.seq, nil
+	}
+	msg := nats.NewMsg(a.subject)
+	msg.Data = a.data
+	return w.c.publishAlone(ctx, w.stream, msg, a.id, a.last)
+}
+
+// enter puts a caller in line and reports whether it leads.
+func (w *crowd) enter(a *appended) (leads bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	leads, w.led = !w.led, true
+	w.line = append(w.line, a)
+	return leads
+}
+
+// leave takes a caller out of the line and reports whether it was still there. Who was to lead hands over.
+func (w *crowd) leave(a *appended) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	i := slices.Index(w.line, a)
+	if i < 0 {
+		return false
+	}
+	w.line = slices.Delete(w.line, i, i+1)
+	if len(a.told) > 0 {
+		w.next()
+	}
+	return true
+}
+
+// handOver has the next in line lead.
+func (w *crowd) handOver() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.next()
+}
+
+// next needs the mutex.
+func (w *crowd) next() {
+	w.led = len(w.line) > 0
+	if w.led {
+		w.line[0].told <- telling{lead: true}
+	}
+}
+
+// take takes the next group out of the line, the one who leads first. Of several messages on one subject it takes the first:
+// of the others' expectations one at most can hold, and the batch would fail by them.
+func (w *crowd) take() (group []*appended) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	subjects, size := map[string]bool{}, 0
+	var rest []*appended
+	for _, a := range w.line {
+		if subjects[a.subject] || len(group) >= batchMax || size >= batchSize {
+			rest = append(rest, a)
+			continue
+		}
+		subjects[a.subject] = true
+		group, size = append(group, a), size+len(a.data)
+	}
+	w.line = rest
+	return group
+}
+
+// write writes a group as one batch and tells each its sequence; false leaves it open whether it is written.
+func (w *crowd) write(ctx context.Context, group []*appended) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), crowdTimeout)
+	defer cancel()
+	msgs := make([]*nats.Msg, len(group))
+	for i, a := range group {
+		msgs[i] = nats.NewMsg(a.subject)
+		msgs[i].Data = a.data
+		msgs[i].Header.Set(jetstream.MsgIDHeader, a.id)
+		msgs[i].Header.Set(jetstream.ExpectedStreamHeader, w.stream)
+		msgs[i].Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(a.last, 10))
+	}
+	ack, err := jetstreamext.PublishMsgBatch(ctx, w.c.JS, msgs)
+	if err != nil {
+		w.c.log.Debug("append a group one by one", "stream", w.stream, "messages", len(group), "err", err)
+		return false
+	}
+	for i, a := range group {
+		a.told <- telling{seq: ack.Sequence - uint64(len(group)-1-i)}
+	}
+	return true
+}

@@ -1,0 +1,81 @@
+package bus_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"drydock/bus"
+	"drydock/internal/bustest"
+)
+
+// Jobs of a large fleet are written in groups. A group in which one expectation fails must neither write that one nor lose
+// the others, and the sequence that a caller gets must be its own message's: the next change is made on it.
+func TestWritesOfACrowdAreEachComparedAndSwapped(t *testing.T) {
+	t.Parallel()
+	c, ctx := bustest.Start(t), bustest.Context(t)
+	const slots, rivals = 100, 3
+	var seqs [slots]atomic.Uint64
+	var lost atomic.Int32
+	write := func(slot int, last uint64, n int) {
+		seq, err := c.Append(ctx, bus.StreamJobs, bus.JobSubject("c", "h", slot, "optimize"), bus.NewMessageID(), last, note{n})
+		switch {
+		case err == nil:
+			if !seqs[slot].CompareAndSwap(last, seq) {
+				t.Errorf("slot %d: two won", slot)
+			}
+		case errors.Is(err, bus.ErrConflict):
+			lost.Add(1)
+		default:
+			t.Error(err)
+		}
+	}
+	for round := range 2 {
+		var wg sync.WaitGroup
+		for slot := range slots {
+			last := seqs[slot].Load()
+			for range rivals {
+				wg.Go(func() { write(slot, last, 1000*round+slot) })
+			}
+		}
+		wg.Wait()
+	}
+	if want := int32(2 * slots * (rivals - 1)); lost.Load() != want {
+		t.Errorf("%d lost, want %d", lost.Load(), want)
+	}
+	for slot := range slots {
+		v, seq, err := bus.Last[note](ctx, c, bus.StreamJobs, bus.JobSubject("c", "h", slot, "optimize"))
+		if err != nil || seq != seqs[slot].Load() || v.N != 1000+slot {
+			t.Errorf("slot %d: %v at %d, %v; told %d", slot, v, seq, err, seqs[slot].Load())
+		}
+	}
+	if n, err := c.LastSeq(ctx, bus.StreamJobs); err != nil || n != 2*slots {
+		t.Errorf("%d messages, %v; want %d", n, err, 2*slots)
+	}
+}
+
+// A caller that gives up while others lead must not leave the line without a leader: nobody would ever write again.
+func TestACallerThatGivesUpHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	c, ctx := bustest.Start(t), bustest.Context(t)
+	var wg sync.WaitGroup
+	for slot := range 200 {
+		wg.Go(func() {
+			own, cancel := context.WithCancel(ctx)
+			defer cancel()
+			if slot%2 == 0 {
+				go cancel() // now or a moment later
+			}
+			_, err := c.Append(own, bus.StreamJobs, bus.JobSubject("c", "h", slot, "optimize"), bus.NewMessageID(), 0, note{slot})
+			if err != nil && slot%2 == 1 {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if _, err := c.Append(ctx, bus.StreamJobs, bus.JobSubject("c", "h", 1000, "optimize"), bus.NewMessageID(), 0, note{1}); err != nil {
+		t.Error(err)
+	}
+}
