@@ -13,7 +13,7 @@ const taskDrill = "backupdrill"
 
 // Proof is what drills have shown of the backups of a server.
 type Proof struct {
-	// Bad is the newest backup that was found not to restore while no newer one of its tool was shown to; its ID is empty
+	// Bad is the newest backup that a drill or a verification found bad while no newer one of its tool was shown to; its ID is empty
 	// when there is none.
 	Bad    store.Manifest
 	Last   time.Time // when a drill last restored one; zero: never
@@ -32,10 +32,9 @@ func proofsOf(list []store.Manifest) map[string]Proof {
 				p.Last = d.Time
 			}
 		}
-		last, ok := m.Restored()
-		if ok {
+		if _, ok := m.Restored(); ok {
 			restored[k] = true
-		} else if last.Problem != "" && !restored[k] && p.Bad.ID == "" {
+		} else if _, bad := m.Fault(); bad && !restored[k] && p.Bad.ID == "" {
 			p.Bad = m
 		}
 		if p.Oldest.IsZero() || m.Ended.Before(p.Oldest) {
@@ -54,9 +53,13 @@ func (h *holding) drills(c Cluster, s job.Server) {
 	}
 	about := bus.Alert{Cluster: c.Name, Server: s}
 	if p.Bad.ID != "" {
-		d, _ := p.Bad.Restored()
-		about.Since = d.Time
-		about.Text = fmt.Sprintf("backup %s (%s of %s) was restored for a trial: %s", p.Bad.ID, p.Bad.Task, p.Bad.Ended.UTC().Format(time.RFC3339), d.Problem)
+		f, _ := p.Bad.Fault()
+		how := "was verified"
+		if f.Drill {
+			how = "was restored for a trial"
+		}
+		about.Since = f.Time
+		about.Text = fmt.Sprintf("backup %s (%s of %s) %s: %s", p.Bad.ID, p.Bad.Task, p.Bad.Ended.UTC().Format(time.RFC3339), how, f.Problem)
 		h.hold(doesNotRestore, about)
 	}
 	limit := c.DrillMaxAge

@@ -38,6 +38,7 @@ func TestPinsAndProofsOutliveTheBus(t *testing.T) {
 	_, err = catalog.SetPin(ctx, one, store.Pin{On: true, Time: time.Now().UTC(), By: "jane", Reason: "year end"})
 	must(err)
 	must(catalog.AddDrill(ctx, one, store.Drill{Time: time.Now().UTC(), By: "drill", Tables: 3}))
+	must(catalog.AddVerification(ctx, one, store.Verification{Time: time.Now().UTC(), By: "jane", Bytes: 4}))
 	must(catalog.SetArchives(ctx, one, func([]store.Archive) []store.Archive { return []store.Archive{{Repository: "r", Snapshot: "s"}} }))
 	_, err = catalog.SetPin(ctx, two, store.Pin{On: true, Time: time.Now().UTC(), By: "jane"})
 	must(err)
@@ -74,7 +75,7 @@ func TestPinsAndProofsOutliveTheBus(t *testing.T) {
 	}
 	got, err := catalog.ByID(ctx, "A")
 	must(err)
-	if _, restored := got.Restored(); !got.Pinned() || got.Pin.Reason != "year end" || !restored || got.Drills[0].Tables != 3 || len(got.Archives) != 1 {
+	if _, restored := got.Restored(); !got.Pinned() || got.Pin.Reason != "year end" || !restored || got.Drills[0].Tables != 3 || len(got.Verifications) != 1 || len(got.Archives) != 1 {
 		t.Errorf("%+v", got)
 	}
 	if got, err := catalog.ByID(ctx, "B"); err != nil || got.Pinned() {

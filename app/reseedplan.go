@@ -24,19 +24,19 @@ func PlanReseed(ctx context.Context, conn *bus.Conn, r restore.Request, m store.
 		return p, err
 	}
 	p.Need = recovery.Needs(b.Format, m.Size)
-	p.Steps = reseedSteps(r)
+	p.Steps, p.Lost = reseedSteps(r), reseedLoses(r, m)
 	done, err := restore.NewDesk(conn, "plan").Check(ctx, r)
 	switch {
 	case err == nil:
-		p.add("server", Fine, "task %s may replace the data of %s", done.Task, r.Server)
+		p.add("server", restore.Fine, "task %s may replace the data of %s", done.Task, r.Server)
 	case errors.Is(err, restore.ErrRefused), errors.Is(err, store.ErrNoBackup):
-		p.add("server", Refused, "%v", err)
+		p.add("server", restore.Refused, "%v", err)
 	default:
 		return p, err
 	}
 	p.found("cluster", closed, "takes jobs now, or --force was given")
 	if m.Encrypted {
-		p.add("key", Warning, "the receiver %s needs a key (backup-encrypt-identity) on its own machine", m.Receiver)
+		p.add("key", restore.Warning, "the receiver %s needs a key (backup-encrypt-identity) on its own machine", m.Receiver)
 	}
 	if r.To != "" {
 		if err := p.pointOnServer(ctx, conn, r, m); err != nil {
@@ -53,34 +53,43 @@ func PlanReseed(ctx context.Context, conn *bus.Conn, r restore.Request, m store.
 // makes anything.
 func (p *RestorePlan) pointOnServer(ctx context.Context, conn *bus.Conn, r restore.Request, m store.Manifest) error {
 	const what = "point in time"
-	until, err := binlog.ParseUntil(r.To)
-	if err != nil {
+	span, err := p.archived(ctx, conn, r.To, m)
+	if span == nil {
 		return err
-	}
-	base, err := binlog.BaseOf(m)
-	if err != nil {
-		p.add(what, Refused, "%v", err)
-		return nil
-	}
-	segments, err := store.NewBinlogs(conn).List(ctx, m.Cluster)
-	if err != nil {
-		return err
-	}
-	p.Point = &PointPlan{To: r.To, Base: cmp.Or(base.GTID, fmt.Sprintf("%s:%d", base.File, base.Pos))}
-	span, err := binlog.Reach(binlog.Request{Segments: segments, Base: base, Until: until})
-	p.Point.cover(span)
-	if err == nil && !(Point{Time: until.Time, GTID: until.GTID}).Onward(m) {
-		err = fmt.Errorf("backup %s goes beyond %s (%s, GTID %s): choose an older one", m.ID, r.To, m.Ended.UTC().Format(time.DateTime), m.GTID)
 	}
 	if i := slices.IndexFunc(span.Segments, func(s store.Segment) bool { return s.Receiver != m.Receiver }); i >= 0 {
 		s := span.Segments[i]
-		p.add("segments", Warning, "from %s on they are on receiver %s, and the backup on %s, which refuses what it has not on its machine: "+
+		p.add("segments", restore.Warning, "from %s on they are on receiver %s, and the backup on %s, which refuses what it has not on its machine: "+
 			"for a point behind that bring both to one machine and restore to a directory", s.First.UTC().Format(time.DateTime), s.Receiver, m.Receiver)
 	}
 	p.found(what, err, "the archive leads there, by the catalogue; the receiver %s reads every byte of it before it begins", m.Receiver)
-	p.add("scratch", Warning, "receiver %s makes a backup of the point: it needs about %d MiB in backup-drill-scratch while it works, and room for one more backup",
+	p.add("scratch", restore.Warning, "receiver %s makes a backup of the point: it needs about %d MiB in backup-drill-scratch while it works, and room for one more backup",
 		m.Receiver, p.Need>>20)
 	return nil
+}
+
+// archived looks in the catalogue whether the archive of binary logs leads from a backup to a point. Without a span the error is
+// that of looking; with one it says why the archive does not lead there.
+func (p *RestorePlan) archived(ctx context.Context, conn *bus.Conn, to string, m store.Manifest) (*binlog.Span, error) {
+	until, err := binlog.ParseUntil(to)
+	if err != nil {
+		return nil, err
+	}
+	base, err := binlog.BaseOf(m)
+	if err != nil {
+		return &binlog.Span{}, err
+	}
+	segments, err := store.NewBinlogs(conn).List(ctx, m.Cluster)
+	if err != nil {
+		return nil, err
+	}
+	p.Point = &restore.PointPlan{To: to, Base: cmp.Or(base.GTID, fmt.Sprintf("%s:%d", base.File, base.Pos))}
+	span, err := binlog.Reach(binlog.Request{Segments: segments, Base: base, Until: until})
+	cover(p.Point, span)
+	if err == nil && !(Point{Time: until.Time, GTID: until.GTID}).Onward(m) {
+		err = fmt.Errorf("backup %s goes beyond %s (%s, GTID %s): choose an older one", m.ID, to, m.Ended.UTC().Format(time.DateTime), m.GTID)
+	}
+	return &span, err
 }
 
 // serverVersion compares the version that the server has now with that of the backup.
@@ -91,11 +100,20 @@ func (p *RestorePlan) serverVersion(ctx context.Context, conn *bus.Conn, r resto
 	}
 	here, ok := recovery.FindVersion(f.Version)
 	if !ok {
-		p.add("version", Warning, "%s does not say its version; the script on its host compares before it stops the server", r.Server)
+		p.add("version", restore.Warning, "%s does not say its version; the script on its host compares before it stops the server", r.Server)
 		return nil
 	}
 	p.version(fmt.Sprintf("%s runs %s,", r.Server, here), here, p.Tool)
 	return nil
+}
+
+// reseedLoses says what a server does not have any more when its data were replaced.
+func reseedLoses(r restore.Request, m store.Manifest) string {
+	if r.Flashback || r.To != "" {
+		return fmt.Sprintf("all that was written on %s after %s: it stays there, without replication", r.Server, until(m, r.To))
+	}
+	return fmt.Sprintf("all data of %s are replaced by those of %s until %s, and it then catches up from the primary: lost is what only %s has",
+		r.Server, m.Server, until(m, ""), r.Server)
 }
 
 func reseedSteps(r restore.Request) []string {

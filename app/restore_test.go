@@ -20,6 +20,7 @@ import (
 	"drydock/job"
 	"drydock/receiver/recovery"
 	"drydock/receiver/sink"
+	"drydock/restore"
 	"drydock/store"
 )
 
@@ -55,7 +56,7 @@ func content(t *testing.T, b recovery.Backup) []byte {
 // verdicts are the looks of a plan that are not fine.
 func verdicts(p RestorePlan) (out []string) {
 	for _, f := range p.Findings {
-		if f.Verdict != Fine {
+		if f.Verdict != restore.Fine {
 			out = append(out, string(f.Verdict)+" "+f.What+": "+f.Why)
 		}
 	}

@@ -13,68 +13,28 @@ import (
 	"drydock/receiver/binlog"
 	"drydock/receiver/recovery"
 	"drydock/receiver/sink"
+	"drydock/restore"
 	"drydock/store"
 )
 
-// Verdict is what a look before a restore found.
-type Verdict string
-
-// The verdicts. One that is refused keeps the restore from being done.
-const (
-	Fine    Verdict = "ok"
-	Warning Verdict = "warning"
-	Refused Verdict = "refused"
-)
-
-// Finding is one look before a restore.
-type Finding struct {
-	What    string  `json:"what"`
-	Verdict Verdict `json:"verdict"`
-	Why     string  `json:"why"`
-}
-
-// RestorePlan is what a restore would do, and what stands against it. Nothing was changed to make it.
+// RestorePlan is a plan, and what its work needs of it.
 type RestorePlan struct {
-	Backup  string     `json:"backup"`
-	Cluster string     `json:"cluster"`
-	Server  job.Server `json:"server"`
-	Task    string     `json:"task"`
-	Tool    string     `json:"tool,omitempty"`
-	Ended   time.Time  `json:"ended"` // the backup
-	GTID    string     `json:"gtid,omitempty"`
-	Proof   string     `json:"proof"`
-	Target  string     `json:"target"`
-	Steps   []string   `json:"steps"`
-	Read    int64      `json:"read_bytes"` // of the backup
-	Need    int64      `json:"need_bytes"` // on the target's disk, while it is done
-	// Free is what the target's disk has free; absent for a server, whose script looks itself.
-	Free *int64 `json:"free_bytes,omitempty"`
-	// Estimate is how long it takes, in seconds; absent when nothing was measured. Measured says what.
-	Estimate *float64 `json:"estimate_s,omitempty"`
-	Measured string   `json:"measured"`
-	// Point is the way to the point in time that is asked for.
-	Point    *PointPlan `json:"point,omitempty"`
-	Findings []Finding  `json:"findings"`
-	// Replay is that way, for [RestoreOptions].
+	restore.Plan
+	// Replay is the way to the point in time, for [RestoreOptions].
 	Replay *binlog.Plan `json:"-"`
 }
 
-// Refused reports whether something keeps the restore from being done.
-func (p RestorePlan) Refused() bool {
-	return slices.ContainsFunc(p.Findings, func(f Finding) bool { return f.Verdict == Refused })
-}
-
-func (p *RestorePlan) add(what string, v Verdict, format string, args ...any) {
-	p.Findings = append(p.Findings, Finding{what, v, fmt.Sprintf(format, args...)})
+func (p *RestorePlan) add(what string, v restore.Verdict, format string, args ...any) {
+	p.Findings = append(p.Findings, restore.Finding{What: what, Verdict: v, Why: fmt.Sprintf(format, args...)})
 }
 
 // found adds a finding that is fine unless err says otherwise.
 func (p *RestorePlan) found(what string, err error, fine string, args ...any) {
 	if err != nil {
-		p.add(what, Refused, "%s", err.Error())
+		p.add(what, restore.Refused, "%s", err.Error())
 		return
 	}
-	p.add(what, Fine, fine, args...)
+	p.add(what, restore.Fine, fine, args...)
 }
 
 // Known are the manifests of the catalogue, with what is known of drills. Err says why there are none.
@@ -84,10 +44,10 @@ type Known struct {
 }
 
 func newPlan(m store.Manifest, target string, known Known) RestorePlan {
-	p := RestorePlan{
+	p := RestorePlan{Plan: restore.Plan{
 		Backup: m.ID, Cluster: m.Cluster, Server: m.Server, Task: m.Task, Tool: m.Tool, Ended: m.Ended, GTID: m.GTID,
-		Target: target, Read: m.Stored, Findings: []Finding{},
-	}
+		Target: target, Read: m.Stored, Findings: []restore.Finding{},
+	}}
 	p.proof(m, known)
 	p.measure(m, known)
 	return p
@@ -97,24 +57,25 @@ func newPlan(m store.Manifest, target string, known Known) RestorePlan {
 func (p *RestorePlan) proof(m store.Manifest, known Known) {
 	p.Proof = "hash"
 	if known.Err != nil {
-		p.add("proof", Warning, "whether a drill has restored it is not known: %v", known.Err)
+		p.add("proof", restore.Warning, "whether a drill has restored it is not known: %v", known.Err)
 		return
 	}
 	i := slices.IndexFunc(known.Manifests, func(k store.Manifest) bool { return k.ID == m.ID })
 	if i < 0 {
-		p.add("proof", Warning, "the catalogue does not have it: no drill of it is known")
+		p.add("proof", restore.Warning, "the catalogue does not have it: no drill of it is known")
 		return
 	}
 	d, restored := known.Manifests[i].Restored()
+	fault, bad := known.Manifests[i].Fault()
 	switch {
 	case restored:
 		p.Proof = "restored " + d.Time.Format("2006-01-02")
-		p.add("proof", Fine, "a drill restored it at %s: %d tables, %d rows", d.Time.Format(time.DateTime), d.Tables, d.Rows)
-	case d.Problem != "":
+		p.add("proof", restore.Fine, "a drill restored it at %s: %d tables, %d rows", d.Time.Format(time.DateTime), d.Tables, d.Rows)
+	case bad:
 		p.Proof = "does not restore"
-		p.add("proof", Warning, "a drill could not restore it at %s: %s", d.Time.Format(time.DateTime), d.Problem)
+		p.add("proof", restore.Warning, "%s at %s: %s", fault.How(), fault.Time.Format(time.DateTime), fault.Problem)
 	default:
-		p.add("proof", Warning, "no drill has restored it yet%s", proven(m, known.Manifests))
+		p.add("proof", restore.Warning, "no drill has restored it yet%s", proven(m, known.Manifests))
 	}
 }
 
@@ -163,10 +124,7 @@ func PlanRestore(ctx context.Context, o RestoreOptions, known Known) (RestorePla
 	}
 	p := newPlan(m, o.Place.Path(), known)
 	p.Need = o.needs(b)
-	for _, phase := range o.phases(recovery.New(recovery.Config{}, b), b) {
-		p.Steps = append(p.Steps, phase.What)
-	}
-	p.Steps = append(p.Steps, lastStep)
+	p.Steps, p.Lost = o.steps(b), o.lost()
 	p.file(o.Found)
 	if m.Encrypted {
 		p.found("key", opens(o), "a key here opens it")
@@ -178,21 +136,43 @@ func PlanRestore(ctx context.Context, o RestoreOptions, known Known) (RestorePla
 	p.place(o)
 	p.space(o)
 	if o.Owner != nil && os.Geteuid() != 0 {
-		p.add("owner", Refused, "only root can give data to somebody else")
+		p.add("owner", restore.Refused, "only root can give data to somebody else")
 	}
 	if b.Format == job.XBStream && o.Load {
-		p.add("load", Refused, "a physical backup is not loaded: it is data of a server")
+		p.add("load", restore.Refused, "a physical backup is not loaded: it is data of a server")
 	}
 	return p, nil
+}
+
+// steps are what the work does, for people.
+func (o RestoreOptions) steps(b recovery.Backup) (list []string) {
+	for _, phase := range o.phases(recovery.New(recovery.Config{}, b), b) {
+		list = append(list, phase.What)
+	}
+	return append(list, lastStep)
+}
+
+// lost is nothing: the folder is a new one. What the data do not have is worth a word.
+func (o RestoreOptions) lost() string {
+	return "nothing: the folder is new or empty. The data go until " + until(o.Found.Manifest, o.To.String())
+}
+
+// until is the point that restored data go to, for people.
+func until(m store.Manifest, to string) string {
+	if to != "" {
+		return to
+	}
+	age := time.Since(m.Ended).Round(time.Minute)
+	return fmt.Sprintf("the end of the backup at %s UTC (%s ago)", m.Ended.UTC().Format(time.DateTime), strings.TrimSuffix(age.String(), "0s"))
 }
 
 // file looks at what can be told of the backup without reading all of it; its hash is compared while it is unpacked.
 func (p *RestorePlan) file(f Found) {
 	if problem := unlisted(f); problem != "" {
-		p.add("backup", Refused, "%s", problem)
+		p.add("backup", restore.Refused, "%s", problem)
 		return
 	}
-	p.add("backup", Fine, "signed, of the right size; its hash is compared while it is unpacked")
+	p.add("backup", restore.Fine, "signed, of the right size; its hash is compared while it is unpacked")
 }
 
 // opens tries the keys on the file: an encrypted backup tells at its beginning whom it is for.
@@ -222,19 +202,19 @@ func (p *RestorePlan) tools(ctx context.Context, b recovery.Backup, o RestoreOpt
 	}
 	for _, name := range names {
 		if _, err := recovery.Look(name); err != nil {
-			p.add("tools", Refused, "%v", err)
+			p.add("tools", restore.Refused, "%v", err)
 			return
 		}
 	}
 	if len(names) > 0 {
-		p.add("tools", Fine, "%s", strings.Join(names, ", "))
+		p.add("tools", restore.Fine, "%s", strings.Join(names, ", "))
 	}
 	if b.Format != job.XBStream {
 		return
 	}
 	here, err := recovery.Installed(ctx, b.Preparer())
 	if err != nil {
-		p.add("version", Refused, "%v", err)
+		p.add("version", restore.Refused, "%v", err)
 		return
 	}
 	p.version(b.Preparer()+" "+here.String(), here, took)
@@ -244,17 +224,17 @@ func (p *RestorePlan) tools(ctx context.Context, b recovery.Backup, o RestoreOpt
 func (p *RestorePlan) version(reader string, here recovery.Version, took string) {
 	of, known := recovery.FindVersion(took)
 	if !known {
-		p.add("version", Warning, "the manifest does not say the version of the server; the files do, and are looked at before they are prepared")
+		p.add("version", restore.Warning, "the manifest does not say the version of the server; the files do, and are looked at before they are prepared")
 		return
 	}
 	note, err := here.Reads(of)
 	switch {
 	case err != nil:
-		p.add("version", Refused, "%v", err)
+		p.add("version", restore.Refused, "%v", err)
 	case note != "":
-		p.add("version", Warning, "%s", note)
+		p.add("version", restore.Warning, "%s", note)
 	default:
-		p.add("version", Fine, "%s for %s", reader, took)
+		p.add("version", restore.Fine, "%s for %s", reader, took)
 	}
 }
 
@@ -262,7 +242,7 @@ func (p *RestorePlan) place(o RestoreOptions) {
 	err := o.Place.Look(o.Away...)
 	if errors.Is(err, recovery.ErrLeft) {
 		if o.Clean {
-			p.add("target", Warning, "%v: it is removed first", err)
+			p.add("target", restore.Warning, "%v: it is removed first", err)
 			return
 		}
 		err = fmt.Errorf("%w; --clean removes it", err)
@@ -278,7 +258,7 @@ func (p *RestorePlan) space(o RestoreOptions) {
 	}
 	free, shared, err := o.Place.Free(other)
 	if err != nil {
-		p.add("space", Refused, "%v", err)
+		p.add("space", restore.Refused, "%v", err)
 		return
 	}
 	p.Free = &free
@@ -289,20 +269,20 @@ func (p *RestorePlan) space(o RestoreOptions) {
 	}
 	said := fmt.Sprintf("%d MiB are needed and %d MiB are free%s", p.Need>>20, *p.Free>>20, kept)
 	if free < p.Need {
-		p.add("space", Refused, "%s", said)
+		p.add("space", restore.Refused, "%s", said)
 		return
 	}
-	p.add("space", Fine, "%s", said)
+	p.add("space", restore.Fine, "%s", said)
 }
 
-// broken reports whether the last drill of a backup could not restore it.
+// broken reports whether a drill or a verification found a backup bad.
 func (k Known) broken(id string) bool {
 	i := slices.IndexFunc(k.Manifests, func(m store.Manifest) bool { return m.ID == id })
 	if i < 0 {
 		return false
 	}
-	d, _ := k.Manifests[i].Restored()
-	return d.Problem != ""
+	_, bad := k.Manifests[i].Fault()
+	return bad
 }
 
 // LatestBackup is the newest good backup of a server in the backup folder from which a point can be reached. One that a

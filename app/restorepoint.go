@@ -14,6 +14,7 @@ import (
 	"drydock/job"
 	"drydock/receiver/binlog"
 	"drydock/receiver/recovery"
+	"drydock/restore"
 	"drydock/store"
 )
 
@@ -58,61 +59,45 @@ func (p Point) Onward(m store.Manifest) bool {
 	return true
 }
 
-// PointPlan is how a restore gets from its backup to a point in time.
-type PointPlan struct {
-	To string `json:"to"`
-	// Base is where the replay begins, and Covered and Reaches how far the archive of binary logs leads from there.
-	Base    string    `json:"base"`
-	Reaches time.Time `json:"reaches,omitzero"`
-	Covered string    `json:"reaches_gtid,omitempty"`
-	Gap     string    `json:"gap,omitempty"` // why it leads no further
-	// What is replayed.
-	Segments     int       `json:"segments"`
-	Read         int64     `json:"read_bytes"`
-	Transactions int       `json:"transactions"`
-	Last         time.Time `json:"last,omitzero"` // when the last of them was committed
-	GTID         string    `json:"gtid,omitempty"`
-}
-
 // replay plans the way to the wanted point; it reads all that is to be replayed. p gets what it found.
 func (p *RestorePlan) replay(ctx context.Context, o RestoreOptions, b recovery.Backup) *binlog.Plan {
 	const what = "point in time"
 	base, err := binlog.BaseOf(o.Found.Manifest)
 	switch {
 	case err != nil:
-		p.add(what, Refused, "%v", err)
+		p.add(what, restore.Refused, "%v", err)
 		return nil
 	case b.XtraTool:
-		p.add(what, Refused, "binary logs are replayed on backups of MariaDB only")
+		p.add(what, restore.Refused, "binary logs are replayed on backups of MariaDB only")
 		return nil
 	case b.Format != job.XBStream && !o.Load:
-		p.add(what, Refused, "nothing is replayed on the file of a dump: --load makes data of a server of it")
+		p.add(what, restore.Refused, "nothing is replayed on the file of a dump: --load makes data of a server of it")
 		return nil
 	}
-	p.Point = &PointPlan{To: o.To.String(), Base: cmp.Or(base.GTID, fmt.Sprintf("%s:%d", base.File, base.Pos))}
+	p.Point = &restore.PointPlan{To: o.To.String(), Base: cmp.Or(base.GTID, fmt.Sprintf("%s:%d", base.File, base.Pos))}
 	segments, where, err := archivedSegments(o.Folder, o.Found.Manifest.Cluster, o.Keys)
 	if err != nil {
-		p.add(what, Refused, "%v", err)
+		p.add(what, restore.Refused, "%v", err)
 		return nil
 	}
 	if span, err := binlog.Coverage(segments, base); err == nil {
-		p.Point.cover(span)
+		cover(p.Point, span)
 	}
 	replay, err := binlog.Prepare(ctx, binlog.Request{
 		Segments: segments, Base: base, Until: binlog.Until{Time: o.To.Time, GTID: o.To.GTID}, Keys: o.Keys, Identities: o.Identities,
 		Where: func(s store.Segment) string { return where[s.ID()] },
 	})
 	if err != nil {
-		p.add(what, Refused, "%v", err)
+		p.add(what, restore.Refused, "%v", err)
 		return nil
 	}
 	p.Point.Transactions, p.Point.Last, p.Point.GTID = replay.Transactions, replay.Last, replay.GTID
 	p.Need += replay.Bytes
-	p.add(what, Fine, "%d transactions are replayed, up to %s; every byte of them was read", replay.Transactions, cmp.Or(replay.GTID, "the backup's end"))
+	p.add(what, restore.Fine, "%d transactions are replayed, up to %s; every byte of them was read", replay.Transactions, cmp.Or(replay.GTID, "the backup's end"))
 	return replay
 }
 
-func (p *PointPlan) cover(span binlog.Span) {
+func cover(p *restore.PointPlan, span binlog.Span) {
 	p.Reaches, p.Covered, p.Segments = span.To, span.GTID, len(span.Segments)
 	for _, s := range span.Segments {
 		p.Read += s.Stored

@@ -411,6 +411,7 @@ func gatewayConfig(cfg *config.Config, name, version string, log *slog.Logger) (
 	if !g.HTTPServer {
 		out.HTTPPort = -1
 	}
+	out.TrustedProxies = g.TrustedProxies
 	users := APIUsers(cfg)
 	out.Users, out.Grants = users.Users, users.Grants
 	for _, c := range cfg.Clusters {
@@ -418,7 +419,7 @@ func gatewayConfig(cfg *config.Config, name, version string, log *slog.Logger) (
 			Name: c.Name, Servers: Servers(c.Servers), BackupServers: backupServers(c), User: c.User, Password: c.Password.Reveal(),
 			Preferred: Servers(c.BackupHosts), MaxLag: c.MaxLag,
 			Mode: job.Mode(c.JobsMode), AcceptSecret: c.AcceptSecret, FreshLogin: c.FreshLogin, LogLevel: c.JobsLogLevel, BatchSize: c.LogBatchSize,
-			ReceiverPorts: c.ReceiverPorts, Refuse: Refusals(cfg, c),
+			ReceiverPorts: c.ReceiverPorts, Refuse: Refusals(cfg, c), Grants: c.Grants,
 		})
 	}
 	return out, nil
@@ -426,7 +427,10 @@ func gatewayConfig(cfg *config.Config, name, version string, log *slog.Logger) (
 
 // APIUsers are the users of the API that stand in the configuration.
 func APIUsers(cfg *config.Config) auth.Config {
-	out := auth.Config{Users: map[string]string{}, Grants: map[string][]string{}}
+	out := auth.Config{Users: map[string]string{}, Grants: map[string][]string{}, ClusterGrants: map[string]map[string][]string{}}
+	for _, c := range cfg.Clusters {
+		out.ClusterGrants[c.Name] = c.Grants
+	}
 	for _, u := range cfg.Global.Users {
 		out.Users[u.Name], out.Grants[u.Name] = u.Password.Reveal(), u.Grants
 	}
@@ -470,6 +474,9 @@ func (p *process) newGateway(ctx context.Context) (func(context.Context) error, 
 	jobs := store.NewJobs(p.conn, cfg.Name, p.view)
 	docs := store.NewDocs(p.conn)
 	cfg.Check, cfg.MaxAge, cfg.Porch = p.checkItems, p.maxAge, p.porch
+	cfg.Plan = func(ctx context.Context, q restore.Question) (restore.Plan, error) {
+		return PlanQuestion(ctx, p.current.Load(), p.conn, q)
+	}
 	api, err := gateway.New(cfg, gateway.Deps{
 		Conn: p.conn, Jobs: jobs, Ledger: store.NewLedger(p.conn, cfg.Name), View: p.view, Catalog: p.catalog, Docs: docs,
 	})

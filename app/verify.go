@@ -16,7 +16,7 @@ import (
 	"drydock/config"
 	"drydock/receiver"
 	"drydock/receiver/keeper"
-	"drydock/receiver/sink"
+	"drydock/receiver/proving"
 	"drydock/store"
 )
 
@@ -240,7 +240,7 @@ func claimed(raw []byte, why error) (m store.Manifest, problem string) {
 	if err := json.Unmarshal(raw, &m); err != nil {
 		return store.Manifest{}, "the manifest cannot be read: " + err.Error()
 	}
-	m.Archives, m.Drills, m.Restores = nil, nil, nil
+	m.Archives, m.Drills, m.Verifications, m.Restores = nil, nil, nil, nil
 	return m, why.Error()
 }
 
@@ -259,19 +259,13 @@ func trusted(raw []byte, keys []store.PublicKey) (store.Manifest, error) {
 	return store.Manifest{}, err
 }
 
-// damage says how the file of a backup differs from its manifest, empty when it does not.
+// damage says how the file of a backup differs from its manifest, or why it cannot be read; empty when it is as it should be.
 func damage(ctx context.Context, found Found) string {
-	m := found.Manifest
-	sum, size, err := sink.HashFile(ctx, found.File, m.Algo)
-	switch {
-	case err != nil:
+	problem, err := proving.Damage(ctx, found.File, found.Manifest, nil)
+	if err != nil {
 		return err.Error()
-	case size != m.Stored:
-		return otherSize(size, m)
-	case sum != m.StoredHash:
-		return "the file is not what was received: its " + m.Algo + " hash differs from the manifest's"
 	}
-	return ""
+	return problem
 }
 
 func otherSize(size int64, m store.Manifest) string {

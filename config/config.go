@@ -52,6 +52,8 @@ type Global struct {
 	APICert        string // api-https-cert, "" together with APIKey = self-signed
 	APIKey         string // api-https-key
 	Users          []User // api-credentials joined with api-credentials-acl-allow
+	// TrustedProxies is api-trusted-proxies.
+	TrustedProxies []netip.Prefix
 
 	SecureConfig  bool          // api-credentials-secure-config
 	TokenLifetime time.Duration // api-token-lifetime
@@ -150,6 +152,10 @@ type Cluster struct {
 	BackupHosts []Server // db-servers-backup-hosts, a subset of Servers; empty = any
 	User        string   // user part of db-servers-credential
 	Password    Secret   // password part of db-servers-credential, never empty
+
+	// Grants are those of users on this cluster, in place of what [User] has: api-credentials-acl-cluster. nil: there are none.
+	Grants map[string][]string
+	acl    []User
 
 	AcceptSecret bool          // api-jobs-accept-secret
 	FreshLogin   time.Duration // api-require-fresh-login, 0 = off

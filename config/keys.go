@@ -79,6 +79,8 @@ func globalKeys(g *globals) []key {
 	t.boolean("api-credentials-secure-config", &g.SecureConfig, true,
 		"Give a database container its script and environment, which hold the database password, to callers with the grant db-config only. "+
 			"false: to everybody, without the password.")
+	t.prefixes("api-trusted-proxies", &g.TrustedProxies,
+		"Reverse proxies that are believed when they say, in X-Forwarded-For, where a caller is. Empty: nobody is.")
 	t.duration("api-token-lifetime", &g.TokenLifetime, 12*time.Hour, bounds[time.Duration]{min: time.Minute}, "How long a login is good for.")
 
 	t.group = "Receiver"
@@ -143,6 +145,8 @@ func clusterKeys(c *Cluster) []key {
 		"Database servers of the cluster: host or host:port (port 3306 if left out), IPv6 in brackets.")
 	t.credential("db-servers-credential", &c.User, &c.Password,
 		"Database account, user:password. The scripts prove who they are with the same password.")
+	t.grants("api-credentials-acl-cluster", &c.acl,
+		"What users of api-credentials may do on this cluster, in place of api-credentials-acl-allow for those it names, as in dba:db-backup db-logs,guest: for two of them.")
 	t.duration("monitoring-max-clock-skew", &c.MaxClockSkew, 5*time.Second, bounds[time.Duration]{min: 100 * time.Millisecond, zero: "clocks may differ"},
 		"How far the clock of a database host may be from drydock's before the condition DOCK0503 (clock skew) opens.")
 	t.servers("db-servers-backup-hosts", &c.BackupHosts, false,

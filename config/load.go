@@ -119,7 +119,9 @@ func (l *loader) load(name string, data []byte) (*Config, error) {
 	cfg.Global = g.Global
 	l.checkDefaults()
 	for _, s := range l.clusters {
-		cfg.Clusters = append(cfg.Clusters, l.cluster(s))
+		c := l.cluster(s)
+		l.knownUsers(g.Users, c, s)
+		cfg.Clusters = append(cfg.Clusters, c)
 	}
 	l.checkGlobal(&cfg.Global)
 	l.checkClusters(&cfg.Global, cfg.Clusters)
@@ -249,6 +251,16 @@ func (l *loader) joinUsers(users, acl []User) []User {
 	return users
 }
 
+// knownUsers finds the users that a cluster gives grants to and that nobody is.
+func (l *loader) knownUsers(users []User, c Cluster, s *section) {
+	const key = "api-credentials-acl-cluster"
+	for _, a := range c.acl {
+		if !l.unread() && !slices.ContainsFunc(users, func(u User) bool { return u.Name == a.Name }) {
+			l.problem(l.where(key, s), key, "names user %q, who is not in api-credentials; add or remove one", a.Name)
+		}
+	}
+}
+
 // unread reports whether api-credentials could not be read, or were left alone: then nothing is known of its users.
 func (l *loader) unread() bool {
 	return l.leaveSecrets || slices.ContainsFunc(l.problems, func(r remark) bool { return r.note.Key == "api-credentials" })
@@ -271,6 +283,12 @@ func (l *loader) cluster(s *section) Cluster {
 		if _, ok := l.written(k.Key, s); k.Require && !ok {
 			l.problem(s.pos, k.Name, "is missing for cluster %q; add a line such as %s", s.name, example(k.Name))
 		}
+	}
+	for _, u := range c.acl {
+		if c.Grants == nil {
+			c.Grants = map[string][]string{}
+		}
+		c.Grants[u.Name] = u.Grants
 	}
 	onPremise, script := &c.Orchestrator.OnPremise, &c.Orchestrator.Script
 	for _, file := range []*string{

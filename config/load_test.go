@@ -78,6 +78,7 @@ api-credentials = ["admin:a,b", "dba:x:y"]
 api-credentials-acl-allow = "admin:cluster db prov proxy,dba:db proxy"
 scheduler-db-servers-sender-ports = "4000,4010-4012"
 receiver-allow-from = "10.0.2.7, 10.1.0.0/16"
+api-trusted-proxies = "10.0.0.7"
 receiver-drain-timeout = 0
 receiver-name = "r1"
 log-level = "WARN"
@@ -85,6 +86,7 @@ nats-logs-max-age = "7d"
 nats-logs-max-bytes = "500MB"
 scheduler-timezone = "Europe/Paris"
 [prod]
+api-credentials-acl-cluster = "dba:db-backup,admin:"
 db-servers-hosts = "DB1:3307, db2.example.com,[2001:DB8::1]:3308"
 db-servers-credential = "root:pa:ss"
 db-servers-backup-hosts = ["db2.example.com:3306"]
@@ -103,6 +105,8 @@ scheduler-jobs-log-level = "debug"
 		{"http-port", g.HTTPPort == 8080 && g.APIPort == 10005},
 		{"users", len(g.Users) == 2 && g.Users[0].Password.Reveal() == "a,b" && g.Users[1].Password.Reveal() == "x:y"},
 		{"grants", slices.Equal(g.Users[1].Grants, []string{"db", "proxy"})},
+		{"grants on the cluster", len(c.Grants) == 2 && slices.Equal(c.Grants["dba"], []string{"db-backup"}) && len(c.Grants["admin"]) == 0},
+		{"trusted proxies", slices.Equal(g.TrustedProxies, []netip.Prefix{netip.MustParsePrefix("10.0.0.7/32")})},
 		{"sender ports", slices.Equal(g.Receiver.Ports, []int{4000, 4010, 4011, 4012})},
 		{"allow from", slices.Equal(g.Receiver.AllowFrom, []netip.Prefix{netip.MustParsePrefix("10.0.2.7/32"), netip.MustParsePrefix("10.1.0.0/16")})},
 		{"drain", g.Receiver.DrainTimeout == 0 && g.Receiver.IdleTimeout == 10*time.Minute},

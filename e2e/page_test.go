@@ -113,7 +113,49 @@ func TestADBAWorksWithThePage(t *testing.T) {
 	if got := pagetest.Get[int](b, `document.querySelectorAll("#part-list tbody tr").length`); got != 1 {
 		t.Errorf("the page lists %d backups", got)
 	}
+	s.lookAtTheBackup(b, state)
 	b.Do(chromedp.Click(chromedp.CSS(".me form button")), chromedp.WaitReady(chromedp.CSS("#password")))
 	b.Go("/history")
 	b.Until("the login", `location.pathname == "/login"`)
+}
+
+// lookAtTheBackup has the only backup verified from its page, as it is and with a byte changed, and asks for the plan of a restore.
+func (s *site) lookAtTheBackup(b *pagetest.Browser, state func(job.State)) {
+	s.t.Helper()
+	m := s.manifest("mariabackup")
+	verify := func(want job.State, proof string) {
+		b.Go("/backups?cluster=lab")
+		b.Do(chromedp.Click(chromedp.CSS("#b-"+m.ID)), chromedp.WaitReady(chromedp.CSS("body.page-backup form[action$='/verify']")))
+		b.Do(chromedp.Click(chromedp.CSS("form[action$='/verify'] button")), chromedp.WaitReady(chromedp.CSS("body.page-jobs #log")))
+		state(want)
+		b.Go("/backups?cluster=lab")
+		b.Until("the badge "+proof, `document.querySelector("#part-list tbody .pr-`+proof+`") != null`)
+	}
+	verify(job.Success, "verified")
+	b.Until("why it is kept", `document.querySelector("#part-list").textContent.includes("kept:")`)
+
+	b.Do(chromedp.Click(chromedp.CSS("#b-"+m.ID)), chromedp.WaitReady(chromedp.CSS("#part-looks .pr-verified")), chromedp.Click(chromedp.CSS("a[href^='/restore']")))
+	b.Do(
+		chromedp.WaitReady(chromedp.CSS("#plan-form")),
+		chromedp.SetValue(chromedp.CSS("#plan-form input[name=directory]"), "/srv/<b>x</b>"),
+		chromedp.Click(chromedp.CSS("#plan-form button")),
+		chromedp.WaitReady(chromedp.CSS("#plan-command")),
+	)
+	const folder = "'/srv/<b>x</b>'"
+	if got, want := pagetest.Get[string](b, `document.querySelector("#plan-command").textContent`), "drydock restore apply "+m.ID+" --to-directory "+folder+" --confirm "+folder; got != want {
+		s.t.Errorf("the plan says %s", got)
+	}
+	if got := pagetest.Get[int](b, `document.querySelectorAll("#plan .steps li").length`); got < 3 {
+		s.t.Errorf("the plan has %d steps", got)
+	}
+
+	data, err := os.ReadFile(m.Path)
+	if err == nil {
+		data[len(data)/2] ^= 1
+		err = os.WriteFile(m.Path, data, 0o600)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	verify(job.Failed, "damaged")
 }

@@ -11,6 +11,7 @@ import (
 	"drydock/explain"
 	"drydock/gateway/openapi"
 	"drydock/job"
+	"drydock/restore"
 	"drydock/store"
 )
 
@@ -47,7 +48,7 @@ var (
 	byForce   = param("force", "1 runs it in spite of a hold or blackout (grant cluster-hold)")
 	byConfirm = param("confirm", "1 does it although it stops or replaces something")
 	runParams = []openapi.Param{
-		byForce, byConfirm, param(job.ArgSnapshot, "of zfssnapback"), param(job.ArgSkip, "of rolling operations: HOST:PORT,..."), param(job.ArgBackup, "of backupdrill: id"),
+		byForce, byConfirm, param(job.ArgSnapshot, "of zfssnapback"), param(job.ArgSkip, "of rolling operations: HOST:PORT,..."), param(job.ArgBackup, "of backupdrill and backupverify: id"),
 	}
 )
 
@@ -111,8 +112,13 @@ func restOperations() []openapi.Operation {
 			param("follow", "1 answers text/event-stream: the events log, state and end (docs/rest.md)")),
 		get("/api/schedules", tagJobs, "Every schedule and its next ticks", o{"schedules": []bus.ScheduleInfo{}}),
 		get("/api/ticks", tagJobs, "The ledger: what was due and what became of it", o{"ticks": []bus.Tick{}}, byCluster, byTask, bySince, byLimit),
-		get("/api/backups", tagBackup, "Backups, newest first, of any age without since", o{"backups": []store.Manifest{}}, byCluster, byServer, byTask, bySince, byLimit),
+		get("/api/backups", tagBackup, "Backups, newest first, of any age without since", o{"backups": []judgedBackup{}}, byCluster, byServer, byTask, bySince, byLimit,
+			param("retention", "1 adds what the next prune would do with each; takes a cluster")),
 		get("/api/backups/prune", tagBackup, "What a prune would keep and delete now", o{"plan": []bus.PlanItem{}}, byCluster, byServer, byTask),
+		get("/api/clusters/:cluster/restore/plan", tagBackup, "What a restore would do, by what the bus knows", restore.Plan{},
+			param("server", "HOST:PORT, whose newest good backup"), param("backup", "id, in its place"), param("to", "a point in time: a time, or a GTID"),
+			param("to-server", "HOST:PORT that gets the data"), param("to-directory", "folder of the receiver's machine that gets them"),
+			param("no-replication", "1 leaves the server at the backup's point")),
 		post("/api/backups/:id/pin", tagBackup, "Keep a backup whatever the rules say", pinRequest{}, store.Manifest{}),
 		remove("/api/backups/:id/pin", tagBackup, "Let the rules decide again", store.Manifest{}),
 		get("/api/alerts", tagAlerts, "Conditions that hold now", o{"alerts": []alertAnswer{}}, byCluster, byServer, byTask, bySince, byLimit, param("all", "1 answers when which opened and closed")),

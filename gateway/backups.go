@@ -63,6 +63,7 @@ func (g *Gateway) pinBackup(on bool) gin.HandlerFunc {
 			err = errForbidden.withMessage("the grant %s is missing", auth.Backup)
 		}
 		if err == nil {
+			defer g.verdicts.changed(m.Cluster)
 			m, err = g.Catalog.SetPin(c.Request.Context(), m, store.Pin{On: on, Time: time.Now().UTC(), By: k.who.Name, Reason: in.Reason})
 		}
 		if err != nil {

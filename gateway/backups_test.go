@@ -102,6 +102,28 @@ func TestTheDryRunByREST(t *testing.T) {
 	if got := r.call("GET", "/api/backups/prune", "", nil); got.status != http.StatusUnauthorized {
 		t.Errorf("without a token: %v", got)
 	}
+
+	// A backup does not go when a tick is due that a switch or a blackout skips.
+	r.catalogued("sql", "01B")
+	skipped := time.Now().UTC().Truncate(time.Second).Add(time.Hour)
+	sub, err = r.deps.Conn.NC.Subscribe(bus.SubjectNext, func(m *nats.Msg) {
+		data, _ := json.Marshal(bus.NextReply{Schedules: []bus.ScheduleInfo{{
+			Cluster: "sql", Task: "backupprune", Enabled: true, Next: []time.Time{skipped, skipped.Add(time.Hour)},
+			Barred: []bus.Barred{{Due: skipped, Gate: job.GateBlackout}},
+		}}})
+		_ = m.Respond(data)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sub.Unsubscribe() })
+	if err := r.deps.Conn.NC.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	said := r.call("GET", "/api/backups?cluster=sql&retention=1", r.user("admin"), nil)
+	if want := skipped.Add(time.Hour).Format(time.RFC3339); said.status != http.StatusOK || !strings.Contains(said.body, want) || strings.Contains(said.body, skipped.Format(time.RFC3339)) {
+		t.Errorf("the backup goes at %s: %v", want, said)
+	}
 }
 
 // The values name hosts: nobody reads them without being a user, and nobody those of a cluster that he may not read.

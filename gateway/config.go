@@ -15,6 +15,7 @@ import (
 	"drydock/gateway/envelope"
 	"drydock/gateway/web"
 	"drydock/job"
+	"drydock/restore"
 	"drydock/scripts"
 	"drydock/store"
 )
@@ -26,6 +27,8 @@ type Config struct {
 
 	HTTPPort int // in clear; 0 means any free port, -1 none
 	APIPort  int // TLS; 0 means any free port
+
+	TrustedProxies []netip.Prefix // optional: who is believed about where a caller is (X-Forwarded-For)
 
 	Address    string // where database containers reach the API (monitoring-address)
 	OpenConfig bool   // api-credentials-secure-config is false: S/config needs no credentials and holds no secrets
@@ -43,7 +46,9 @@ type Config struct {
 	// Check is what the page shows of `drydock check`; optional.
 	Check func(context.Context) []web.CheckItem
 	// MaxAge is backup-max-age of a cluster as it is now, which the page shows beside the newest backup; optional.
-	MaxAge  func(cluster string) time.Duration
+	MaxAge func(cluster string) time.Duration
+	// Plan makes the plan of a restore from what the bus knows; optional.
+	Plan    func(context.Context, restore.Question) (restore.Plan, error)
 	Version string       // optional: shown by /healthz
 	Script  []byte       // optional: what an upgrade delivers; nil means scripts.Script()
 	Log     *slog.Logger // component and so on are the caller's

@@ -14,6 +14,7 @@ import (
 	"drydock/gateway"
 	"drydock/gateway/web"
 	"drydock/job"
+	"drydock/restore"
 	"drydock/store"
 )
 
@@ -57,6 +58,17 @@ func newFleet(t *testing.T, texts texts) *fleet {
 			c.Clusters = append(c.Clusters, cl)
 		}
 		c.Clusters[6].Servers = append(c.Clusters[6].Servers, job.Server{Host: f.host, Port: 3306})
+		c.Plan = func(_ context.Context, q restore.Question) (restore.Plan, error) {
+			took := 754.0
+			return restore.Plan{
+				Backup: f.backup.ID, Cluster: q.Cluster, Server: f.backup.Server, Task: "mariabackup", Tool: "mariabackup 10.11.14", Ended: f.backup.Ended,
+				GTID: "0-1-4711", Proof: "restored for a trial 3 h ago", Target: q.Directory, Read: 8 << 30, Need: 19 << 30, Estimate: &took, Measured: "by the last drill",
+				Steps: []string{"unpack the backup to " + q.Directory, "prepare it", "replay 7 segments of the binary log"}, Lost: "nothing: the folder must be empty",
+				Point:    &restore.PointPlan{To: q.To, Base: "0-1-4711", Reaches: time.Now(), Segments: 7, Read: 300 << 20},
+				Findings: []restore.Finding{{What: "signature", Verdict: restore.Fine, Why: "is right"}, {What: "disk", Verdict: restore.Warning, Why: "not looked at: " + f.text}, {What: "key", Verdict: restore.Refused, Why: f.text}},
+				Command:  "drydock restore apply " + f.backup.ID + " --to-directory " + q.Directory + " --confirm " + q.Directory, Machine: "the machine of receiver " + f.text,
+			}, nil
+		}
 		c.MaxAge = func(string) time.Duration { return 26 * time.Hour }
 		c.Check = func(context.Context) []web.CheckItem {
 			return []web.CheckItem{

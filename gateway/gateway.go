@@ -35,6 +35,7 @@ type Gateway struct {
 	people   *store.Users
 	users    *store.UserView // run by Run
 	audits   *store.Audits
+	verdicts *verdicts
 	logins   *store.Logins
 	engine   *gin.Engine
 	verbs    map[string]string // in the audit, by method and route
@@ -70,6 +71,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 		control: store.NewControl(deps.Conn), desk: restore.NewDesk(deps.Conn, cfg.Name),
 		users: store.NewUserView(deps.Conn), audits: store.NewAudits(deps.Conn, cfg.Name), logins: store.NewLogins(deps.Conn), verbs: map[string]string{}, tries: newLimiter(time.Now),
 	}
+	g.verdicts = newVerdicts(deps.Conn)
 	g.people = store.NewUsers(deps.Conn, g.users)
 	g.readings = metrics.NewReader(metricsConfig(cfg), deps.Conn, deps.View, deps.Catalog)
 	override := map[string]map[string][]string{}

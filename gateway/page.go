@@ -16,7 +16,7 @@ func (g *Gateway) newPage(api http.Handler) (*web.Web, error) {
 	}
 	return web.New(cfg, web.Deps{
 		Conn: g.Conn, Jobs: g.Jobs, Ledger: g.Ledger, View: g.View, Catalog: g.Catalog, Docs: g.Docs, Control: g.control,
-		Verify: g.verify, Changed: g.users.Changed, API: api, Grant: grantOf,
+		Verdicts: g.verdicts.of, Verify: g.verify, Changed: g.users.Changed, API: api, Grant: grantOf,
 	}, g.stopping)
 }
 
@@ -28,13 +28,13 @@ func (g *Gateway) handler() (http.Handler, error) {
 		return nil, err
 	}
 	g.page = page
-	return http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
+	return behindProxy(g.cfg.TrustedProxies, http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
 		if page.Serves(r) {
 			page.ServeHTTP(out, r)
 			return
 		}
 		api.ServeHTTP(out, r)
-	}), nil
+	})), nil
 }
 
 // tokenOf is the token of a call of the REST API. A session of the page may read with its cookie; what changes something

@@ -130,6 +130,7 @@ var actions = []action{
 	{"/conditions/ack", url.Values{"ack": {"EDGE"}}, "cluster-hold"},
 	{"/conditions/ack", url.Values{"lift": {"EDGE"}}, "cluster-hold"},
 	{"/backups/sql/127.0.0.1:3306/BACKUP/drill", nil, "db-maintenance"},
+	{"/backups/sql/127.0.0.1:3306/BACKUP/verify", nil, "db-maintenance"},
 	{"/backups/sql/127.0.0.1:3306/BACKUP/pin", url.Values{"reason": {"x"}}, "db-backup"},
 	{"/backups/sql/127.0.0.1:3306/BACKUP/pin", url.Values{"lift": {"1"}}, "db-backup"},
 }
@@ -417,7 +418,7 @@ func TestGuessingAtTheLoginEnds(t *testing.T) {
 			t.Fatalf("guess %d: %s", i, got)
 		}
 	}
-	if got := guess("x"); got.status != http.StatusTooManyRequests {
+	if got := guess("x"); got.status != http.StatusTooManyRequests || got.header.Get("Retry-After") == "" {
 		t.Errorf("the right password after ten wrong ones: %d", got.status)
 	}
 	if got := r.call("POST", "/api/login", "", []byte(`{"username":"dba","password":"x"}`)); got.status != http.StatusTooManyRequests || got.header.Get("Retry-After") == "" {
@@ -542,7 +543,7 @@ func TestMarkupFromOutsideIsText(t *testing.T) {
 	b := f.browser().login("admin", "repman")
 	bustest.Until(t, 20*time.Second, "the last 30 days are read", func() bool { return !strings.Contains(b.get("/").body, "being read") })
 	bustest.Until(t, 20*time.Second, "the check has looked", func() bool { return strings.Contains(b.get("/health").body, "mail-db1") })
-	for _, p := range []string{"/", "/jobs/" + f.failed.ID, "/jobs/" + f.running.ID, "/maintenance/prod", "/timeline?cluster=prod", "/history?cluster=prod", "/conditions", "/health"} {
+	for _, p := range []string{"/", "/jobs/" + f.failed.ID, "/jobs/" + f.running.ID, "/maintenance/prod", "/timeline?cluster=prod", "/history?cluster=prod", "/conditions", "/health", "/restore?cluster=prod&directory=/srv/x&backup=" + f.backup.ID} {
 		got := b.get(p)
 		if got.status != http.StatusOK || !strings.Contains(got.body, "&lt;script&gt;") && !strings.Contains(got.body, "&lt;b id=owned&gt;") {
 			t.Errorf("%s does not show the text: %d", p, got.status)

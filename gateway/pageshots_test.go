@@ -65,6 +65,8 @@ func TestEveryPageCanBeSeenAndUsed(t *testing.T) {
 	look("history", "/history?since=7d")
 	look("backups", "/backups?cluster=prod")
 	look("backup", "/backups/"+f.backup.Cluster+"/"+f.backup.Server.Addr()+"/"+f.backup.ID)
+	look("restore", "/restore")
+	look("restore-plan", "/restore?cluster=prod&kind=directory&directory=/srv/restored&to=2026-11-26T03:00:00Z&backup="+f.backup.ID)
 	look("schedules", "/schedules?cluster=prod")
 	switched := func(what, text string) {
 		b.Until(what, `document.querySelector("#part-plans").textContent.includes("`+text+`")`)

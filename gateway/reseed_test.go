@@ -94,6 +94,25 @@ func TestReseedIsOrderedWithTheBackupItChose(t *testing.T) {
 	}
 }
 
+// The newest backup is no use when a verification has found it damaged: the data of a server are not replaced by it unless somebody
+// names it.
+func TestAReseedPassesOverABackupThatIsKnownToBeBad(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.holder("rx", "")
+	r.putFacts("sql", replicating())
+	sound := r.putBackup("sql", db2, "mariabackup", "rx", 48*time.Hour)
+	damaged := r.putBackup("sql", db2, "mariabackup", "rx", time.Hour)
+	if err := r.deps.Catalog.AddVerification(r.ctx(), damaged, store.Verification{Time: time.Now(), Problem: "the file is missing"}); err != nil {
+		t.Fatal(err)
+	}
+	got := r.call("POST", path("sql", db1, "/actions/reseed/physicalbackup"), r.user("admin"), []byte(`{"confirm":"127.0.0.1:3306"}`))
+	r.want(got, http.StatusAccepted, "")
+	if out := decode[struct{ Backup store.Manifest }](t, got); out.Backup.ID != sound.ID {
+		t.Errorf("chose %s", out.Backup.ID)
+	}
+}
+
 func TestAFlashbackTakesTheServersOwnBackup(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -9,6 +9,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"drydock/bus"
+	"drydock/gateway/web"
 	"drydock/job"
 	"drydock/store"
 )
@@ -122,9 +123,20 @@ func (g *Gateway) listTicks(c *gin.Context) {
 	reply(c, http.StatusOK, gin.H{"ticks": out})
 }
 
+// judgedBackup is a backup with what the next prune would do with it; nil when its receiver did not answer.
+type judgedBackup struct {
+	store.Manifest
+	Retention *web.Verdict `json:"retention,omitempty"`
+}
+
 func (g *Gateway) listBackups(c *gin.Context) {
 	q, ok := g.query(c)
 	if !ok {
+		return
+	}
+	judge := c.Query("retention") == "1"
+	if judge && q.cluster == "" {
+		g.fail(c, errBadRequest.withMessage("retention: name a cluster, too: its receivers are asked"))
 		return
 	}
 	out, err := perCluster(g, c, q, func(name string) ([]store.Manifest, error) {
@@ -140,7 +152,20 @@ func (g *Gateway) listBackups(c *gin.Context) {
 			kept = append(kept, m)
 		}
 	}
-	reply(c, http.StatusOK, gin.H{"backups": kept[:min(len(kept), q.limit)]})
+	kept = kept[:min(len(kept), q.limit)]
+	if !judge {
+		reply(c, http.StatusOK, gin.H{"backups": kept})
+		return
+	}
+	judged, said := []judgedBackup{}, g.verdicts.of(c.Request.Context(), q.cluster)
+	for _, m := range kept {
+		b := judgedBackup{Manifest: m}
+		if v, ok := said[m.ID]; ok {
+			b.Retention = &v
+		}
+		judged = append(judged, b)
+	}
+	reply(c, http.StatusOK, gin.H{"backups": judged})
 }
 
 // listAlerts lists the conditions that are open, or with all=1 every edge since a time.

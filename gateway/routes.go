@@ -74,6 +74,7 @@ func (g *Gateway) routes() http.Handler {
 	user.GET("/schedules", g.listSchedules)
 	user.GET("/ticks", g.listTicks)
 	user.GET("/clusters/:cluster/explain/:task", g.explainTask)
+	user.GET("/clusters/:cluster/restore/plan", g.planRestore)
 	user.GET("/backups", g.listBackups)
 	user.GET("/backups/prune", g.planPrune)
 	act.post("/backups/:id/pin", "pin", g.readBody, g.pinBackup(true))

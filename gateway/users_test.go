@@ -242,6 +242,27 @@ func TestOnesOwnPasswordTakesTheOldOne(t *testing.T) {
 	r.in("dana", "another password")
 }
 
+// Whoever finds an API token that was made for little must not be able to lock its user out with it; only to end the token itself.
+func TestANarrowTokenEndsNothingButItself(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, managers)
+	r.want(r.call("POST", "/api/users", r.user("boss"), addBody("dana", "dana's password", "db", "cluster-grant")), 201, "")
+	session := r.in("dana", "dana's password")
+	made := func(body string) (t struct{ Token, ID string }) {
+		return decode[struct{ Token, ID string }](r.t, r.call("POST", "/api/users/dana/tokens", session, []byte(body)))
+	}
+	narrow, other := made(`{"name":"ci","grants":["db-backup"]}`), made(`{"name":"nightly"}`)
+	r.want(r.call("POST", "/api/users/dana/revoke-tokens", narrow.Token, nil), 403, "")
+	r.want(r.call("POST", "/api/users/dana/revoke-tokens", narrow.Token, []byte(`{"api_tokens":true}`)), 403, "")
+	r.want(r.call("DELETE", "/api/users/dana/tokens/"+other.ID, narrow.Token, nil), 403, "")
+	r.want(r.call("GET", "/api/me", session, nil), 200, "")
+	r.want(r.call("GET", "/api/me", other.Token, nil), 200, "")
+	r.want(r.call("DELETE", "/api/users/dana/tokens/"+narrow.ID, narrow.Token, nil), 200, "")
+	r.want(r.call("GET", "/api/me", narrow.Token, nil), 401, "")
+	r.want(r.call("POST", "/api/users/dana/revoke-tokens", other.Token, nil), 200, "") // it may manage users, as dana does
+	r.want(r.call("GET", "/api/me", session, nil), 401, "")
+}
+
 // Guessing gets slow, for one user and for one address; who knows the password gets in all the same from where he always
 // comes.
 func TestGuessingAPasswordIsSlowedDown(t *testing.T) {

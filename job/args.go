@@ -25,7 +25,7 @@ func CheckArgs(t Task, args map[string]string) error {
 			if _, err := ParseServer(value); err != nil {
 				return err
 			}
-		case t.Name == "backupdrill" && name == ArgBackup:
+		case t.TakesBackup() && name == ArgBackup:
 			if _, err := TimeOfID(value); err != nil {
 				return fmt.Errorf("%q is no id of a backup: %w", value, err)
 			}

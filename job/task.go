@@ -123,6 +123,7 @@ var tasks = []Task{
 	{Name: "archiveprune", Kind: KindArchive, Built: true, Place: AtReceiver, Whole: true},
 	{Name: "archivecheck", Kind: KindArchive, Built: true, Place: AtReceiver, Whole: true},
 	{Name: "backupdrill", Kind: KindArchive, Built: true, Place: AtReceiver, Whole: true, Narrow: true},
+	{Name: "backupverify", Kind: KindArchive, Built: true, Place: AtReceiver, Whole: true, Narrow: true},
 	{Name: "backupprune", Kind: KindArchive, Built: true, Place: AtReceiver, Whole: true},
 	{Name: "pointrestore", Kind: KindRestore, Built: true, Place: AtReceiver},
 }
@@ -167,6 +168,9 @@ func (t Task) OnServers() bool { return t.Kind != KindArchive }
 
 // OneServer reports whether the task can be run on one server that somebody names.
 func (t Task) OneServer() bool { return !t.Whole || t.Narrow }
+
+// TakesBackup reports whether somebody who runs the task may say which backup it is about ([ArgBackup]).
+func (t Task) TakesBackup() bool { return t.Name == "backupdrill" || t.Name == "backupverify" }
 
 // Logical reports whether the task dumps a server over SQL. One server of the cluster is enough for it, whichever holds
 // the data: it is chosen when the task runs.

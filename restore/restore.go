@@ -281,7 +281,8 @@ func restorable(k Kind, m store.Manifest) bool {
 
 // choose finds the backup that is asked for and makes sure that its receiver can send it. The latest is, for a reseed,
 // the newest one of any server of the cluster, because the replica has least to catch up on then; for a flashback, which
-// goes back in the server's own time, the newest one of the server itself.
+// goes back in the server's own time, the newest one of the server itself. One that a drill or a verification found bad is for
+// those who name it.
 func (d *Desk) choose(ctx context.Context, r Request) (store.Manifest, error) {
 	all, err := d.catalog.List(ctx, "", job.Server{})
 	if err != nil {
@@ -291,15 +292,16 @@ func (d *Desk) choose(ctx context.Context, r Request) (store.Manifest, error) {
 		if r.Backup != "" {
 			return m.ID == r.Backup
 		}
-		return m.Cluster == r.Cluster && restorable(r.Kind, m) && (!r.Flashback || m.Server == r.Server)
+		_, bad := m.Fault()
+		return m.Cluster == r.Cluster && restorable(r.Kind, m) && (!r.Flashback || m.Server == r.Server) && !bad
 	})
 	switch {
 	case i < 0 && r.Backup != "":
 		return store.Manifest{}, fmt.Errorf("%w: %q", store.ErrNoBackup, r.Backup)
 	case i < 0 && r.Flashback:
-		return store.Manifest{}, fmt.Errorf("%w: no physical backup of %s", store.ErrNoBackup, r.Server)
+		return store.Manifest{}, fmt.Errorf("%w: no good physical backup of %s", store.ErrNoBackup, r.Server)
 	case i < 0:
-		return store.Manifest{}, fmt.Errorf("%w: no %s of cluster %s", store.ErrNoBackup, r.Kind, r.Cluster)
+		return store.Manifest{}, fmt.Errorf("%w: no good %s of cluster %s", store.ErrNoBackup, r.Kind, r.Cluster)
 	}
 	m := all[i]
 	switch {

@@ -62,6 +62,8 @@ type Manifest struct {
 	Archives []Archive `json:"archives,omitempty"`
 	// Drills are the last tries to restore it, oldest first.
 	Drills []Drill `json:"drills,omitempty"`
+	// Verifications are the last looks at its bytes, oldest first.
+	Verifications []Verification `json:"verifications,omitempty"`
 	// Pin is an operator's last word about keeping it.
 	Pin *Pin `json:"pin,omitempty"`
 	// Removal says that its file goes, or is gone.
@@ -142,13 +144,13 @@ const drillsKept = 10
 
 func lastDrills(list []Drill) []Drill { return list[max(0, len(list)-drillsKept):] }
 
-// Restored is the newest drill that restored the backup, unless a later one did not; ok is false when there is none.
+// Restored is the newest drill, if it restored the backup and nothing has been found wrong with it since ([Manifest.Fault]).
 func (m Manifest) Restored() (d Drill, ok bool) {
 	if len(m.Drills) == 0 {
 		return Drill{}, false
 	}
-	d = m.Drills[len(m.Drills)-1]
-	return d, d.Problem == ""
+	_, bad := m.Fault()
+	return m.Drills[len(m.Drills)-1], !bad
 }
 
 // Archive is a copy of a backup and its manifest in a repository of restic. Without a snapshot it says that there was
@@ -188,6 +190,9 @@ func (c *Catalog) Put(ctx context.Context, m Manifest) error {
 		}
 		if len(m.Drills) == 0 {
 			m.Drills = now.Drills
+		}
+		if len(m.Verifications) == 0 {
+			m.Verifications = now.Verifications
 		}
 		m.Pin, m.Removal = now.Pin, now.Removal
 		if len(m.Restores) == 0 {

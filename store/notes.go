@@ -55,17 +55,22 @@ type Notes struct {
 	Drills   []Drill   `json:"drills,omitempty"`
 	Restores []Restore `json:"restores,omitempty"`
 	Removal  *Removal  `json:"removal,omitempty"`
+	// Verifications as in the manifest.
+	Verifications []Verification `json:"verifications,omitempty"`
 	// Signature covers everything else.
 	Signature *Signature `json:"signature,omitempty"`
 }
 
 // NotesOf are the notes of an entry of the catalogue, not signed; ok is false when there is nothing to note.
 func NotesOf(m Manifest) (n Notes, ok bool) {
-	n = Notes{Type: NotesType, ID: m.ID, Pin: m.Pin, Archives: m.Archives, Drills: m.Drills, Restores: m.Restores, Removal: m.Removal}
+	n = Notes{
+		Type: NotesType, ID: m.ID, Pin: m.Pin, Archives: m.Archives, Drills: m.Drills, Verifications: m.Verifications,
+		Restores: m.Restores, Removal: m.Removal,
+	}
 	if m.Signature != nil {
 		n.Of = m.Signature.Value
 	}
-	return n, n.Pin != nil || n.Removal != nil || len(n.Archives)+len(n.Drills)+len(n.Restores) > 0
+	return n, n.Pin != nil || n.Removal != nil || len(n.Archives)+len(n.Drills)+len(n.Verifications)+len(n.Restores) > 0
 }
 
 // notesDomain keeps a signature of notes from being one of a manifest.
@@ -123,6 +128,14 @@ func (m Manifest) with(n Notes) Manifest {
 	}
 	slices.SortStableFunc(m.Drills, func(a, b Drill) int { return a.Time.Compare(b.Time) })
 	m.Drills = lastDrills(m.Drills)
+	m.Verifications = slices.Clone(m.Verifications)
+	for _, v := range n.Verifications {
+		if !slices.ContainsFunc(m.Verifications, v.same) {
+			m.Verifications = append(m.Verifications, v)
+		}
+	}
+	slices.SortStableFunc(m.Verifications, func(a, b Verification) int { return a.Time.Compare(b.Time) })
+	m.Verifications = lastVerifications(m.Verifications)
 	m.Restores = slices.Clone(m.Restores)
 	for _, r := range n.Restores {
 		if !slices.ContainsFunc(m.Restores, func(x Restore) bool { return x.Time.Equal(r.Time) && x.By == r.By }) {
@@ -145,11 +158,12 @@ func (m Manifest) with(n Notes) Manifest {
 	return m
 }
 
-// Lacks reports whether notes have a later word about the pin, or a drill, that m does not know of: it is from an older catalogue.
+// Lacks reports whether notes have a later word about the pin, a drill or a verification, that m does not know of: it is from an older catalogue.
 func (m Manifest) Lacks(n Notes) bool {
-	next := m.with(Notes{Pin: n.Pin, Drills: n.Drills})
+	next := m.with(Notes{Pin: n.Pin, Drills: n.Drills, Verifications: n.Verifications})
 	samePin := next.Pin == m.Pin || next.Pin != nil && m.Pin != nil && next.Pin.On == m.Pin.On && next.Pin.Time.Equal(m.Pin.Time)
-	return !samePin || !slices.EqualFunc(next.Drills, m.Drills, func(a, b Drill) bool { return a.Time.Equal(b.Time) && a.By == b.By })
+	return !samePin || !slices.EqualFunc(next.Drills, m.Drills, func(a, b Drill) bool { return a.Time.Equal(b.Time) && a.By == b.By }) ||
+		!slices.EqualFunc(next.Verifications, m.Verifications, Verification.same)
 }
 
 // Found records a backup whose file was found where m says, with the notes that lay beside it (the zero value for none).
@@ -157,7 +171,8 @@ func (m Manifest) Lacks(n Notes) bool {
 func (c *Catalog) Found(ctx context.Context, m Manifest, n Notes) error {
 	return c.update(ctx, m, func(now Manifest, _ bool) (Manifest, bool) {
 		next := m
-		next.Pin, next.Drills, next.Archives, next.Restores, next.Removal = now.Pin, now.Drills, now.Archives, now.Restores, now.Removal
+		next.Pin, next.Drills, next.Verifications, next.Archives = now.Pin, now.Drills, now.Verifications, now.Archives
+		next.Restores, next.Removal = now.Restores, now.Removal
 		if next.Removal != nil && !next.Removal.Done.IsZero() {
 			next.Removal = nil // it was got back from the archive
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -70,13 +71,21 @@ func foundRows(list []app.Found) (rows [][]string) {
 
 func (c *cli) backupsVerifyCmd() *cobra.Command {
 	var f folderFlags
+	var queue, wait, force bool
 	cmd := &cobra.Command{
 		Use:   "verify [BACKUP]",
 		Short: "Check signature, size and hash of the backups on this machine; exit status 1 if one is bad or there is none",
 		Long: "Reads every backup in the backup folder, or the one named, and compares it with its manifest: who signed it, how\n" +
-			"large it is, what it hashes to. It needs neither a running drydock nor a database, and works on a copy of the folder.",
+			"large it is, what it hashes to. It needs neither a running drydock nor a database, and works on a copy of the folder.\n" +
+			"With --queue the receiver that has the backup does it, asked from anywhere, and the verdict goes into the catalogue.",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case queue && len(args) == 0:
+				return errors.New("name the backup that is to be verified: --queue BACKUP")
+			case queue:
+				return c.queueBackup(cmd, "backupverify", args[0], wait, force)
+			}
 			folder, keys, err := f.read(c)
 			if err != nil {
 				return err
@@ -92,6 +101,9 @@ func (c *cli) backupsVerifyCmd() *cobra.Command {
 	}
 	c.outputFlag(cmd)
 	f.add(cmd)
+	cmd.Flags().BoolVar(&queue, "queue", false, "have the receiver that holds the backup do it, as a job; the other flags but --wait and --force do nothing then")
+	cmd.Flags().BoolVarP(&wait, "wait", "w", false, "with --queue: wait for the end; exit status 0 only if it is what was signed")
+	cmd.Flags().BoolVar(&force, "force", false, "with --queue: although the cluster is on hold or blacked out")
 	return cmd
 }
 

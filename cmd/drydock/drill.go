@@ -36,7 +36,7 @@ func (c *cli) drillRunCmd() *cobra.Command {
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if queue {
-				return c.queueDrill(cmd, args[0], wait, force)
+				return c.queueBackup(cmd, "backupdrill", args[0], wait, force)
 			}
 			cfg, err := config.Load(c.file)
 			if err != nil {
@@ -93,8 +93,8 @@ func (c *cli) drillRunCmd() *cobra.Command {
 	return cmd
 }
 
-// queueDrill asks for the drill of a backup of the catalogue as a job.
-func (c *cli) queueDrill(cmd *cobra.Command, id string, wait, force bool) error {
+// queueBackup asks for a task about a backup of the catalogue, as a job of the receiver that has it.
+func (c *cli) queueBackup(cmd *cobra.Command, task, id string, wait, force bool) error {
 	cfg, conn, err := c.dial()
 	if err != nil {
 		return err
@@ -106,7 +106,7 @@ func (c *cli) queueDrill(cmd *cobra.Command, id string, wait, force bool) error 
 	}
 	for _, m := range list {
 		if m.ID == id {
-			r := runRequest{cluster: m.Cluster, task: "backupdrill", backup: id, wait: wait, force: force}
+			r := runRequest{cluster: m.Cluster, task: task, backup: id, wait: wait, force: force}
 			return c.runNow(cmd.Context(), cmd.OutOrStdout(), cfg, conn, r)
 		}
 	}
@@ -144,13 +144,19 @@ func drillRows(m store.Manifest, d store.Drill) [][]string {
 // proof is what has been shown of a backup, for a list: that its bytes are those that came, or that it restores.
 func proof(m store.Manifest) string {
 	d, restored := m.Restored()
+	v, verified := m.Verified()
+	fault, bad := m.Fault()
 	switch {
 	case restored && d.Skipped.Count > 0:
 		return fmt.Sprintf("restored %s, %d tables not looked at", d.Time.Format("2006-01-02"), d.Skipped.Count)
 	case restored:
 		return "restored " + d.Time.Format("2006-01-02")
-	case d.Problem != "":
+	case bad && fault.Drill:
 		return "DOES NOT RESTORE"
+	case bad:
+		return "DAMAGED"
+	case verified:
+		return "verified " + v.Time.Format("2006-01-02")
 	}
 	return "hash"
 }

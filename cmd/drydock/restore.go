@@ -19,6 +19,7 @@ import (
 	"drydock/config"
 	"drydock/job"
 	"drydock/receiver/recovery"
+	"drydock/restore"
 	"drydock/store"
 )
 
@@ -323,6 +324,7 @@ func planRows(p app.RestorePlan) [][]string {
 		{"reads", bytes(p.Read)},
 		{"needs", needs},
 		{"takes", takes},
+		{"lost", p.Lost},
 	}
 	if p.Point != nil {
 		rows = append(rows, pointRows(*p.Point)...)
@@ -330,7 +332,7 @@ func planRows(p app.RestorePlan) [][]string {
 	return rows
 }
 
-func pointRows(p app.PointPlan) [][]string {
+func pointRows(p restore.PointPlan) [][]string {
 	reach := "not from here"
 	if p.Segments > 0 {
 		reach = fmt.Sprintf("%s to %s (%s), %d segments of %s", p.Base, p.Reaches.UTC().Format("2006-01-02 15:04:05 UTC"), p.Covered, p.Segments, bytes(p.Read))

@@ -1,11 +1,8 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"slices"
 
 	"drydock/app"
 	"drydock/job"
@@ -52,28 +49,18 @@ func (c *cli) plannedServer(ctx context.Context, o *recoveryOrder) (p planned, e
 	return p, err
 }
 
-// listed is the backup of the catalogue that is named, or the newest one of a server that ended before the wanted time.
+// listed is the backup of the catalogue that is named, or the newest good one of a server that ended before the wanted time.
 func (o *recoveryOrder) listed(list []store.Manifest) (store.Manifest, error) {
-	if o.backup != "" {
-		i := slices.IndexFunc(list, func(m store.Manifest) bool { return m.ID == o.backup })
-		if i < 0 {
-			return store.Manifest{}, fmt.Errorf("%w: %q", store.ErrNoBackup, o.backup)
+	var of job.Server
+	if o.backup == "" {
+		var err error
+		if of, err = serverNamed(o.of); err != nil {
+			return store.Manifest{}, err
 		}
-		return list[i], nil
-	}
-	of, err := serverNamed(o.of)
-	if err != nil {
-		return store.Manifest{}, err
 	}
 	to, err := parsePoint(o.to)
 	if err != nil {
 		return store.Manifest{}, err
 	}
-	i := slices.IndexFunc(list, func(m store.Manifest) bool { // newest first
-		return m.Cluster == o.cluster && m.Server == of && to.Onward(m) && (o.to == "" || restore.KindOf(m) == restore.Physical)
-	})
-	if i < 0 {
-		return store.Manifest{}, fmt.Errorf("%w: none of %s in cluster %s that is not beyond %s", store.ErrNoBackup, of, o.cluster, cmp.Or(o.to, "now"))
-	}
-	return list[i], nil
+	return app.Listed(list, o.cluster, of, o.backup, to)
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
+
 	"drydock/gateway/auth"
 )
 
@@ -149,6 +151,43 @@ func TestAScriptsTokenOutlivesItsLongestBackup(t *testing.T) {
 	}
 	now = now.Add(7 * 24 * time.Hour)
 	if _, err := a.Verify(token); !errors.Is(err, auth.ErrToken) {
+		t.Errorf("it never expires: %v", err)
+	}
+}
+
+// A drydock before tokens were bound to the password gave out such ones: the script in the middle of a backup has no other when
+// drydock is upgraded. Nobody else gets in with one, and no script longer than it would have.
+func TestAScriptsTokenOutlivesTheUpgrade(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1_800_000_000, 0)
+	a := newAuth(t, auth.Config{
+		Users: map[string]string{"dba": "x"}, Secrets: map[string]string{"prod": "db secret"}, Now: func() time.Time { return now },
+	})
+	old := func(claims jwt.MapClaims) string {
+		claims["iat"], claims["exp"] = now.Unix(), now.Add(7*24*time.Hour).Unix()
+		token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	script := old(jwt.MapClaims{"sub": "system", "cluster": "prod", "server": "db1:3306"})
+	if who, err := a.Verify(script); err != nil || !who.May("prod", "db1:3306", auth.Jobs) || who.May("prod", "db2:3306", auth.Jobs) {
+		t.Errorf("%+v, %v", who, err)
+	}
+	for name, claims := range map[string]jwt.MapClaims{
+		"a user's":                {"sub": "dba"},
+		"another name":            {"sub": "dba", "cluster": "prod", "server": "db1:3306"},
+		"of a cluster that is no": {"sub": "system", "cluster": "gone", "server": "db1:3306"},
+		"bound to something else": {"sub": "system", "cluster": "prod", "server": "db1:3306", "jti": "x", "bnd": "y"},
+		"of a login, unbound":     {"sub": "system", "cluster": "prod", "server": "db1:3306", "jti": "x"},
+	} {
+		if who, err := a.Verify(old(claims)); !errors.Is(err, auth.ErrToken) {
+			t.Errorf("%s: %+v, %v", name, who, err)
+		}
+	}
+	now = now.Add(8 * 24 * time.Hour)
+	if _, err := a.Verify(script); !errors.Is(err, auth.ErrToken) {
 		t.Errorf("it never expires: %v", err)
 	}
 }

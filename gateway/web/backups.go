@@ -21,19 +21,53 @@ type proof string
 
 // The proofs, from the weakest. Every backup of the catalogue is checked: its checks made it one.
 const (
-	proofChecked  proof = "checked"  // complete, hashed and of the right format; never restored
+	proofChecked  proof = "checked"  // complete, hashed and of the right format when it came; not looked at since
+	proofVerified proof = "verified" // the last verification found every byte as it came
 	proofRestored proof = "restored" // the last drill restored it
 	proofBroken   proof = "broken"   // the last drill did not
+	proofDamaged  proof = "damaged"  // the last verification found something else
 )
 
+// bad reports whether something was found wrong.
+func (p proof) bad() bool { return p == proofBroken || p == proofDamaged }
+
 func proofOf(m store.Manifest) proof {
-	if len(m.Drills) == 0 {
-		return proofChecked
-	}
-	if _, ok := m.Restored(); ok {
+	fault, bad := m.Fault()
+	_, restored := m.Restored()
+	_, verified := m.Verified()
+	switch {
+	case bad && fault.Drill:
+		return proofBroken
+	case bad:
+		return proofDamaged
+	case restored:
 		return proofRestored
+	case verified:
+		return proofVerified
 	}
-	return proofBroken
+	return proofChecked
+}
+
+// means reports whether a backup of this proof is wanted by the filter's word.
+func (p proof) means(filter string) bool {
+	switch filter {
+	case "":
+		return true
+	case "none":
+		return p != proofRestored
+	case string(proofBroken): // it is no backup to rely on, whatever found that
+		return p.bad()
+	}
+	return string(p) == filter
+}
+
+// Verdict is what the rules of retention say of a backup now.
+type Verdict struct {
+	Keep bool      `json:"keep"`
+	Why  []string  `json:"why"` // the rules that keep it, or why it may go
+	At   time.Time `json:"prune_at,omitzero"`
+	// Problem is what the receiver found wrong with it: it stays then.
+	Problem string `json:"problem,omitempty"`
 }
 
 // backupsPage is a list of backups.
@@ -43,6 +77,7 @@ type backupsPage struct {
 	Rows     []backupRow
 	Matching int
 	More     bool
+	Judged   bool   // the rows are of one cluster, and say what a prune would do
 	Chart    *trend // when all are of one server and task
 	Stored   int64  // of all that match
 }
@@ -51,7 +86,7 @@ type backupsPage struct {
 type backupRow struct {
 	store.Manifest
 	Proof proof
-	Drill *store.Drill  // the last
+	Look  time.Time     // of the last drill or verification
 	Took  time.Duration // of the stream
 	Rate  float64
 	// Change is how far its size is from the median of those before it on the same server, in percent; Odd that it is less
@@ -59,6 +94,8 @@ type backupRow struct {
 	Change int
 	Odd    bool
 	Known  bool // Change says something
+	// Verdict is nil when its receiver did not answer.
+	Verdict *Verdict
 }
 
 const (
@@ -85,9 +122,7 @@ func (w *Web) backups(v *visit) (any, error) {
 	slices.SortFunc(all, func(a, b *store.Manifest) int { return strings.Compare(b.ID, a.ID) })
 	var shown []*store.Manifest
 	for _, m := range all {
-		is := proofOf(*m)
-		if p.Proof == "none" && is == proofRestored || p.Proof != "" && p.Proof != "none" && string(is) != p.Proof ||
-			!f.From.IsZero() && m.Ended.Before(f.From) {
+		if !proofOf(*m).means(p.Proof) || !f.From.IsZero() && m.Ended.Before(f.From) {
 			continue
 		}
 		p.Matching++
@@ -98,8 +133,22 @@ func (w *Web) backups(v *visit) (any, error) {
 	}
 	p.More = p.Matching > len(shown)
 	p.Rows = compared(shown, all)
+	if names := f.names(); len(names) == 1 {
+		p.Judged = true
+		w.judge(v, names[0], p.Rows)
+	}
 	p.Chart = trendOf(p.Rows)
 	return p, nil
+}
+
+// judge adds what a prune would do with each of the rows, which are of one cluster: every receiver is asked for it.
+func (w *Web) judge(v *visit, cluster string, rows []backupRow) {
+	said := w.Verdicts(v.Context(), cluster)
+	for i := range rows {
+		if verdict, ok := said[rows[i].ID]; ok {
+			rows[i].Verdict = &verdict
+		}
+	}
 }
 
 // compared makes rows of some backups, and sets each against those before it on its server. Both lists are the newest first,
@@ -129,7 +178,10 @@ func compared(shown, all []*store.Manifest) []backupRow {
 func rowOfBackup(m *store.Manifest, before []int64) backupRow {
 	r := backupRow{Manifest: *m, Proof: proofOf(*m), Took: m.Ended.Sub(m.Started)}
 	if n := len(m.Drills); n > 0 {
-		r.Drill = &m.Drills[n-1]
+		r.Look = m.Drills[n-1].Time
+	}
+	if n := len(m.Verifications); n > 0 && m.Verifications[n-1].Time.After(r.Look) {
+		r.Look = m.Verifications[n-1].Time
 	}
 	if s := r.Took.Seconds(); s > 0 {
 		r.Rate = float64(m.Size) / s
@@ -192,9 +244,16 @@ func trendOf(rows []backupRow) *trend {
 // backupPage is one backup.
 type backupPage struct {
 	backupRow
-	MayDrill bool
-	MayPin   bool
-	Command  string
+	MayDrill, MayVerify bool
+	MayPin              bool
+	Work                []backupWork
+}
+
+// backupWork is a live job that is about a backup.
+type backupWork struct {
+	job.Job
+	Percent float64 // of the work, 0 when nothing is known
+	Bytes   int64
 }
 
 // Title is that of the browser's tab.
@@ -229,34 +288,61 @@ func (w *Web) backup(v *visit) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := backupPage{backupRow: rowOfBackup(&m, nil), Command: "drydock backups verify " + m.ID}
+	rows := []backupRow{rowOfBackup(&m, nil)}
+	w.judge(v, m.Cluster, rows)
+	p := backupPage{backupRow: rows[0], Work: w.workOn(m)}
 	p.MayPin = v.who.May(m.Cluster, "", auth.Backup)
-	if t, err := job.TaskByName(taskDrill); err == nil {
-		p.MayDrill = w.offers(v, w.known[m.Cluster], t)
-	}
+	p.MayDrill, p.MayVerify = w.offersNamed(v, m.Cluster, taskDrill), w.offersNamed(v, m.Cluster, taskVerify)
 	return p, nil
 }
 
-// taskDrill is the task that restores a backup for a trial.
-const taskDrill = "backupdrill"
+func (w *Web) offersNamed(v *visit, cluster, task string) bool {
+	t, err := job.TaskByName(task)
+	return err == nil && w.offers(v, w.known[cluster], t)
+}
 
-// drill asks for a drill of a backup.
-func (w *Web) drill(v *visit) error {
-	m, err := w.manifestOf(v)
-	if err != nil {
-		return err
+// workOn are the live jobs that are about a backup, the drills and verifications among them.
+func (w *Web) workOn(m store.Manifest) (out []backupWork) {
+	for _, j := range w.View.Select(func(j job.Job) bool {
+		return j.Cluster == m.Cluster && j.State.Live() && (j.Args[job.ArgBackup] == m.ID || j.Backup == m.ID)
+	}) {
+		p, _ := w.model.lastProgress(j.ID)
+		out = append(out, backupWork{j, p.Percent, p.Bytes})
 	}
-	back := backupPath(m)
-	var out started
-	path := "/api/clusters/" + url.PathEscape(m.Cluster) + "/jobs/" + taskDrill + "?backup=" + url.QueryEscape(m.ID)
-	if err := w.call(v.Request, v.token, http.MethodPost, path, nil, &out); err != nil {
-		return w.finish(v, err, back, "")
+	return out
+}
+
+// aboutBackup narrows the changes down to those of the backup's cluster, and of the catalogue.
+func aboutBackup(_ *visit, data any) func(change) bool {
+	name := data.(backupPage).Cluster
+	return func(c change) bool { return c.topic == topicBackups || c.key.Cluster == name }
+}
+
+// The tasks that look at a stored backup.
+const (
+	taskDrill  = "backupdrill"  // restores it for a trial
+	taskVerify = "backupverify" // reads it and compares it with its manifest
+)
+
+// look asks for one of the tasks that look at a stored backup.
+func (w *Web) look(task, done string) func(*visit) error {
+	return func(v *visit) error {
+		m, err := w.manifestOf(v)
+		if err != nil {
+			return err
+		}
+		back := backupPath(m)
+		var out started
+		path := "/api/clusters/" + url.PathEscape(m.Cluster) + "/jobs/" + task + "?backup=" + url.QueryEscape(m.ID)
+		if err := w.call(v.Request, v.token, http.MethodPost, path, nil, &out); err != nil {
+			return w.finish(v, err, back, "")
+		}
+		if len(out.Jobs) == 1 {
+			w.awaitJob(v, out.Jobs[0].ID)
+			back = "/jobs/" + url.PathEscape(out.Jobs[0].ID)
+		}
+		return v.after(back, note{Text: done})
 	}
-	if len(out.Jobs) == 1 {
-		w.awaitJob(v, out.Jobs[0].ID)
-		back = "/jobs/" + url.PathEscape(out.Jobs[0].ID)
-	}
-	return v.after(back, note{Text: "a drill is asked for"})
 }
 
 // pin keeps a backup whatever the rules say, or lets it go again.

@@ -19,7 +19,7 @@ func funcs(a assets) template.FuncMap {
 		"serverName": serverName, "serverPath": serverPath, "seg": url.PathEscape, "list": list, "add": func(a, b int) int { return a + b },
 		"mul": func(a, b int) int { return a * b }, "lower": strings.ToLower, "failedState": failedState, "plural": plural,
 		"live": func(s job.State) bool { return s.Live() }, "join": strings.Join, "sev": func(s bus.Severity) string { return string(s) },
-		"num": numText, "stampClock": func(t time.Time) template.HTML { return timeText(t, "hour") }, "tenths": func(n int) string { return fmt.Sprintf("%d.%d", n/10, n%10) }, "day": func(t time.Time) string { return t.UTC().Format("Mon 2 Jan 2006") },
+		"num": numText, "seconds": func(s float64) string { return durText(time.Duration(s * float64(time.Second))) }, "stampClock": func(t time.Time) template.HTML { return timeText(t, "hour") }, "tenths": func(n int) string { return fmt.Sprintf("%d.%d", n/10, n%10) }, "day": func(t time.Time) string { return t.UTC().Format("Mon 2 Jan 2006") },
 	}
 }
 

@@ -141,11 +141,11 @@ func (w *Web) stream(v *visit, p *page) error {
 	if err := out.begin(); err != nil {
 		return nil
 	}
-	lines, leave, err := w.logOf(v, data, s)
-	if err != nil {
+	follow := newLogFollow(w)
+	defer func() { follow.leave() }()
+	if err := follow.join(v, data, s, out); err != nil {
 		return nil
 	}
-	defer leave()
 
 	ping := time.NewTicker(livePing)
 	defer ping.Stop()
@@ -179,8 +179,11 @@ func (w *Web) stream(v *visit, p *page) error {
 		if err == nil {
 			known, err = w.sendChanged(out, p, data, known)
 		}
-		if err == nil && lines != nil {
-			err = lines.send(out)
+		if err == nil && pinged {
+			err = follow.join(v, data, s, out)
+		}
+		if err == nil {
+			err = follow.send(out)
 		}
 		if err == nil && pinged {
 			err = out.ping()

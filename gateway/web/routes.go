@@ -32,7 +32,8 @@ func (w *Web) routes() error {
 		{"/maintenance/{cluster}", page{name: "maintenance", title: "Maintenance", data: w.maintenance, parts: []string{"gate", "matrix"}, on: topicJobs | topicTicks | topicControl | topicPulse, about: aboutCluster}},
 		{"/history", page{name: "history", title: "History", data: w.history, parts: []string{"jobs"}, on: topicJobs}},
 		{"/backups", page{name: "backups", title: "Backups", data: w.backups, parts: []string{"list"}, on: topicBackups}},
-		{"/backups/{cluster}/{server}/{id}", page{name: "backup", title: "Backup", data: w.backup, parts: []string{"facts", "drills"}, on: topicBackups}},
+		{"/backups/{cluster}/{server}/{id}", page{name: "backup", title: "Backup", data: w.backup, parts: []string{"work", "facts", "looks", "drills"}, on: topicBackups | topicJobs | topicProgress, about: aboutBackup}},
+		{"/restore", page{name: "restore", title: "Restore plan", data: w.restorePlan}},
 		{"/schedules", page{name: "schedules", title: "Schedules", data: w.schedulePage, parts: []string{"plans", "ticks"}, on: topicTicks | topicControl}},
 		{"/explain/{cluster}/{task}", page{name: "explain", title: "Why", data: w.explain, parts: []string{"standing", "coming", "ticks"}, on: topicTicks | topicJobs | topicControl, about: aboutExplained}},
 		{"/conditions", page{name: "conditions", title: "Conditions", data: w.conditions, parts: []string{"open", "edges"}, on: topicAlerts | topicControl}},
@@ -52,11 +53,12 @@ func (w *Web) routes() error {
 		"/jobs/{id}/retry":           w.retryJob,
 		"/jobs/{id}/{order}":         w.orderJob,
 		"/maintenance/{cluster}/run": w.runTask, "/maintenance/{cluster}/hold": w.hold,
-		"/schedules/{cluster}/{task}/switch":     w.switchSchedule,
-		"/backups/{cluster}/{server}/{id}/drill": w.drill,
-		"/backups/{cluster}/{server}/{id}/pin":   w.pin,
-		"/conditions/ack":                        w.acknowledge,
-		"/health/check":                          w.checkNow,
+		"/schedules/{cluster}/{task}/switch":      w.switchSchedule,
+		"/backups/{cluster}/{server}/{id}/drill":  w.look(taskDrill, "a drill is asked for"),
+		"/backups/{cluster}/{server}/{id}/verify": w.look(taskVerify, "a verification is asked for"),
+		"/backups/{cluster}/{server}/{id}/pin":    w.pin,
+		"/conditions/ack":                         w.acknowledge,
+		"/health/check":                           w.checkNow,
 	} {
 		w.mux.HandleFunc("POST "+path, w.signedIn(action))
 	}

@@ -174,6 +174,9 @@ func (w *Web) login(out http.ResponseWriter, r *http.Request) {
 		if refused.status == http.StatusUnauthorized {
 			p.Problem = "wrong user or password"
 		}
+		if wait := (*later)(nil); errors.As(err, &wait) {
+			out.Header().Set("Retry-After", wait.wait)
+		}
 		w.renderLogin(out, refused.status, p)
 	case err != nil:
 		p.Problem = "the login cannot be checked now; try again"
@@ -203,6 +206,15 @@ type problem struct {
 
 func (p *problem) Error() string { return p.text }
 
+// later is a problem that will be none after a while.
+type later struct {
+	*problem
+	wait string // of Retry-After, seconds
+}
+
+// Unwrap gives the problem.
+func (l *later) Unwrap() error { return l.problem }
+
 func notFound(what string) *problem { return &problem{http.StatusNotFound, "no such " + what} }
 
 // call asks the REST API, in this process, with a session's token, and reads the answer into out. Errors: *problem with
@@ -228,7 +240,11 @@ func (w *Web) call(r *http.Request, token, method, path string, body []byte, out
 		if json.Unmarshal(rec.body.Bytes(), &e) != nil || e.Error.Message == "" {
 			e.Error.Message = http.StatusText(rec.status)
 		}
-		return &problem{rec.status, e.Error.Message}
+		p := &problem{rec.status, e.Error.Message}
+		if wait := rec.header.Get("Retry-After"); wait != "" {
+			return &later{p, wait}
+		}
+		return p
 	}
 	if out == nil {
 		return nil

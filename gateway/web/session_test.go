@@ -1,16 +1,23 @@
 package web
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"drydock/gateway/auth"
+	"drydock/internal/bustest"
+	"drydock/job"
 )
 
 // TestNobodyIsSignedOutByAStart: while a gateway reads the users it cannot tell, and must not say that the session is over.
@@ -68,5 +75,42 @@ func TestTheCheckTellsOfOnesOwnClustersOnly(t *testing.T) {
 				t.Errorf("%s: %s is hidden: %v", user, name, got)
 			}
 		}
+	}
+}
+
+// A stream that ended because too many logs are followed was opened anew at once, for ever: it has to stay, say so, and have the log
+// when there is room.
+func TestALogThatCannotBeFollowedKeepsItsStream(t *testing.T) {
+	t.Parallel()
+	conn := bustest.Start(t)
+	tails := newTails(conn, bustest.Log(t))
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(func() { cancel(); tails.wg.Wait() })
+	tails.base = ctx
+	for i := range tailsMax {
+		tails.open[fmt.Sprint(i)] = &tail{cancel: func() {}}
+	}
+	w := &Web{tails: tails, pages: map[string]*page{}}
+	data := &jobPage{Job: job.Job{ID: "65th", Cluster: "<b>", Task: "optimize", Server: job.Server{Host: "h", Port: 1}}}
+	site := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
+		v, s, e := &visit{Request: r, query: url.Values{}}, newHub().join(topicJobs, nil), &events{rc: http.NewResponseController(out), out: out}
+		follow := newLogFollow(w)
+		err := errors.Join(e.begin(), follow.join(v, data, s, e), follow.join(v, data, s, e))
+		tails.sweep(time.Now())
+		err = errors.Join(err, follow.join(v, data, s, e))
+		if follow.leave(); err != nil {
+			t.Error(err)
+		}
+	}))
+	defer site.Close()
+	res, err := http.Get(site.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	said, err := io.ReadAll(res.Body)
+	full, free := strings.Index(string(said), errTails.Error()), strings.Index(string(said), `hx-swap="innerHTML"></hx-partial>`)
+	if err != nil || full < 0 || free < full || strings.Count(string(said), "log-note") != 2 {
+		t.Errorf("%v: %s", err, said)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"html/template"
 	"log/slog"
 	"sync"
 	"time"
@@ -101,7 +102,7 @@ func (t *tails) sweep(since time.Time) {
 	}
 }
 
-var errTails = errors.New("too many logs are looked at; close some pages")
+var errTails = errors.New("too many logs are looked at; close some pages. It is tried again by itself")
 
 // get gives the end of a job's log to one user more, who must leave it.
 func (t *tails) get(j job.Job) (*tail, error) {
@@ -232,6 +233,49 @@ func (w *Web) logOf(v *visit, data any, s *sub) (lines *logLines, leave func(), 
 		after = last
 	}
 	return &logLines{w, x, w.pages["jobs"], seqOf(after)}, func() { x.leave(s) }, nil
+}
+
+// logFollow is the log on the stream of a page, as soon as it can be followed. A stream that cannot have it stays, and tries
+// again with each of its pings: one that ended would be opened anew at once, again and again.
+type logFollow struct {
+	web   *Web
+	lines *logLines // nil for a page without a log, and while it is not followed
+	done  func()    // what is to be called at the end
+	why   string    // why it is not followed, as the page says it
+}
+
+func newLogFollow(w *Web) logFollow { return logFollow{web: w, why: "not tried"} }
+
+// join follows the log of the page, if it has one that is not followed yet, and tells the browser when it cannot.
+func (f *logFollow) join(v *visit, data any, s *sub, out *events) error {
+	if _, has := data.(*jobPage); !has || f.lines != nil {
+		return nil
+	}
+	lines, leave, err := f.web.logOf(v, data, s)
+	why := ""
+	if err != nil {
+		why = err.Error()
+	} else {
+		f.lines, f.done = lines, leave
+	}
+	if why == f.why {
+		return nil
+	}
+	f.why = why
+	return out.send("", "", `<hx-partial hx-target="#log-note" hx-swap="innerHTML">`+template.HTMLEscapeString(why)+"</hx-partial>\n")
+}
+
+func (f *logFollow) send(out *events) error {
+	if f.lines == nil {
+		return nil
+	}
+	return f.lines.send(out)
+}
+
+func (f *logFollow) leave() {
+	if f.done != nil {
+		f.done()
+	}
 }
 
 func (l *logLines) send(out *events) error {

@@ -50,6 +50,8 @@ type Deps struct {
 	Catalog *store.Catalog
 	Docs    *store.Docs
 	Control *store.Control
+	// Verdicts is what a prune would do now with the backups of a cluster, by id.
+	Verdicts func(ctx context.Context, cluster string) map[string]Verdict
 	// Verify says who a token stands for.
 	Verify func(token string) (auth.Principal, error)
 	// Changed is closed when what users may do has changed: streams look again then.

@@ -42,14 +42,14 @@ func (k *Keeper) mirror(ctx context.Context) error {
 	}, nil)
 }
 
-// learn tells the catalogue of a pin and of drills that only the notes beside a backup know: it may be an older one that was got
+// learn tells the catalogue of a pin, of drills and of verifications that only the notes beside a backup know: it may be an older one that was got
 // back. Notes that nobody vouches for stay as they are. The caller holds files.
 func (k *Keeper) learn(ctx context.Context, m store.Manifest) (more bool, err error) {
 	n, err := k.notesBeside(m)
 	if err != nil || !m.Lacks(n) {
 		return false, err
 	}
-	return true, k.catalog.Found(ctx, m, store.Notes{ID: n.ID, Pin: n.Pin, Drills: n.Drills})
+	return true, k.catalog.Found(ctx, m, store.Notes{ID: n.ID, Pin: n.Pin, Drills: n.Drills, Verifications: n.Verifications})
 }
 
 // notesBeside are the notes beside a backup, which one of the keys vouches for; the zero value when there are none.

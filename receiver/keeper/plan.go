@@ -115,7 +115,7 @@ func (k *Keeper) judge(cluster string, s job.Server, list []store.Manifest, away
 // worth is the backup as the rules see it.
 func (e entry) worth() retention.Backup {
 	_, restored := e.Restored()
-	failed := len(e.Drills) > 0 && !restored
+	_, failed := e.Fault()
 	return retention.Backup{
 		ID: e.ID, Group: e.Task, Holder: e.Receiver, Taken: e.Ended, Restored: restored && e.problem == "",
 		Doubtful: failed || e.problem != "" || e.away, Pinned: e.Pinned(), Held: e.held,

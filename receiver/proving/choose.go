@@ -26,7 +26,7 @@ type candidate struct {
 // choose lists which backups of a cluster are to be drilled, the first first: of each server and tool the newest that was
 // never drilled, those first that have gone without a proof for longest; so no server with busy backups keeps another from
 // its turn. After them come, of servers and tools with nothing unproven, the newest, the oldest proof first. A backup that
-// was found not to restore is left out: its bytes are the same tomorrow. It is pure; list is newest first.
+// was found bad, by a drill or a verification, is left out: its bytes are the same tomorrow. It is pure; list is newest first.
 func choose(list []store.Manifest) (out []store.Manifest) {
 	var kinds []kind
 	of := map[kind]*candidate{}
@@ -43,7 +43,9 @@ func choose(list []store.Manifest) (out []store.Manifest) {
 			}
 		}
 		_, restored := m.Restored()
+		_, bad := m.Fault()
 		switch {
+		case bad:
 		case len(m.Drills) == 0 && (c.backup.ID == "" || c.again):
 			c.backup, c.again = m, false
 		case restored && c.backup.ID == "":

@@ -63,14 +63,14 @@ func Drill(ctx context.Context, m store.Manifest, path string, o Options) (store
 const manifestSuffix = ".manifest.json"
 
 // Signed is the backup of the catalogue as the manifest beside its file has it, if one of the keys vouches for that, and
-// where the file is.
+// where the file is, also with an error.
 func Signed(m store.Manifest, trusted []store.PublicKey) (good store.Manifest, path string, err error) {
 	if path, err = filepath.Abs(m.Path); err != nil {
 		return good, "", err
 	}
 	raw, err := os.ReadFile(path + manifestSuffix)
 	if err != nil {
-		return good, "", fmt.Errorf("read the manifest: %w", err)
+		return good, path, fmt.Errorf("read the manifest: %w", err)
 	}
 	err = errors.New("no public key is known")
 	for _, key := range trusted {
@@ -79,13 +79,13 @@ func Signed(m store.Manifest, trusted []store.PublicKey) (good store.Manifest, p
 		}
 	}
 	if err != nil {
-		return good, "", fmt.Errorf("verify %s: %w", path+manifestSuffix, err)
+		return good, path, fmt.Errorf("verify %s: %w", path+manifestSuffix, err)
 	}
 	if good.ID != m.ID {
-		return good, "", fmt.Errorf("%s is the manifest of backup %s", path+manifestSuffix, good.ID)
+		return good, path, fmt.Errorf("%s is the manifest of backup %s", path+manifestSuffix, good.ID)
 	}
 	if _, err := os.Stat(path); err != nil {
-		return good, "", fmt.Errorf("look for the backup: %w", err)
+		return good, path, fmt.Errorf("look for the backup: %w", err)
 	}
 	return good, path, nil
 }

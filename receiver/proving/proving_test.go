@@ -120,13 +120,13 @@ func (g *rig) publish(receiver, sql string, ended time.Time) store.Manifest {
 	return m
 }
 
-func (g *rig) queue(args map[string]string) job.Job {
+func (g *rig) queue(name string, args map[string]string) job.Job {
 	g.t.Helper()
 	g.seen++
 	due := time.Now().UTC()
-	k := job.Key{Cluster: "lab", Task: task}
+	k := job.Key{Cluster: "lab", Task: name}
 	j, err := g.jobs.Create(bustest.Context(g.t), job.Job{
-		State: job.Queued, ID: job.NewID(due, fmt.Sprint(g.seen), k), Cluster: "lab", Task: task, Mode: job.ByReceiver, Due: due, Args: args, Seen: g.seen,
+		State: job.Queued, ID: job.NewID(due, fmt.Sprint(g.seen), k), Cluster: "lab", Task: name, Mode: job.ByReceiver, Due: due, Args: args, Seen: g.seen,
 	}, "due")
 	if err != nil {
 		g.t.Fatal(err)
@@ -162,13 +162,16 @@ func (g *rig) ended(j job.Job) job.Job {
 	return j
 }
 
-func (g *rig) drills(m store.Manifest) []store.Drill {
+func (g *rig) drills(m store.Manifest) []store.Drill { return g.entry(m).Drills }
+
+// entry is what the catalogue has of a backup.
+func (g *rig) entry(m store.Manifest) store.Manifest {
 	g.t.Helper()
 	now, err := g.catalog.Get(bustest.Context(g.t), m.Cluster, m.Server, m.ID)
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	return now.Drills
+	return now
 }
 
 // clean fails unless no drill left a thing.
@@ -188,17 +191,17 @@ func TestTheNewestUnprovenBackupIsDrilledAndABadOneIsNotTriedAgain(t *testing.T)
 	old := g.publish("rcv", good, time.Now().Add(-2*time.Hour))
 	bad := g.publish("rcv", "CREATE DATABASE shop; CREATE TABLE nonsense;\n", time.Now().Add(-time.Hour))
 	g.start("rcv")
-	j := g.ended(g.queue(nil))
+	j := g.ended(g.queue(taskDrill, nil))
 	if d := g.drills(bad); j.State != job.Failed || !strings.Contains(j.Reason, bad.ID) || len(d) != 1 || d[0].Problem == "" {
 		t.Fatalf("the job is %s: %s; %+v", j.State, j.Reason, d)
 	}
-	if j = g.ended(g.queue(nil)); j.State != job.Success || len(g.drills(old)) != 1 || g.drills(old)[0].Tables < 20 || !strings.Contains(j.Evidence.Result, "restores") {
+	if j = g.ended(g.queue(taskDrill, nil)); j.State != job.Success || len(g.drills(old)) != 1 || g.drills(old)[0].Tables < 20 || !strings.Contains(j.Evidence.Result, "restores") {
 		t.Errorf("the job is %s: %s; %s; %+v", j.State, j.Reason, j.Evidence.Result, g.drills(old))
 	}
-	if j = g.ended(g.queue(map[string]string{job.ArgBackup: bad.ID})); j.State != job.Failed || len(g.drills(bad)) != 2 {
+	if j = g.ended(g.queue(taskDrill, map[string]string{job.ArgBackup: bad.ID})); j.State != job.Failed || len(g.drills(bad)) != 2 {
 		t.Errorf("asked for by its id the job is %s: %s", j.State, j.Reason)
 	}
-	if j = g.ended(g.queue(map[string]string{job.ArgBackup: "none"})); j.State != job.Halted || !strings.Contains(j.Reason, "no backup none") {
+	if j = g.ended(g.queue(taskDrill, map[string]string{job.ArgBackup: "none"})); j.State != job.Halted || !strings.Contains(j.Reason, "no backup none") {
 		t.Errorf("of an unknown backup the job is %s: %s", j.State, j.Reason)
 	}
 	g.clean()
@@ -208,8 +211,136 @@ func TestWithoutABackupTheJobIsSkippedWithThatReason(t *testing.T) {
 	t.Parallel()
 	g := newRig(t)
 	g.start("rcv")
-	if j := g.ended(g.queue(nil)); j.State != job.Skipped || !strings.Contains(j.Reason, "no backup to drill") {
+	if j := g.ended(g.queue(taskDrill, nil)); j.State != job.Skipped || !strings.Contains(j.Reason, "no backup to drill") {
 		t.Errorf("the job is %s: %s", j.State, j.Reason)
+	}
+}
+
+// A verdict must stand in the catalogue and count as a drill's does: a backup that lost a byte is drilled no more, is no proof, and
+// nobody has to ask again.
+func TestAVerificationFindsALostByteAndBlamesTheBackup(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	sound := g.publish("rcv", good, time.Now().Add(-3*time.Hour))
+	flipped := g.publish("rcv", good, time.Now().Add(-2*time.Hour))
+	forged := g.publish("rcv", good, time.Now().Add(-time.Hour))
+	gone := g.publish("rcv", good, time.Now())
+	if err := g.catalog.AddDrill(bustest.Context(t), flipped, store.Drill{Time: time.Now().Add(-time.Minute)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, restored := g.entry(flipped).Restored(); !restored {
+		t.Fatal("a drill restored it")
+	}
+	edit(t, flipped.Path, func(b []byte) []byte { b[len(b)/2] ^= 1; return b })
+	edit(t, forged.Path+manifestSuffix, func(b []byte) []byte { return []byte(strings.Replace(string(b), `"size"`, `"attempt": 7, "size"`, 1)) })
+	if err := os.Remove(gone.Path); err != nil {
+		t.Fatal(err)
+	}
+	g.start("rcv")
+	for _, c := range []struct {
+		m       store.Manifest
+		problem string
+	}{{sound, ""}, {flipped, "hash differs"}, {forged, "not what was signed"}, {gone, "is missing"}} {
+		j := g.ended(g.queue(taskVerify, map[string]string{job.ArgBackup: c.m.ID}))
+		v := g.entry(c.m).Verifications
+		if len(v) != 1 || c.problem == "" != (v[0].Problem == "") || !strings.Contains(v[0].Problem, c.problem) || v[0].Time.IsZero() {
+			t.Errorf("want %q, have %+v", c.problem, v)
+			continue
+		}
+		fault, bad := g.entry(c.m).Fault()
+		if bad != (c.problem != "") || bad && (fault.Drill || j.State != job.Failed) || !bad && (j.State != job.Success || v[0].Bytes != c.m.Stored) {
+			t.Errorf("bad %v %+v; the job is %s: %s", bad, fault, j.State, j.Reason)
+		}
+	}
+	if _, restored := g.entry(flipped).Restored(); restored {
+		t.Error("it counts as proven after it lost a byte")
+	}
+	list, err := g.catalog.List(bustest.Context(t), "lab", db1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if next := choose(list); len(next) != 1 || next[0].ID != sound.ID {
+		t.Errorf("the next drill is of %v", next)
+	}
+	if j := g.ended(g.queue(taskVerify, nil)); j.State != job.Success || len(g.entry(sound).Verifications) != 2 {
+		t.Errorf("without a name the job is %s: %s", j.State, j.Reason)
+	}
+}
+
+// A disk that is not mounted says nothing about the backups on it, neither does an empty folder in its place, nor what a process
+// cannot read now, a key that it does not have, or a prune that was there first: a backup that is called bad for one of them is
+// passed over by the next restore.
+func TestAVerificationThatCannotBeDoneBlamesNoBackup(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	m := g.publish("rcv", good, time.Now())
+	folder := filepath.Dir(m.Path)
+	move := func(from, to string) {
+		t.Helper()
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stranger, err := store.NewSigner(bustest.Context(t), bustest.Start(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign, err := stranger.Sign(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unsigned := m
+	unsigned.Signature = nil
+	trusted := []store.PublicKey{g.signer.Public()}
+	cannot := func(what string, m store.Manifest) {
+		t.Helper()
+		if problem, err := Verify(bustest.Context(t), m, trusted, nil); err == nil || problem != "" {
+			t.Errorf("%s: the backup is blamed: %q, %v", what, problem, err)
+		}
+	}
+	cannot("signed by another installation, and no key of it", foreign)
+	cannot("never signed", unsigned)
+	if next := oldestLook([]store.Manifest{foreign, unsigned, m}, trusted); len(next) != 1 || next[0].Signature != m.Signature {
+		t.Errorf("those that nobody can vouch for come in the way of the others: %v", next)
+	}
+	for what, name := range map[string]string{"the file cannot be read now": m.Path, "nor the manifest": m.Path + manifestSuffix} {
+		move(name, name+".away")
+		if err := os.Mkdir(name, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		cannot(what, m)
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+		move(name+".away", name)
+	}
+	move(folder, folder+".away")
+	cannot("no folder", m)
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	cannot("an empty folder", m)
+	g.start("rcv")
+	if j := g.ended(g.queue(taskVerify, nil)); j.State != job.Halted || len(g.entry(m).Verifications) > 0 {
+		t.Errorf("the job is %s: %s; %+v", j.State, j.Reason, g.entry(m).Verifications)
+	}
+	if err := os.Remove(folder); err != nil {
+		t.Fatal(err)
+	}
+	move(folder+".away", folder)
+	if problem, err := Verify(bustest.Context(t), m, trusted, nil); err != nil || problem != "" {
+		t.Errorf("the disk is back: %q, %v", problem, err)
+	}
+}
+
+func edit(t *testing.T, path string, change func([]byte) []byte) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err == nil {
+		err = os.WriteFile(path, change(data), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -232,7 +363,7 @@ func TestADrillThatCannotBeDoneBlamesNoBackupAndIsNoSuccess(t *testing.T) {
 	}
 	g.start("rcv")
 	for _, m := range []store.Manifest{moved, forged} {
-		j := g.ended(g.queue(map[string]string{job.ArgBackup: m.ID}))
+		j := g.ended(g.queue(taskDrill, map[string]string{job.ArgBackup: m.ID}))
 		if j.State != job.Halted || len(g.drills(m)) != 0 || !strings.Contains(j.Reason, m.ID) {
 			t.Errorf("the job is %s: %s; %+v", j.State, j.Reason, g.drills(m))
 		}
@@ -248,7 +379,7 @@ func TestADrillEndsWithItsJobAndLeavesNothing(t *testing.T) {
 	m := g.publish("rcv", "CREATE DATABASE shop; SELECT SLEEP(600);\n", time.Now())
 	stop := g.start("rcv")
 	loads := func(j job.Job) bool { return strings.Contains(j.Reason, "load the dump") }
-	j := g.when(g.queue(nil), "the dump is being loaded", loads)
+	j := g.when(g.queue(taskDrill, nil), "the dump is being loaded", loads)
 	if _, err := g.jobs.Apply(bustest.Context(t), store.RefOf(j), store.Change{Event: job.Cancel, Reason: "test"}); err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +387,7 @@ func TestADrillEndsWithItsJobAndLeavesNothing(t *testing.T) {
 		left, _ := filepath.Glob(filepath.Join(g.scratch(), "*", "drill-*"))
 		return len(left) == 0
 	})
-	j = g.when(g.queue(nil), "the next is being loaded", loads)
+	j = g.when(g.queue(taskDrill, nil), "the next is being loaded", loads)
 	stop()
 	if now := g.when(j, "it is cut", func(j job.Job) bool { return !j.State.Live() }); now.State != job.Halted || !strings.Contains(now.Reason, "drydock was stopped") {
 		t.Errorf("the job is %s: %s", now.State, now.Reason)

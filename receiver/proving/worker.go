@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -17,7 +18,7 @@ import (
 	"drydock/store"
 )
 
-const task = "backupdrill"
+const taskDrill = "backupdrill"
 
 // Config is what a [Worker] works from.
 type Config struct {
@@ -36,19 +37,31 @@ type Cluster struct {
 	Compare    bool           // backup-drill-compare
 }
 
-// Worker does the drills of a receiver, one at a time. Make one with [New].
+// Worker does the drills and the verifications of a receiver, one of each at a time. Make one with [New].
 type Worker struct {
 	name     string
 	log      *slog.Logger
 	clusters map[string]Cluster
 	trusted  []store.PublicKey
 	catalog  *store.Catalog
-	turn     chan struct{} // holds one element while a drill runs: two would want the memory and the disk of two
+	trades   map[string]trade // by task
+}
+
+// trade is one of the tasks: which backup has its turn, and what is done with it.
+type trade struct {
+	what   string                                  // for people
+	choose func([]store.Manifest) []store.Manifest // of those of a cluster, newest first; the first is to be first
+	do     func(context.Context, *duty.Work, Cluster, store.Manifest) (duty.Result, error)
+	turn   chan struct{} // holds one element while one runs: two would want the memory and the disk of two
 }
 
 // New makes the worker of the receiver cfg.Name.
 func New(cfg Config, catalog *store.Catalog) *Worker {
-	w := &Worker{name: cfg.Name, log: cfg.Log, clusters: map[string]Cluster{}, trusted: cfg.Trusted, catalog: catalog, turn: make(chan struct{}, 1)}
+	w := &Worker{name: cfg.Name, log: cfg.Log, clusters: map[string]Cluster{}, trusted: cfg.Trusted, catalog: catalog}
+	w.trades = map[string]trade{
+		taskDrill:  {"drill", choose, w.drill, make(chan struct{}, 1)},
+		taskVerify: {"verify", func(list []store.Manifest) []store.Manifest { return oldestLook(list, w.trusted) }, w.verify, make(chan struct{}, 1)},
+	}
 	for _, c := range cfg.Clusters {
 		w.clusters[c.Name] = c
 	}
@@ -58,12 +71,12 @@ func New(cfg Config, catalog *store.Catalog) *Worker {
 const (
 	// patience is how long a receiver waits for one that holds what is rather to be drilled; for two, twice as long.
 	patience = time.Minute
-	// tries is how many backups one job turns to after another when a drill cannot be done.
+	// tries is how many backups one job turns to after another when the work cannot be done.
 	tries = 3
 )
 
 // Tasks implements [duty.Worker].
-func (w *Worker) Tasks() []string { return []string{task} }
+func (w *Worker) Tasks() []string { return slices.Sorted(maps.Keys(w.trades)) }
 
 // Begin implements [duty.Beginner]: what a killed drydock left in the scratch folders may be a backup in clear.
 func (w *Worker) Begin(context.Context) {
@@ -81,7 +94,8 @@ func (w *Worker) Begin(context.Context) {
 
 // Plan implements [duty.Worker].
 func (w *Worker) Plan(ctx context.Context, j job.Job) (duty.Deed, error) {
-	list, err := w.meant(ctx, j)
+	t := w.trades[j.Task]
+	list, err := w.meant(ctx, t, j)
 	var unknown *unknownError
 	if errors.As(err, &unknown) {
 		return func(context.Context, *duty.Work) (duty.Result, error) { return duty.Result{}, err }, nil
@@ -90,7 +104,7 @@ func (w *Worker) Plan(ctx context.Context, j job.Job) (duty.Deed, error) {
 		return nil, err
 	}
 	if len(list) == 0 {
-		return nil, duty.Nothing("there is no backup to drill: none is in the catalogue but those that were found not to restore")
+		return nil, duty.Nothing("there is no backup to " + t.what + ": none is in the catalogue but those that were found bad")
 	}
 	n, ok := rank(list, w.name)
 	if !ok || time.Since(waitsSince(j)) < time.Duration(n)*patience {
@@ -98,7 +112,7 @@ func (w *Worker) Plan(ctx context.Context, j job.Job) (duty.Deed, error) {
 	}
 	list = slices.DeleteFunc(list, func(m store.Manifest) bool { return m.Receiver != w.name })
 	c := w.clusters[j.Cluster]
-	return func(ctx context.Context, d *duty.Work) (duty.Result, error) { return w.prove(ctx, d, c, list) }, nil
+	return func(ctx context.Context, d *duty.Work) (duty.Result, error) { return w.prove(ctx, t, d, c, list) }, nil
 }
 
 // waitsSince is since when a receiver might have taken the job.
@@ -114,8 +128,8 @@ type unknownError struct{ what string }
 
 func (e *unknownError) Error() string { return e.what }
 
-// meant lists the backups that the job may drill, the first first. Errors: [unknownError].
-func (w *Worker) meant(ctx context.Context, j job.Job) ([]store.Manifest, error) {
+// meant lists the backups that the job may be about, the first first. Errors: [unknownError].
+func (w *Worker) meant(ctx context.Context, t trade, j job.Job) ([]store.Manifest, error) {
 	var server job.Server
 	if text := j.Args[job.ArgServer]; text != "" {
 		var err error
@@ -129,7 +143,7 @@ func (w *Worker) meant(ctx context.Context, j job.Job) ([]store.Manifest, error)
 	}
 	id := j.Args[job.ArgBackup]
 	if id == "" {
-		return choose(list), nil
+		return t.choose(list), nil
 	}
 	for _, m := range list {
 		if m.ID == id {
@@ -139,33 +153,33 @@ func (w *Worker) meant(ctx context.Context, j job.Job) ([]store.Manifest, error)
 	return nil, &unknownError{fmt.Sprintf("the catalogue has no backup %s of cluster %s", id, j.Cluster)}
 }
 
-// prove drills the first backup of the list that can be drilled.
-func (w *Worker) prove(ctx context.Context, d *duty.Work, c Cluster, list []store.Manifest) (duty.Result, error) {
+// prove does the first backup of the list that it can be done with.
+func (w *Worker) prove(ctx context.Context, t trade, d *duty.Work, c Cluster, list []store.Manifest) (duty.Result, error) {
 	select {
-	case w.turn <- struct{}{}:
+	case t.turn <- struct{}{}:
 	default:
-		d.Note("waits for another drill on this machine")
+		d.Note("waits for another " + d.Job().Task + " on this machine")
 		select {
-		case w.turn <- struct{}{}:
+		case t.turn <- struct{}{}:
 		case <-ctx.Done():
 			return duty.Result{}, ctx.Err()
 		}
 	}
-	defer func() { <-w.turn }()
+	defer func() { <-t.turn }()
 	var errs []error
 	for _, m := range list[:min(len(list), tries)] {
-		result, err := w.drill(ctx, d, c, m)
+		result, err := t.do(ctx, d, c, m)
 		if err == nil {
 			return result, errors.Join(errs...)
 		}
 		if ctx.Err() != nil {
 			return duty.Result{}, ctx.Err()
 		}
-		err = fmt.Errorf("drill %s: %w", name(m), err)
+		err = fmt.Errorf("%s %s: %w", t.what, name(m), err)
 		d.Say(err.Error())
 		errs = append(errs, err)
 	}
-	return duty.Result{Tool: "drill"}, errors.Join(errs...)
+	return duty.Result{Tool: t.what}, errors.Join(errs...)
 }
 
 func name(m store.Manifest) string {
@@ -189,7 +203,7 @@ func (w *Worker) drill(ctx context.Context, d *duty.Work, c Cluster, m store.Man
 	if err != nil {
 		return duty.Result{}, err
 	}
-	if err := w.record(ctx, m, found); err != nil {
+	if err := w.record(ctx, func(ctx context.Context) error { return w.catalog.AddDrill(ctx, m, found) }); err != nil {
 		return duty.Result{}, err
 	}
 	result := duty.Result{Tool: "drill", Text: fmt.Sprintf("%s restores: %d tables, %d rows, in %.0f s and %.0f s for the check",
@@ -219,12 +233,12 @@ func by(j job.Job) string {
 	return strings.TrimSpace("schedule " + j.ID)
 }
 
-// record is made also when the job is being ended: the drill was done.
-func (w *Worker) record(ctx context.Context, m store.Manifest, found store.Drill) error {
+// record is made also when the job is being ended: the work was done.
+func (w *Worker) record(ctx context.Context, write func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	if err := w.catalog.AddDrill(ctx, m, found); err != nil {
-		return fmt.Errorf("record the drill: %w", err)
+	if err := write(ctx); err != nil {
+		return fmt.Errorf("record what was found: %w", err)
 	}
 	return nil
 }

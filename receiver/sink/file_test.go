@@ -76,7 +76,7 @@ func checkRoundTrip(t *testing.T, spec Spec, data []byte) {
 	if res.Received != int64(len(data)) || seen != res.Received || res.Hash != oneShot(spec.Hash, data) || res.Algo != spec.Hash {
 		t.Errorf("result %+v, last progress %d, want %d bytes", res, seen, len(data))
 	}
-	sum, size, err := HashFile(t.Context(), res.Path, spec.Hash)
+	sum, size, err := HashFile(t.Context(), res.Path, spec.Hash, nil)
 	if err != nil || sum != res.StoredHash || size != res.Stored {
 		t.Errorf("file has hash %s, %d bytes (%v), result says %+v", sum, size, err, res)
 	}
@@ -122,16 +122,16 @@ func TestHashesAreTheStandardOnes(t *testing.T) {
 		BLAKE3: "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262",
 		SHA256: "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
 	} {
-		if got, _, err := HashFile(t.Context(), empty, algo); got != want || err != nil {
+		if got, _, err := HashFile(t.Context(), empty, algo, nil); got != want || err != nil {
 			t.Errorf("%s is %s, %v", algo, got, err)
 		}
 	}
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, _, err := HashFile(canceled, empty, BLAKE3); !errors.Is(err, context.Canceled) {
+	if _, _, err := HashFile(canceled, empty, BLAKE3, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("canceled: %v", err)
 	}
-	if _, _, err := HashFile(t.Context(), empty+"x", BLAKE3); !errors.Is(err, fs.ErrNotExist) {
+	if _, _, err := HashFile(t.Context(), empty+"x", BLAKE3, nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("missing file: %v", err)
 	}
 }

@@ -36,8 +36,9 @@ func HexSum(h Digest) string { return hex.EncodeToString(h.Sum(nil)) }
 
 // HashFile reads a file again and returns its hash (lower-case hexadecimal, as in [Result]) and its
 // size in bytes. It ends early with the context's cause. What it read is dropped from the page
-// cache, so that verifying a large backup does not evict a database's pages on the same machine.
-func HashFile(ctx context.Context, path, algo string) (sum string, size int64, err error) {
+// cache, so that verifying a large backup does not evict a database's pages on the same machine. moved, if not nil, gets the
+// bytes read so far.
+func HashFile(ctx context.Context, path, algo string, moved func(int64)) (sum string, size int64, err error) {
 	h, err := NewHash(algo)
 	if err != nil {
 		return "", 0, err
@@ -56,6 +57,9 @@ func HashFile(ctx context.Context, path, algo string) (sum string, size int64, e
 		n, err := io.ReadFull(f, block[:])
 		_, _ = h.Write(block[:n])
 		size += int64(n)
+		if moved != nil {
+			moved(size)
+		}
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
 			return HexSum(h), size, nil
 		}

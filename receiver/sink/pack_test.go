@@ -41,7 +41,7 @@ func receiveSealed(t *testing.T, compress string, data []byte, ids ...*age.X2551
 	if err != nil {
 		t.Fatal(err)
 	}
-	if sum, size, err := HashFile(t.Context(), res.Path, spec.Hash); err != nil || sum != res.StoredHash || size != res.Stored {
+	if sum, size, err := HashFile(t.Context(), res.Path, spec.Hash, nil); err != nil || sum != res.StoredHash || size != res.Stored {
 		t.Errorf("the file hashes to %s with %d bytes (%v), the result says %s and %d", sum, size, err, res.StoredHash, res.Stored)
 	}
 	if res.Hash != oneShot(spec.Hash, data) || res.Received != int64(len(data)) {
