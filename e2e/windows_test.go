@@ -48,7 +48,7 @@ scheduler-db-servers-logs-cron = "* * * * * *"
 			t.Fatalf("no tick was skipped for the hold:\n%s", s.mustCLI("ticks"))
 		}
 	}
-	if next := s.mustCLI("next"); !strings.Contains(next, "closed now: the fleet is on hold") {
+	if next := s.mustCLI("next"); !strings.Contains(next, "skipped: the fleet is on hold") {
 		t.Errorf("next says\n%s", next)
 	}
 	if out, err := s.cli("run", "lab", "optimize"); err == nil || !strings.Contains(out, "storage move; --force runs it anyway") {
