@@ -148,7 +148,7 @@ func TestEveryDamageToABackupIsFound(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	expect("the file is gone", "no such file")
+	expect("the file is gone", "the file is missing")
 }
 
 func TestBackupsOfAnotherInstallationAreNotTrusted(t *testing.T) {
