@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"drydock/bus"
 	"drydock/gateway"
 	"drydock/job"
+	"drydock/restore"
 	"drydock/store"
 )
 
@@ -190,7 +192,15 @@ func operationOf(doc any, method, path string) (template string, responses map[s
 // Each operation is asked and its real answer held against the schema: a document that nobody checks is wrong within a month.
 func TestEveryOperationAnswersAsTheDocumentSays(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
+	r := newRig(t, func(c *gateway.Config) {
+		c.Plan = func(_ context.Context, q restore.Question) (restore.Plan, error) {
+			took := 12.5
+			return restore.Plan{
+				Backup: q.Backup, Cluster: q.Cluster, Server: db1, Task: "mariabackup", Ended: time.Now(), Proof: "never restored", Target: q.Directory, Steps: []string{"unpack"}, Estimate: &took,
+				Findings: []restore.Finding{{What: "signature", Verdict: restore.Fine, Why: "is right"}}, Point: &restore.PointPlan{To: "x", Reaches: time.Now()}, Command: "drydock", Machine: "here",
+			}, nil
+		}
+	})
 	admin := r.user("admin")
 	ok := func(method, path, body string) answer {
 		t.Helper()
@@ -233,6 +243,7 @@ func TestEveryOperationAnswersAsTheDocumentSays(t *testing.T) {
 	ok("POST", "/api/backups/01A/pin", `{"reason":"r"}`)
 	ok("GET", "/api/backups", "")
 	ok("GET", "/api/backups/prune", "")
+	ok("GET", "/api/clusters/sql/restore/plan?backup=01A&to-directory=/srv/x", "")
 	ok("DELETE", "/api/backups/01A/pin", "")
 
 	edge := bus.Alert{State: bus.AlertOpened, Code: "DOCK0501", Severity: bus.SeverityError, Cluster: "sql", Server: db1, Since: time.Now().UTC()}

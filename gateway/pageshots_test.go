@@ -69,7 +69,7 @@ func TestEveryPageCanBeSeenAndUsed(t *testing.T) {
 	look("restore-plan", "/restore?cluster=prod&kind=directory&directory=/srv/restored&to=2026-11-26T03:00:00Z&backup="+f.backup.ID)
 	look("schedules", "/schedules?cluster=prod")
 	switched := func(what, text string) {
-		b.Until(what, `document.querySelector("#part-plans").textContent.includes("`+text+`")`)
+		b.Until(what, `document.querySelector("#part-plans")?.textContent.includes("`+text+`")`)
 	}
 	b.Size(1360, 900)
 	b.Go("/schedules?cluster=prod")
