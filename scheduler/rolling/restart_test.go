@@ -87,7 +87,8 @@ func TestNoOperationBeginsOnATopologyThatIsNotWell(t *testing.T) {
 	r.sql(1, "STOP SLAVE")
 	r.sql(1, "RESET SLAVE ALL")
 	r.ask(taskRestart, nil)
-	if j := r.awaitState(taskRestart, job.Halted); !strings.Contains(j.Reason, "2 primaries") {
+	// Which of the two depends on whether the facts from before were still at hand at the first look.
+	if j := r.awaitState(taskRestart, job.Halted); !strings.Contains(j.Reason, "2 primaries") && !strings.Contains(j.Reason, "the topology has changed") {
 		t.Error(j.Reason)
 	}
 	if err := r.servers[1].Stop(bustest.Context(t)); err != nil {

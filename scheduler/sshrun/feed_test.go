@@ -123,13 +123,13 @@ DRYDOCK_RECEIVER_PORT=4445`
 
 func TestSecretsAreBlottedOutOfTheOutput(t *testing.T) {
 	t.Parallel()
-	var out tail
+	out := newTail()
 	_, _ = out.Write([]byte("+ mysql -pgeh"))
 	_, _ = out.Write([]byte("eim\n"))
 	if got := out.text([]string{"geheim", ""}); got != "+ mysql -p[secret]" {
 		t.Errorf("got %q", got)
 	}
-	var long tail
+	long := newTail()
 	for range 3000 {
 		_, _ = long.Write([]byte("geheim geheim\n"))
 	}

@@ -45,8 +45,8 @@ func run(ctx, until context.Context, c *ssh.Client, o order) (result, error) {
 		return result{}, fmt.Errorf("open a session: %w", err)
 	}
 	defer func() { _ = s.Close() }()
-	var out tail
-	s.Stdin, s.Stdout, s.Stderr = bytes.NewReader(o.input), &out, &out
+	out := newTail()
+	s.Stdin, s.Stdout, s.Stderr = bytes.NewReader(o.input), out, out
 	if err := s.Start(o.command); err != nil {
 		return result{}, fmt.Errorf("start bash: %w", err)
 	}
@@ -54,7 +54,7 @@ func run(ctx, until context.Context, c *ssh.Client, o order) (result, error) {
 	stop := context.AfterFunc(until, func() {
 		close(late)
 		time.AfterFunc(stopGrace, func() { _ = c.Close() })
-		stopShell(c, out.pid(), o.group)
+		stopShell(c, out.pid(stopGrace/2), o.group)
 	})
 	defer stop()
 	err = s.Wait()
@@ -111,7 +111,11 @@ type tail struct {
 	buf []byte
 	cut bool   // the beginning is gone
 	id  string // of the process
+
+	named chan struct{} // closed when id is known
 }
+
+func newTail() *tail { return &tail{named: make(chan struct{})} }
 
 // Write never fails: a shell that cannot write would die of it.
 func (t *tail) Write(p []byte) (int, error) {
@@ -122,6 +126,7 @@ func (t *tail) Write(p []byte) (int, error) {
 		if at := pidLine.FindSubmatchIndex(t.buf); at != nil {
 			t.id = string(t.buf[at[2]:at[3]])
 			t.buf = slices.Delete(t.buf, at[0], at[1])
+			close(t.named)
 		}
 	}
 	if len(t.buf) > 2*keptOutput { // twice, so that little is copied
@@ -130,8 +135,13 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// pid is the process id of the remote shell, empty while it is not known.
-func (t *tail) pid() string {
+// pid is the process id of the remote shell, for which it waits a little: who stops a shell that has just begun would leave it
+// running else. Empty when it did not come.
+func (t *tail) pid(patience time.Duration) string {
+	select {
+	case <-t.named:
+	case <-time.After(patience):
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.id
