@@ -575,6 +575,39 @@ func TestLinesOutliveTheReportOfTheirJob(t *testing.T) {
 	nothingKept(t, filepath.Join(c.folder(), "jobs"))
 }
 
+// TestAnEndWithoutAnIDIsToldOnce: told again by a later cycle, it would end the task's next job, which has not run yet.
+func TestAnEndWithoutAnIDIsToldOnce(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, oddPassword, freePort(t), false)
+	m.set(func() { m.foreign = true })
+	c := newClient(t, m)
+	knowVariables(t, c, nil)
+	c.fakeTool("mariadb-check", `echo "why it went so"`)
+	m.failing(func(path string) int {
+		if path == "write-log/optimize" {
+			return 503
+		}
+		return 0
+	})
+	next := func() { m.set(func() { m.jobs = []*managerJob{{task: "optimize"}} }) }
+	next()
+	c.mustCycle()
+	if n := m.countCalls("actions/job-state/optimize/done"); n != 1 {
+		t.Fatalf("the end was told %d times: %v", n, m.seen())
+	}
+	m.set(func() { m.fail, m.calls = nil, nil })
+	next()
+	c.mustCycle()
+	calls := m.seen()
+	if ends := m.countCalls("actions/job-state/optimize/done"); ends != 1 || slices.Index(calls, "actions/job-state/optimize/done") < slices.Index(calls, "actions/job-state/optimize/processing") {
+		t.Errorf("the next job was ended before it ran: %v", calls)
+	}
+	lines := m.logLines()
+	if n := len(slices.DeleteFunc(lines, func(l string) bool { return l != "INFO why it went so" })); n != 2 {
+		t.Errorf("%d of the lines of two jobs came", n)
+	}
+}
+
 func nothingKept(t *testing.T, folder string) {
 	t.Helper()
 	kept, err := os.ReadDir(folder)
