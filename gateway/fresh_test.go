@@ -209,6 +209,9 @@ func TestOldOrUnmarkedLoginsAreRefusedWhereFreshOnesAreRequired(t *testing.T) {
 		{"no time", []string{nonce(1)}, 401, "it has no time and nonce"},
 		{"old", []string{at(-3 * time.Minute), nonce(2)}, 401, "before drydock's"},
 		{"from the future", []string{at(3 * time.Minute), nonce(3)}, 401, "its time is -"},
+		{"a nonce that was changed on the way", []string{at(0), `"nonce":"0000000000000000000000000000000\u00e9"`}, 401, "or not one of each"},
+		{"a second nonce", []string{at(0), nonce(6), nonce(7)}, 401, "or not one of each"},
+		{"a second time", []string{at(0), at(0), nonce(8)}, 401, "or not one of each"},
 		{"fresh", []string{at(0), nonce(4)}, 200, ""},
 		{"slow clock", []string{at(-30 * time.Second), nonce(5)}, 200, ""},
 		{"nonce again with another time", []string{at(-10 * time.Second), nonce(4)}, 401, "it was used before"},
@@ -221,7 +224,7 @@ func TestOldOrUnmarkedLoginsAreRefusedWhereFreshOnesAreRequired(t *testing.T) {
 			t.Errorf("%s: the log does not say %q", c.name, c.log)
 		}
 		// In sql mode the same body serves without a token: there it must be as fresh.
-		if i > 5 {
+		if i > 8 {
 			continue // those nonces are used
 		}
 		if got := r.call("POST", path("sql", db1, "/needs/stop"), "", seal(db1, c.members...)); got.status != 401 {
@@ -231,6 +234,12 @@ func TestOldOrUnmarkedLoginsAreRefusedWhereFreshOnesAreRequired(t *testing.T) {
 	body := seal(db1, at(0), nonce(10))
 	r.want(r.call("POST", path("sql", db1, "/needs/stop"), "", body), 500, "false")
 	r.want(r.call("POST", path("sql", db1, "/needs/stop"), "", body), 401, "")
+	// Somebody else's token, who may do nothing there, makes an old body no better.
+	stranger, one := r.user("viewer"), decode[struct{ Token string }](t, r.call("POST", path("sql", db2, "/secret-login"), "", seal(db2, at(0), nonce(12)))).Token
+	for _, token := range []string{stranger, one} {
+		r.want(r.call("POST", path("sql", db1, "/needs/stop"), token, body), 401, "")
+		r.want(r.call("POST", path("sql", db1, "/needs/stop"), token, seal(db1)), 401, "")
+	}
 	// With a token the body proves nothing and may come again: the script repeats a call whose answer was lost.
 	token := decode[struct{ Token string }](t, r.call("POST", path("sql", db1, "/secret-login"), "", seal(db1, at(0), nonce(11)))).Token
 	r.want(r.call("POST", path("sql", db1, "/needs/stop"), token, body), 500, "false")

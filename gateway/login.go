@@ -29,7 +29,7 @@ func (g *Gateway) secretLogin(c *gin.Context) {
 	if err != nil || !given {
 		g.fail(c, errUnauthorized)
 	} else {
-		g.fresh(c)
+		g.fresh(c, t)
 	}
 	if c.IsAborted() {
 		_ = g.record(c, bus.Audit{Verb: "secret-login", Outcome: bus.AuditRefused, User: auth.SystemUser, Cluster: k.cluster.Name, Server: k.server.String(), Error: k.problem})

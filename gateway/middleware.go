@@ -184,7 +184,8 @@ func (k *call) open(opts ...envelope.Option) (given bool, err error) {
 func (g *Gateway) caller(c *gin.Context) {
 	k := callOf(c)
 	who, err := g.verify(bearer(c.Request))
-	given, sealedErr, ok := g.openSealed(c, err != nil)
+	may := err == nil && who.May(k.cluster.Name, k.server.String(), auth.Jobs)
+	given, sealedErr, ok := g.openSealed(c, !may)
 	if !ok {
 		return
 	}
@@ -195,7 +196,7 @@ func (g *Gateway) caller(c *gin.Context) {
 	}
 	k.plain = sealedErr != nil
 	switch {
-	case err == nil && who.May(k.cluster.Name, k.server.String(), auth.Jobs):
+	case may:
 		k.who = who
 	case given && k.cluster.acceptsSecret():
 	case err == nil:
@@ -218,13 +219,14 @@ func (g *Gateway) openSealed(c *gin.Context, alone bool) (given bool, err error,
 		return false, nil, false
 	}
 	given, err = k.open()
-	switch {
-	case given && !g.fresh(c):
-		return given, nil, false
-	case given:
-		t.worked()
-	case err == nil:
+	if err == nil && !given {
 		t.undecided()
+	}
+	if given && !g.fresh(c, t) {
+		return given, nil, false
+	}
+	if given {
+		t.worked()
 	}
 	return given, err, true
 }

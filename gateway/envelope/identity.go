@@ -26,8 +26,8 @@ type Identity struct {
 	Result  string          // last lines of the tool's output
 	Restore json.RawMessage // what a restore was made from (wire.md section 3); nil or valid JSON
 
-	// From drydock's own script, zero from older clients. The nonce makes equal messages look different and a repeated log
-	// batch recognisable; whether they are fresh is not checked yet.
+	// From drydock's own script, zero from older clients and where there is more than one of them: a spliced text is not told
+	// which counts. The nonce makes equal messages look different, a repeated log batch recognisable, and a login fresh.
 	Time  int64  // when it was sealed, Unix seconds
 	Nonce string // random, hex
 }
@@ -94,7 +94,7 @@ func decodeIdentity(text []byte) (Identity, bool, error) {
 }
 
 func readIdentity(s *scanner) (id Identity, given bool, err error) {
-	named := false
+	named, times, nonces := false, 0, 0
 	err = s.object(func(key string, v value) error {
 		switch key {
 		case "server":
@@ -123,13 +123,21 @@ func readIdentity(s *scanner) (id Identity, given bool, err error) {
 			id.Restore = v.raw()
 		case "time":
 			id.Time = v.number()
+			times++
 		case "nonce":
 			id.Nonce = v.text()
+			nonces++
 		}
 		return nil
 	})
 	if err == nil && !named {
 		err = errSyntax
+	}
+	if times > 1 {
+		id.Time = 0
+	}
+	if nonces > 1 {
+		id.Nonce = ""
 	}
 	return id, given, err
 }
