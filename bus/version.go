@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,17 +18,43 @@ const FormatVersion = 1
 // were of today: the caller leaves it as it is.
 var ErrNewer = errors.New("a newer drydock wrote this; upgrade this one")
 
-// typeMember finds the version wherever it stands: inside a JSON string the quotes of another document are escaped.
-var typeMember = regexp.MustCompile(`"type"\s*:\s*"drydock\.v([0-9]+)\.`)
+var typeOf = regexp.MustCompile(`^drydock\.v([0-9]+)\.`)
 
 // CheckVersion looks at the version in the JSON of a stored document. Errors: [ErrNewer].
 func CheckVersion(data []byte) error {
-	for _, m := range typeMember.FindAllSubmatch(data, -1) {
-		if v, err := strconv.Atoi(string(m[1])); err != nil || v > FormatVersion {
-			return fmt.Errorf("%w (version %s, known is %d)", ErrNewer, m[1], FormatVersion)
-		}
+	m := typeOf.FindStringSubmatch(ownType(data))
+	if m == nil {
+		return nil
+	}
+	if v, err := strconv.Atoi(m[1]); err != nil || v > FormatVersion {
+		return fmt.Errorf("%w (version %s, known is %d)", ErrNewer, m[1], FormatVersion)
 	}
 	return nil
+}
+
+// ownType is the member `type` of an object itself, empty when there is none: a database host may have put anything into the
+// objects inside. It is the first member of all that drydock writes, so little is read.
+func ownType(data []byte) string {
+	d := json.NewDecoder(bytes.NewReader(data))
+	if begin, err := d.Token(); err != nil || begin != json.Delim('{') {
+		return ""
+	}
+	for d.More() {
+		key, err := d.Token()
+		if err != nil {
+			return ""
+		}
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return ""
+		}
+		if key == "type" {
+			var text string
+			_ = json.Unmarshal(value, &text) // empty when it is no text
+			return text
+		}
+	}
+	return ""
 }
 
 // Decode reads a stored message or document into v. Errors: [ErrNewer], those of [json.Unmarshal].

@@ -173,6 +173,18 @@ func TestStateOfEarlierVersionsIsReadWhole(t *testing.T) {
 				t.Errorf("%s: what an earlier version wrote at %s is not read", name, lost)
 			}
 		}
+		full := reflect.New(reflect.TypeOf(v).Elem())
+		full.Elem().Set(reflect.ValueOf(v).Elem()) // with its type
+		fillIn(full.Elem(), 0)
+		var has any
+		if err := json.Unmarshal(written(t, name, full.Interface()), &has); err != nil {
+			t.Fatal(err)
+		}
+		for _, place := range lacking(has, was, "") {
+			if !strings.HasPrefix(place, ".signature") { // it is of other fields then
+				t.Errorf("%s: no sample guards %s: go test ./store -run TestStateOfEarlier -samples", name, place)
+			}
+		}
 	}
 	all, _ := filepath.Glob("testdata/v1/*.json")
 	if len(all) != len(state()) {
@@ -265,6 +277,10 @@ func TestStateOfANewerVersionIsRefused(t *testing.T) {
 	}
 	if err := bus.Decode([]byte(`{"lines":["{\"type\":\"drydock.v9.job\"}"]}`), &bus.LogBatch{}); err != nil {
 		t.Errorf("a log line that looks like a message: %v", err)
+	}
+	// What a database host reports is kept as it came, and must not lock the slot of its job for good.
+	if err := bus.Decode([]byte(`{"job":{"restore":{"type":"drydock.v9.x"}},"type":"drydock.v1.job"}`), &bus.JobEvent{}); err != nil {
+		t.Errorf("an object inside that looks like a message: %v", err)
 	}
 }
 

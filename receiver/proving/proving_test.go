@@ -1,6 +1,7 @@
 package proving
 
 import (
+	"bytes"
 	"bufio"
 	"context"
 	"encoding/json"
@@ -313,6 +314,24 @@ func TestAVerificationThatCannotBeDoneBlamesNoBackup(t *testing.T) {
 			t.Fatal(err)
 		}
 		move(name+".away", name)
+	}
+	raw, err := os.ReadFile(m.Path + manifestSuffix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(data []byte) {
+		t.Helper()
+		if err := os.WriteFile(m.Path+manifestSuffix, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(bytes.Replace(raw, []byte(`"drydock.v1.`), []byte(`"drydock.v2.`), 1))
+	cannot("a manifest of a newer drydock", m)
+	write(raw)
+	gone := m
+	gone.Path += ".gone"
+	if first := presentFirst([]store.Manifest{gone, m}); first[0].Path != m.Path {
+		t.Error("those that were deleted by hand have every turn")
 	}
 	move(folder, folder+".away")
 	cannot("no folder", m)

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"drydock/bus"
 	"drydock/receiver/duty"
 	"drydock/receiver/sink"
 	"drydock/store"
@@ -65,7 +66,7 @@ func Verify(ctx context.Context, m store.Manifest, trusted []store.PublicKey, mo
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return missing(path)
-	case errors.As(err, &look) && !unreadable(err):
+	case errors.As(err, &look) && !unreadable(err), errors.Is(err, bus.ErrNewer):
 		return "", err
 	case err != nil:
 		return err.Error(), nil

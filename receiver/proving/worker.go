@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -110,9 +112,24 @@ func (w *Worker) Plan(ctx context.Context, j job.Job) (duty.Deed, error) {
 	if !ok || time.Since(waitsSince(j)) < time.Duration(n)*patience {
 		return nil, nil
 	}
-	list = slices.DeleteFunc(list, func(m store.Manifest) bool { return m.Receiver != w.name })
+	list = presentFirst(slices.DeleteFunc(list, func(m store.Manifest) bool { return m.Receiver != w.name }))
 	c := w.clusters[j.Cluster]
 	return func(ctx context.Context, d *duty.Work) (duty.Result, error) { return w.prove(ctx, t, d, c, list) }, nil
+}
+
+// presentFirst puts the backups last of whose files this disk has none: somebody deleted them by hand, and nothing that is done with
+// them is ever recorded, so they would have every turn.
+func presentFirst(list []store.Manifest) []store.Manifest {
+	gone := func(m store.Manifest) int {
+		for _, path := range []string{m.Path, m.Path + manifestSuffix} {
+			if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+				return 0
+			}
+		}
+		return 1
+	}
+	slices.SortStableFunc(list, func(a, b store.Manifest) int { return gone(a) - gone(b) })
+	return list
 }
 
 // waitsSince is since when a receiver might have taken the job.
