@@ -204,6 +204,9 @@ func (v *verdict) checkFiles(s *site, catalog []entry[manifestRecord]) {
 		in := filepath.Base(filepath.Dir(path))
 		return in == "work" || in == "jobs" || unfinished(filepath.Base(path))
 	})
+	if files == 0 {
+		v.broken(promiseFiles, "", nil, "not one file was found to look at")
+	}
 	v.checked("%d files in the folders of drydock and of the script", files)
 }
 
@@ -214,5 +217,5 @@ func unfinished(name string) bool {
 			return true
 		}
 	}
-	return false
+	return strings.Contains(name, ".new.") // of the script: the number of its process follows
 }

@@ -125,6 +125,9 @@ func chaos(ctx context.Context, o options) (r *report, err error) {
 	if err := s.close(); err != nil {
 		r.Verdict.broken(promiseWell, "", nil, "%v", err)
 	}
+	for _, what := range s.crashed {
+		r.Verdict.broken(promiseWell, "", nil, "%s", what)
+	}
 	r.Verdict.checkFiles(s, r.catalog)
 	for _, x := range relatives(s.marker) {
 		r.Verdict.broken(promiseFiles, "", nil, "a process is left over: %s", x.line)
@@ -153,7 +156,7 @@ func (r *report) live(ctx context.Context, o options, s *site) error {
 	defer cancel()
 	begun := time.Now()
 	err = st.run(stormy, o.steps, func(n int, what string) { o.progress("%4d %6.1f s  %s", n, time.Since(begun).Seconds(), what) })
-	r.Storm, r.Count = time.Since(begun), st.count
+	r.Storm, r.Count, r.Dealt = time.Since(begun), st.count, st.dealt
 	endWriting()
 	<-written
 	if err != nil {

@@ -19,6 +19,7 @@ type report struct {
 	Begun        time.Time
 	Storm, Whole time.Duration
 	Count        map[string]int
+	Dealt        int // blows that found something to strike
 	Acked, Sent  int
 	Asked        int
 	Notes        []string

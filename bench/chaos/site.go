@@ -41,6 +41,8 @@ type site struct {
 	parts  map[string]*process // of drydock, the bus's servers among them
 	script *process
 	notes  []string // what happened beside the plan
+	// crashed says which part of drydock ended without being struck.
+	crashed []string
 }
 
 // whole is the name of the only part of a drydock that is not split.

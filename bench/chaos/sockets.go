@@ -18,6 +18,11 @@ func (v *verdict) checkPorts(s *site, reserved int) {
 			v.broken(promisePorts, "", nil, "%v", err)
 		}
 		n += len(ports)
+		for _, p := range s.ports(name) { // also shows that the list was read
+			if err == nil && !slices.Contains(ports, p) {
+				v.broken(promisePorts, "", nil, "%s does not listen on port %d", name, p)
+			}
+		}
 		for _, p := range ports {
 			if !slices.Contains(s.ports(name), p) {
 				v.broken(promisePorts, "", nil, "%s listens on port %d, and no job needs it", name, p)

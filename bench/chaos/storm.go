@@ -23,6 +23,7 @@ type storm struct {
 	client *client
 	rng    *rand.Rand
 	count  map[string]int // blows by kind
+	dealt  int            // blows that found something to strike
 	blows  []blow
 
 	nc      *nats.Conn    // over all restarts of the bus; set by watch
@@ -109,6 +110,7 @@ func (st *storm) run(ctx context.Context, steps int, progress func(n int, what s
 			return fmt.Errorf("step %d, %s: %w", n+1, b.name, err)
 		default:
 			st.count[b.name]++
+			st.dealt++
 		}
 	}
 	return st.revive(context.WithoutCancel(ctx))
@@ -157,7 +159,7 @@ func (st *storm) revive(ctx context.Context) error {
 	}
 	for _, name := range s.names() {
 		if s.parts[name].ended() {
-			s.note("%s ENDED BY ITSELF:\n%s", strings.ToUpper(name), s.parts[name].said())
+			s.crashed = append(s.crashed, fmt.Sprintf("%s ended by itself: %s", name, s.parts[name].said()))
 			if err := s.start(ctx, name); err != nil {
 				return err
 			}

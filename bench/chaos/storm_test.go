@@ -16,7 +16,7 @@ func TestPromisesHoldInAShortStorm(t *testing.T) {
 		t.Fatalf("build drydock: %v\n%s", err, out)
 	}
 	r, err := chaos(t.Context(), options{
-		seed: 20, steps: 20, bound: 5 * time.Minute, mode: "api", binary: binary, script: "../../scripts/dbjobs", pace: brisk, progress: t.Logf,
+		seed: 20, steps: 20, bound: 8 * time.Minute, mode: "api", binary: binary, script: "../../scripts/dbjobs", pace: brisk, progress: t.Logf,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -25,7 +25,7 @@ func TestPromisesHoldInAShortStorm(t *testing.T) {
 	for _, v := range r.Verdict.Violations {
 		t.Errorf("%s: %s", v.Promise, v)
 	}
-	if r.Acked == 0 || r.Verdict.Ends["success"] == 0 {
-		t.Errorf("%d log lines acknowledged, %d jobs a success: nothing was shown", r.Acked, r.Verdict.Ends["success"])
+	if r.Dealt < 15 || r.Acked == 0 || r.Verdict.Ends["success"] == 0 { // some find nothing to strike
+		t.Errorf("%d blows dealt, %d log lines acknowledged, %d jobs a success: too little was shown", r.Dealt, r.Acked, r.Verdict.Ends["success"])
 	}
 }

@@ -48,7 +48,8 @@ func judge(r record) []violation {
 	return v.Violations
 }
 
-// A checker that has never found anything proves nothing: each promise is broken here, one at a time.
+// A checker that has never found anything proves nothing: each promise that the bus tells of is broken here, one at a time; for ports and
+// files see their tests.
 func TestEachBrokenPromiseIsFound(t *testing.T) {
 	t.Parallel()
 	if v := judge(healthy()); len(v) > 0 {
