@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -37,6 +38,7 @@ const (
 	open       = "nobody in particular"
 	gone       = "answers 404 to everybody"
 	secret     = "the database password in the body"
+	credential = "a user's password in the body"
 	ofHost     = "the token of that host, or the grant on the cluster"
 	ofCluster  = "the token of a host of that cluster, or the grant on it"
 	scraper    = "a user; shows what it may see"
@@ -87,7 +89,7 @@ var routeNeeds = func() map[string]need {
 	both(need{gone, ""}, server+"/need-config-refresh", server+"/config-receiver", server+"/config-dummy-sender", server+"/dbu")
 
 	put(need{open, ""}, "GET /healthz", "GET /readyz", "GET /api/openapi.json")
-	put(need{secret, ""}, "POST /api/login")
+	put(need{credential, ""}, "POST /api/login")
 	put(need{scraper, ""}, "GET /metrics")
 	put(need{list, ""}, "GET /api/clusters", "GET /api/jobs", "GET /api/schedules", "GET /api/ticks", "GET /api/backups",
 		"GET /api/backups/prune", "GET /api/alerts", "GET /api/closures")
@@ -109,7 +111,7 @@ var routeNeeds = func() map[string]need {
 	put(need{login, ""}, "POST /api/logout")
 
 	put(need{open, ""}, "GET /assets/{sum}/{name}", "GET /favicon.ico", "GET /login")
-	put(need{secret, ""}, "POST /login")
+	put(need{credential, ""}, "POST /login")
 	for path, n := range map[string]need{
 		"/": {page, ""}, "/timeline": {page, ""}, "/maintenance": {page, ""}, "/maintenance/{cluster}": {pageOf, ""}, "/history": {page, ""},
 		"/backups": {page, ""}, "/backups/{cluster}/{server}/{id}": {pageOf, ""}, "/schedules": {page, ""}, "/explain/{cluster}/{task}": {pageOf, ""},
@@ -200,7 +202,7 @@ func (n need) atTheDoor(c caller, method string) (status int, done bool) {
 		return letIn, true
 	case gone:
 		return http.StatusNotFound, true
-	case secret:
+	case secret, credential:
 		return http.StatusUnauthorized, true
 	case page, pageOf:
 		switch {
@@ -451,13 +453,33 @@ func (a *accessRig) ask(c caller, method, path string, isPage bool) (int, string
 	}
 	defer res.Body.Close()
 	if strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream") {
-		return res.StatusCode, ""
+		return res.StatusCode, a.firstEvent(res.Body)
 	}
 	text, err := io.ReadAll(res.Body)
 	if err != nil {
 		a.t.Fatal(err)
 	}
 	return res.StatusCode, string(text)
+}
+
+// firstEvent reads a stream of the page, which shows everything first, to the end of its first event.
+func (a *accessRig) firstEvent(stream io.ReadCloser) string {
+	a.t.Helper()
+	late := time.AfterFunc(30*time.Second, func() { stream.Close() })
+	defer late.Stop()
+	var text strings.Builder
+	lines := bufio.NewScanner(stream)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		if lines.Text() == "" && text.Len() > 0 {
+			return text.String()
+		}
+		if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
+			text.WriteString(data + "\n")
+		}
+	}
+	a.t.Errorf("a stream ends without an event: %v", lines.Err())
+	return ""
 }
 
 // A route that nobody thought of, or a door that looks at the token and not at whose it is: every route is tried with every
@@ -493,7 +515,7 @@ func TestEveryRouteAnswersEveryKindOfCallerAsItsNeedSays(t *testing.T) {
 					t.Errorf("%s by %q: got %d %.200s, want %d", route, c.name, got, body, want)
 				case want == letIn && (got == 401 || got == 403 || got == 405):
 					t.Errorf("%s by %q: got %d %.200s, want to be let in", route, c.name, got, body)
-				case want == letIn && method == "GET" && slices.Contains([]string{list, read, page, pageOf, own, person}, routeNeeds[route].kind) && got != 200 &&
+				case want == letIn && method == "GET" && slices.Contains([]string{list, read, page, pageOf, stream, streamOf, own, person}, routeNeeds[route].kind) && got != 200 &&
 					!strings.HasSuffix(path, "/restore/plan"): // it is let in, and names no backup
 					t.Errorf("%s by %q: got %d %.200s, want 200", route, c.name, got, body)
 				case len(c.here) == 0 && c.host == "" && !strings.Contains(a.address(path), here) && strings.Contains(body, here):

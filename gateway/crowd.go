@@ -14,8 +14,8 @@ import (
 const DefaultConnections = 4096
 
 // crowd bounds the connections of a gateway. When there are too many, the one that has been idle longest goes: whoever
-// opens thousands and says nothing pushes out his own, and no script finds the door shut. Only when all are at work is a
-// new one closed. Safe for concurrent use.
+// opens thousands and says nothing pushes out his own, and no script finds the door shut. When all are at work, as those are
+// whose bodies are waited for, one goes of the address that has most; the new one when that is its own. Safe for concurrent use.
 type crowd struct {
 	max int
 	log *slog.Logger
@@ -55,11 +55,11 @@ func (c *crowd) note(conn net.Conn, state http.ConnState) (gone net.Conn) {
 	case http.StateNew, http.StateIdle:
 		if !known && len(c.all) >= c.max {
 			c.complain()
-			first := c.idle.Front()
-			if first == nil {
+			if first := c.idle.Front(); first != nil {
+				gone = c.idle.Remove(first).(net.Conn)
+			} else if gone = c.greediest(); host(gone) == host(conn) {
 				return conn
 			}
-			gone = c.idle.Remove(first).(net.Conn)
 			delete(c.all, gone)
 		}
 		c.all[conn] = c.idle.PushBack(conn)
@@ -71,13 +71,34 @@ func (c *crowd) note(conn net.Conn, state http.ConnState) (gone net.Conn) {
 	return gone
 }
 
+// greediest is a connection of the address that has most of them.
+func (c *crowd) greediest() (one net.Conn) {
+	count, most := map[string]int{}, 0
+	for conn := range c.all {
+		at := host(conn)
+		if count[at]++; count[at] > most {
+			most, one = count[at], conn
+		}
+	}
+	return one
+}
+
+// host is where a connection comes from.
+func host(conn net.Conn) string {
+	name, _, err := net.SplitHostPort(conn.RemoteAddr().String())
+	if err != nil {
+		return conn.RemoteAddr().String()
+	}
+	return name
+}
+
 // complain says once a minute that there are too many.
 func (c *crowd) complain() {
 	if time.Since(c.said) < time.Minute {
 		return
 	}
 	c.said = time.Now()
-	c.log.Warn("too many connections: idle ones are closed", "most", c.max, "key", "http-max-connections")
+	c.log.Warn("too many connections: some are closed, idle ones first", "most", c.max, "key", "http-max-connections")
 }
 
 // count is how many there are.
