@@ -16,7 +16,7 @@ const (
 )
 
 // WorkInLanes is [Work] for what may take long: messages of the same lane are handled one after the other, and wait for no
-// other lane. lane is asked before, and must not wait; where it says "" there is nothing to do. A lane that is full, or slow,
+// other lane, as long as fewer than a thousand wait in all: more the consumer does not hand out. lane is asked before, and must not wait; where it says "" there is nothing to do. A lane that is full, or slow,
 // gets its messages later, and not always in their order.
 func WorkInLanes[T any](ctx context.Context, c *Conn, stream, durable, filter string, lane func(T) string, handle func(context.Context, Meta, T) error) error {
 	l := lanes[T]{c: c, handle: handle, queues: map[string]chan errand[T]{}}

@@ -93,6 +93,7 @@ func (s *site) watchArgv(c canaries) *argvWatch {
 			}
 		}
 	})
+	s.t.Cleanup(func() { stop(); w.done.Wait() })
 	return w
 }
 

@@ -33,8 +33,16 @@ func TestEveryTaskOfTheMainJobReachesSuccessInBothModes(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t, options{mode: mode, secret: password + "canary" + mode, keys: `compress-backups = "zstd"` + "\n" + `backup-hash = "sha256"`}).start()
-			secrets := s.release()
-			watch := s.watchArgv(secrets)
+			look := func(*host) {} // for secrets; in a split drydock the bus and its password are not drydock's own
+			if !*apart {
+				secrets := s.release()
+				watch := s.watchArgv(secrets)
+				look = func(h *host) {
+					watch.check(t)
+					s.checkCanaries(h, secrets)
+					s.checkModes()
+				}
+			}
 			fill(t, s.servers[0], 20<<20)
 			h := s.host(0)
 			tasks := []string{"errorlog", "slowquery", "mariabackup", "optimize"}
@@ -51,9 +59,7 @@ func TestEveryTaskOfTheMainJobReachesSuccessInBothModes(t *testing.T) {
 			s.checkNoOverlap(ids["mariabackup"], ids["optimize"])
 			s.checkBackup(ids["mariabackup"])
 			s.checkCollectedLog()
-			watch.check(t)
-			s.checkCanaries(h, secrets)
-			s.checkModes()
+			look(h)
 		})
 	}
 }

@@ -85,7 +85,7 @@ func (n *Notifier) runPings(ctx context.Context) {
 
 // pingLane is the cluster whose switch a change of a job is for, empty for none.
 func (n *Notifier) pingLane(ev bus.JobEvent) string {
-	if ev.Event == job.Note || n.setup.Load().pings[ev.Job.Cluster] == "" {
+	if _, worth := n.pingSuffix(ev, true); !worth || n.setup.Load().pings[ev.Job.Cluster] == "" {
 		return ""
 	}
 	return ev.Job.Cluster
