@@ -22,6 +22,8 @@ type Conn struct {
 	jobs *crowd // appends to DRYDOCK_JOBS: a tick of a large fleet is thousands of them
 
 	streams sync.Map // jetstream.Stream by name, of those that single messages were read of
+
+	embedded *Server // nil for a remote one
 }
 
 // Remote says how to reach an external NATS server or cluster (`nats-url`).
@@ -34,7 +36,11 @@ type Remote struct {
 
 // ConnectInProcess connects to the embedded server. The connection follows the server through its in-place restarts.
 func ConnectInProcess(s *Server, name string, log *slog.Logger) (*Conn, error) {
-	return dial("", log, nats.Name(name), nats.InProcessServer(s), nats.UserInfo(s.cfg.User, s.cfg.Password))
+	c, err := dial("", log, nats.Name(name), nats.InProcessServer(s), nats.UserInfo(s.cfg.User, s.cfg.Password))
+	if err == nil {
+		c.embedded = s
+	}
+	return c, err
 }
 
 // A server that has not answered so many pings is given up for the next one: after as long as an election takes.

@@ -151,12 +151,16 @@ func (s *Server) start() error {
 	s.mu.Lock()
 	s.readers.home = nil // the accounts were the last one's
 	s.mu.Unlock()
+	stale := s.staged() // of a server that was killed; what is in there is completed by the new one's start
 	log := &serverLog{log: s.cfg.Log, fatal: make(chan string, 1)}
 	inner.SetLoggerV2(log, false, false, false)
 	go inner.Start() // ended by inner.Shutdown; WaitForShutdown waits for it
 	if err := awaitReady(inner, log.fatal); err != nil {
 		inner.Shutdown()
 		return fmt.Errorf("start nats server on %q with store %s: %w", s.cfg.Listen, s.cfg.Dir, err)
+	}
+	if err := errors.Join(removeAll(stale), s.stage()); err != nil {
+		s.cfg.Log.Warn("stage groups of messages on disk: they take longer", "err", err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -245,6 +249,9 @@ func (s *Server) watch() {
 	s.mu.Lock()
 	s.sick = sick
 	s.mu.Unlock()
+	if err := s.stage(); err != nil { // somebody may have tidied up the memory
+		s.cfg.Log.Debug("stage groups of messages in memory", "err", err)
+	}
 	if (sick != nil && strings.Contains(sick.Error(), "write error") || inner == nil) && roomIn(s.cfg.Dir) {
 		s.restart()
 	}
@@ -284,7 +291,7 @@ func (s *Server) Close() error {
 		inner.Shutdown()
 		inner.WaitForShutdown()
 	}
-	return s.lock.Close()
+	return errors.Join(removeAll(s.staged()), s.lock.Close())
 }
 
 // Password returns the configured bus password, or the one kept in dir, made on first use: 256 random bits, readable

@@ -152,6 +152,11 @@ func (c *Conn) Declare(ctx context.Context, l Limits) error {
 			return fmt.Errorf("declare stream %s: %w", cfg.Name, err)
 		}
 	}
+	if c.embedded != nil {
+		if err := c.embedded.stage(); err != nil {
+			c.log.Warn("stage groups of messages on disk: they take longer", "err", err)
+		}
+	}
 	return nil
 }
 
