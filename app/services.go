@@ -403,7 +403,7 @@ func gatewayConfig(cfg *config.Config, name, version string, log *slog.Logger) (
 	}
 	out := gateway.Config{
 		Name: actor(RoleGateway, name), Bind: g.BindAddress, HTTPPort: g.HTTPPort, APIPort: g.APIPort, MaxConnections: g.MaxConnections,
-		Address: address, OpenConfig: !g.SecureConfig,
+		Address: address, Receiver: name, OpenConfig: !g.SecureConfig,
 		CertFile: g.APICert, KeyFile: g.APIKey, TLSDir: filepath.Join(g.Datadir, "tls"),
 		TokenLifetime: g.TokenLifetime, Version: version,
 		Log: log.With("component", "gateway"),

@@ -90,7 +90,7 @@ func (g *Gateway) claim(c *gin.Context, j job.Job) (bool, error) {
 	}
 	var to job.Dispatch
 	if task.Flow == job.FlowIn {
-		port, err := g.reserve(ctx, bus.OpenRequest{Key: j.Key(), JobID: j.ID, Attempt: j.Attempt})
+		port, err := g.reserve(c.Request, bus.OpenRequest{Key: j.Key(), JobID: j.ID, Attempt: j.Attempt})
 		if err != nil {
 			return false, g.noPort(ctx, j, err)
 		}
@@ -161,10 +161,17 @@ func (g *Gateway) giveBack(ctx context.Context, j job.Job, reason string) error 
 	return err
 }
 
-// reserve asks a receiver for a port.
-func (g *Gateway) reserve(ctx context.Context, req bus.OpenRequest) (bus.OpenReply, error) {
-	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+// reserve asks a receiver for a port: any one, or for a client that streams to the host of the API the one on this host, if
+// there is one.
+func (g *Gateway) reserve(r *http.Request, req bus.OpenRequest) (bus.OpenReply, error) {
+	ctx, cancel := context.WithTimeout(r.Context(), openTimeout)
 	defer cancel()
+	if g.cfg.Receiver != "" && !ownScript(r) {
+		here, err := bus.Request[bus.OpenReply](ctx, g.Conn, bus.ReceiverSubject(g.cfg.Receiver, bus.VerbOpen), req)
+		if !errors.Is(err, bus.ErrNobody) {
+			return here, err
+		}
+	}
 	return bus.Request[bus.OpenReply](ctx, g.Conn, bus.SubjectReceiverOpen, req)
 }
 
