@@ -360,6 +360,9 @@ func TestOnlyWhatWaitingDoesNotCureEndsAStart(t *testing.T) {
 		if got := bus.Permanent(c.err); got != c.want {
 			t.Errorf("%s: permanent is %t", c.what, got)
 		}
+		if got := bus.Electing(c.err); got != (c.what == "no leader") { // what a command waits for, too
+			t.Errorf("%s: electing is %t", c.what, got)
+		}
 	}
 }
 

@@ -110,6 +110,16 @@ func Permanent(err error) bool {
 	return errors.Is(err, ErrOldServer) || errors.Is(err, nats.ErrAuthorization)
 }
 
+// Electing reports whether a request failed because servers of a cluster have no leader at the moment. They elect one within some
+// ten seconds, if most of them are up.
+func Electing(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.ErrorCode == noLeader
+}
+
+// noLeader is NATS's number for "JetStream system temporarily unavailable".
+const noLeader = 10008
+
 // Ready is nil when the bus answers JetStream requests.
 func (c *Conn) Ready(ctx context.Context) error {
 	if !c.NC.IsConnected() {

@@ -53,10 +53,14 @@ func StartServer(t testing.TB, cfg bus.ServerConfig) (*bus.Server, *bus.Conn) {
 	return s, c
 }
 
+// Patience is how many times longer than they say [Context] and [Until] wait. It is set before the tests begin, where what they
+// wait for is more than one process on one bus.
+var Patience time.Duration = 1
+
 // Context ends with the test, or after a minute.
 func Context(t testing.TB) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -70,6 +74,7 @@ func Log(t testing.TB) *slog.Logger {
 // Until waits until ok answers true, and fails the test when it does not within d.
 func Until(t testing.TB, d time.Duration, what string, ok func() bool) {
 	t.Helper()
+	d *= Patience
 	deadline := time.NewTimer(d)
 	defer deadline.Stop()
 	tick := time.NewTicker(5 * time.Millisecond)
