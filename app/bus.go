@@ -102,14 +102,14 @@ func Dial(cfg *config.Config, log *slog.Logger) (*bus.Conn, error) {
 	return c, nil
 }
 
-// awaitReady asks once, or as long as the bus may be electing a leader.
+// awaitReady asks once, or as long as the bus may be electing a leader: then it says so, or nothing.
 func awaitReady(c *bus.Conn) error {
 	const answerTime, electionTime, pause = 5 * time.Second, 15 * time.Second, 250 * time.Millisecond
 	for begun := time.Now(); ; time.Sleep(pause) {
 		ctx, cancel := context.WithTimeout(context.Background(), answerTime)
 		err := c.Ready(ctx)
 		cancel()
-		if !bus.Electing(err) || time.Since(begun) > electionTime {
+		if !bus.Electing(err) && !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) > electionTime {
 			return err
 		}
 	}

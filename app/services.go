@@ -483,6 +483,7 @@ func (p *process) newGateway(ctx context.Context) (func(context.Context) error, 
 	if err != nil {
 		return nil, err
 	}
+	p.serving = api.Serving()
 	p.addrs.API = api.APIAddr().String()
 	if a := api.HTTPAddr(); a != nil {
 		p.addrs.HTTP = a.String()

@@ -54,6 +54,7 @@ type Gateway struct {
 	work    background
 	page    *web.Web
 
+	serving  chan struct{} // closed by Run when calls are answered
 	stopping chan struct{} // closed by Run when intake ends; event streams listen to it
 }
 
@@ -67,7 +68,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	}
 	g := &Gateway{
 		Deps: deps, cfg: cfg, log: cfg.Log, clusters: map[string]*cluster{}, sum: scripts.Checksum(cfg.Script),
-		logs: bus.NewBatcher(deps.Conn, bus.StreamLogs), stopping: make(chan struct{}), answerBy: shellLeaves,
+		logs: bus.NewBatcher(deps.Conn, bus.StreamLogs), serving: make(chan struct{}), stopping: make(chan struct{}), answerBy: shellLeaves,
 		control: store.NewControl(deps.Conn), desk: restore.NewDesk(deps.Conn, cfg.Name),
 		users: store.NewUserView(deps.Conn), audits: store.NewAudits(deps.Conn, cfg.Name), logins: store.NewLogins(deps.Conn), verbs: map[string]string{}, tries: newLimiter(time.Now),
 	}
@@ -160,6 +161,9 @@ func (g *Gateway) Close() {
 // stopTimeout is what calls in flight get when the gateway stops.
 const stopTimeout = 10 * time.Second
 
+// Serving is closed when [Gateway.Run] answers calls.
+func (g *Gateway) Serving() <-chan struct{} { return g.serving }
+
 // Run serves until ctx ends (nil) or a listener fails. It stops in order: no new calls, calls in flight to their end,
 // then what runs in the background, then the log writer, on which calls wait.
 func (g *Gateway) Run(ctx context.Context) error {
@@ -190,6 +194,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 			}
 		})
 	}
+	close(g.serving)
 	g.log.Info("gateway serves", "addr", g.APIAddr(), "clear", fmt.Sprint(g.HTTPAddr()))
 
 	var err error
