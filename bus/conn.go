@@ -22,6 +22,7 @@ type Conn struct {
 	jobs *crowd // appends to DRYDOCK_JOBS: a tick of a large fleet is thousands of them
 
 	streams sync.Map // jetstream.Stream by name, of those that single messages were read of
+	buckets sync.Map // jetstream.KeyValue by name
 
 	embedded *Server // nil for a remote one
 }

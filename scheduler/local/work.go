@@ -241,38 +241,19 @@ func (w *work) note(ctx context.Context, reason string) {
 	}})
 }
 
-// held asks every server of the cluster for what counts, and says what holds the work up.
+// held asks the servers for what counts, and says what holds the work up.
 func (w *work) held(ctx context.Context) (factor, reason string) {
-	servers := []job.Server{w.server}
-	if w.cluster.MaxLag > 0 {
-		servers = w.cluster.Servers
-	} else if w.cluster.MaxLoad == 0 {
-		return "", ""
-	}
-	return holdup(w.cluster, w.server, w.ask(ctx, w.job.Cluster, servers))
-}
-
-// ask gives the facts of several servers, at most a tick old, as far as they can be had.
-func (r *Runner) ask(ctx context.Context, cluster string, servers []job.Server) map[job.Server]store.Facts {
-	type answer struct {
-		server job.Server
-		facts  store.Facts
-		err    error
-	}
-	answers := make(chan answer, len(servers)) // one send each, nobody waits
-	for _, s := range servers {
-		go func() {
-			f, err := r.facts.Of(ctx, cluster, s, r.ticker)
-			answers <- answer{s, f, err}
-		}()
-	}
-	all := map[job.Server]store.Facts{}
-	for range servers {
-		if a := <-answers; a.err == nil {
-			all[a.server] = a.facts
+	switch {
+	case w.cluster.MaxLag > 0:
+		return holdup(w.cluster, w.server, w.facts.All(ctx, w.job.Cluster, w.ticker))
+	case w.cluster.MaxLoad > 0:
+		f, err := w.facts.Of(ctx, w.job.Cluster, w.server, w.ticker)
+		if err != nil {
+			return "", ""
 		}
+		return holdup(w.cluster, w.server, map[job.Server]store.Facts{w.server: f})
 	}
-	return all
+	return "", ""
 }
 
 // holdup says why work on the tables of a server must pause: any one factor is enough. It is pure. factor names what
