@@ -70,7 +70,7 @@ func streams(l Limits) []jetstream.StreamConfig {
 		}
 	}
 	tasks := base(StreamTasks, AllTasks, "tick ledger: every due tick and manual run, with its outcome", l.Tasks)
-	tasks.DenyDelete, tasks.Metadata = true, schema(TypeTick)
+	tasks.DenyDelete, tasks.AllowAtomicPublish, tasks.Metadata = true, true, schema(TypeTick)
 	jobs := base(StreamJobs, AllJobs, "every job-state transition, with the whole job", l.Jobs)
 	jobs.DenyDelete, jobs.AllowAtomicPublish, jobs.Metadata = true, true, schema(TypeJob)
 	logs := base(StreamLogs, AllLogs, "decrypted log batches from the database hosts", l.Logs)
@@ -157,6 +157,7 @@ func (c *Conn) Declare(ctx context.Context, l Limits) error {
 		if err := c.embedded.stage(); err != nil {
 			c.log.Warn("stage groups of messages on disk: they take longer", "err", err)
 		}
+		c.cheap.Store(len(c.embedded.staged()) > 0)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -62,7 +63,8 @@ func (s *Scheduler) sweep(ctx context.Context, now time.Time) error {
 	var errs []error
 	live := map[string]bool{}
 	closures := sync.OnceValues(func() (store.Closures, error) { return s.control.Closures(ctx) })
-	for _, j := range s.view.Select(func(j job.Job) bool { return j.State.Live() || retriable(j.State) }) {
+	for _, last := range s.view.Among(swept, nil) {
+		j := *last
 		if j.State.Live() {
 			live[j.Run()] = true
 		}
@@ -164,7 +166,12 @@ func untaken(j job.Job, c Cluster) string {
 	}
 }
 
-func retriable(s job.State) bool { return s == job.Halted || s == job.Failed || s == job.Expired }
+var (
+	retriables = []job.State{job.Halted, job.Failed, job.Expired}
+	swept      = slices.Concat(job.LiveStates, retriables)
+)
+
+func retriable(s job.State) bool { return slices.Contains(retriables, s) }
 
 // retry is the next attempt of a job that ended badly not long ago. It is pure. That the job is still the last of its
 // slot is for the caller to make sure.

@@ -21,6 +21,7 @@ type work struct {
 	job     job.Job
 	server  job.Server // that it is about; for a job of the whole cluster its primary
 	session *session   // with that server; nil for a task that is not done over SQL
+	leave   func()     // its place to another ([Runner.enter])
 	lines   *attempt.Lines
 	paused  string       // the factor that holds the work up, empty while it goes on
 	moved   atomic.Int64 // bytes streamed so far
@@ -75,8 +76,8 @@ func overSQL(j job.Job) bool {
 var errUndone = errors.New("this version cannot do the task over SQL")
 
 // work does a started job to its end.
-func (r *Runner) work(ctx context.Context, c Cluster, j job.Job, server job.Server, s *session) {
-	w := &work{Runner: r, cluster: c, job: j, server: server, session: s, lines: attempt.NewLines(r.logs, r.log, j)}
+func (r *Runner) work(ctx context.Context, c Cluster, j job.Job, server job.Server, s *session, leave func()) {
+	w := &work{Runner: r, cluster: c, job: j, server: server, session: s, leave: leave, lines: attempt.NewLines(r.logs, r.log, j)}
 	defer w.putAway()
 	stop := r.pulse(ctx, w)
 	out, err := outcome{}, errUndone
@@ -210,6 +211,7 @@ func (w *work) yield(ctx context.Context) error {
 		if factor == "" {
 			return nil
 		}
+		w.leave()
 		if since.IsZero() {
 			since = time.Now()
 		}
