@@ -25,6 +25,8 @@ type Conn struct {
 	streams sync.Map // jetstream.Stream by name, of those that single messages were read of
 	buckets sync.Map // jetstream.KeyValue by name
 
+	decoded decoded
+
 	embedded *Server     // nil for a remote one
 	cheap    atomic.Bool // a group costs one sync, as a single message does
 }

@@ -15,6 +15,9 @@ import (
 
 const (
 	sweepEvery = time.Second
+	// sweepShare is how many times longer than a sweep took the pause after it is, within bounds: with thousands of servers it looks at
+	// tens of thousands of jobs, and what it waits for are minutes.
+	sweepShare = 30
 	// sweepPaused is a pause between two sweeps after which we cannot say that we have been listening.
 	sweepPaused = 5 * time.Second
 	// retryAfter is the pause before the second attempt; it doubles with each, up to retryAtMost.
@@ -35,15 +38,15 @@ func (s *Scheduler) runSweeper(ctx context.Context) error {
 			s.log.Debug("unsubscribe from signs of life", "err", err)
 		}
 	}()
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
 	reconnects, swept := s.conn.NC.Stats().Reconnects, time.Now()
+	gap := sweepEvery
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-time.After(gap):
 		}
+		begun := time.Now()
 		connected := s.conn.NC.IsConnected()
 		if n := s.conn.NC.Stats().Reconnects; !connected || n != reconnects || time.Since(swept) > sweepPaused {
 			s.signs.renew(s.now())
@@ -55,6 +58,7 @@ func (s *Scheduler) runSweeper(ctx context.Context) error {
 			}
 		}
 		swept = time.Now()
+		gap = min(max(sweepEvery, sweepShare*swept.Sub(begun)), sweepPaused/2)
 	}
 }
 
