@@ -63,7 +63,7 @@ func (s *Scheduler) openGates(ctx context.Context, now time.Time) error {
 		calm[name] = !rolls && c.calm(closures, now)
 	}
 	idle := s.view.Among(idleStates, func(j *job.Job) bool {
-		return !calm[j.Cluster] || j.Gated() || now.Before(j.NotBefore)
+		return !calm[j.Cluster] || j.Gate != "" || now.Before(j.NotBefore)
 	})
 	slices.SortFunc(idle, func(a, b *job.Job) int { return strings.Compare(a.ID, b.ID) })
 	byCluster := map[string][]job.Job{}

@@ -153,7 +153,7 @@ func (s *site) due() []string {
 // arm makes every task fall due in a moment, once.
 func (s *site) arm() (due time.Time, err error) {
 	// Far enough away for a reload with this many servers, which takes part in the tick otherwise.
-	due = time.Now().Truncate(time.Second).Add(8*time.Second + time.Duration(s.servers/1000)*time.Second)
+	due = time.Now().Truncate(time.Second).Add(8*time.Second + time.Duration(s.servers/1000+s.clusters/30)*time.Second)
 	if err := s.configure(due); err != nil {
 		return due, err
 	}
