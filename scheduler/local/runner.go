@@ -237,12 +237,12 @@ func (r *Runner) look(ctx context.Context, hands *sync.WaitGroup) time.Duration 
 			continue // another scheduler's, or nobody's until it is configured again
 		}
 		next = lookAgain
-		leave, ok := r.enter(j)
-		if !ok {
+		if !r.begin(j) {
 			continue
 		}
-		if !r.begin(j) {
-			leave()
+		leave, ok := r.enter(j)
+		if !ok {
+			r.end(j.Key())
 			continue
 		}
 		hands.Go(func() {
