@@ -157,7 +157,7 @@ func (c *Conn) Declare(ctx context.Context, l Limits) error {
 		if err := c.embedded.stage(); err != nil {
 			c.log.Warn("stage groups of messages on disk: they take longer", "err", err)
 		}
-		c.cheap.Store(len(c.embedded.staged()) > 0)
+		c.cheap.Store(c.embedded.staged() != "")
 	}
 	return nil
 }
