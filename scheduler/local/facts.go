@@ -102,7 +102,8 @@ func NewFacts(cfg FactsConfig, docs *store.Docs) *Facts {
 		c := sqlConfig(l.Server, l.User, l.Password)
 		c.ReadTimeout = factsTimeout
 		db := sql.OpenDB(connector(c))
-		db.SetMaxOpenConns(1)
+		db.SetMaxOpenConns(2) // one for the facts, whatever else is asked ([Facts.pool])
+		db.SetMaxIdleConns(1)
 		db.SetConnMaxIdleTime(time.Minute)
 		f.servers[serverName{l.Cluster, l.Server}] = &watched{Login: l, db: db, turn: make(chan struct{}, 1)}
 		if f.clusters[l.Cluster] == nil {
@@ -168,6 +169,16 @@ func (f *Facts) Of(ctx context.Context, cluster string, s job.Server, age time.D
 	return f.of(ctx, cluster, s, func(last store.Facts, asked time.Time) bool {
 		return !asked.IsZero() && (time.Since(asked) < age || !last.Up && age < f.every/2)
 	})
+}
+
+// pool is for a short question to a server: mostly it finds the connection that the facts were asked on. Each read has [factsTimeout].
+// Errors: [ErrUnknownServer].
+func (f *Facts) pool(cluster string, s job.Server) (*sql.DB, error) {
+	w := f.servers[serverName{cluster, s}]
+	if w == nil {
+		return nil, fmt.Errorf("%w %s in cluster %s", ErrUnknownServer, s, cluster)
+	}
+	return w.db, nil
 }
 
 // All are the facts of the servers of a cluster, no older than age, without those that could not be asked before ctx ended. The map is shared:
