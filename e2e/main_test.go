@@ -119,7 +119,6 @@ func (s *site) checkBackup(id string, queued bool) {
 	if out := s.mustCLI(drill...); !strings.Contains(out, restored) {
 		s.t.Errorf("the drill says: %s", out)
 	}
-	s.mustCLI("run", "lab", "backupprune", "--wait")
 	if list := s.mustCLI("backups"); !strings.Contains(list, "restored 20") {
 		s.t.Errorf("the listing does not say that it was restored: %s", list)
 	}
