@@ -249,6 +249,40 @@ until [[ -e $DIR/go ]]; do sleep 0.05; done`)
 	}
 }
 
+// A context tells its children of its end one after the other. When the connection hears of it long before the session does,
+// the session must still say why it ended, not that the host broke off.
+func TestSessionSaysWhyItEndedHoweverLateItHears(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, `touch "$DIR/began"
+until [[ -e $DIR/go ]]; do sleep 0.05; done`)
+	runner, err := New(r.cfg, store.NewLeases(bustest.Start(t), "scheduler@test", LeaseTerm))
+	if err != nil {
+		t.Fatal(err)
+	}
+	why := errors.New("the reason")
+	for range 5 { // whom it tells first is chance
+		ctx, end := context.WithCancelCause(bustest.Context(t))
+		for range 50_000 { // they keep it busy with telling
+			_, forget := context.WithCancel(ctx)
+			defer forget()
+		}
+		ended := make(chan error, 1)
+		go func() {
+			_, err := runner.session(ctx, target{&r.cfg.Clusters[0], r.cfg.Clusters[0].Servers[0]})
+			ended <- err
+		}()
+		began := filepath.Join(r.dir, "began")
+		r.await("the script runs", func() bool { return os.Remove(began) == nil })
+		end(why)
+		if err := <-ended; !errors.Is(err, why) {
+			t.Errorf("the session ended with %v", err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(r.dir, "go"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestSessionsOfTheFleetAreBounded(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, `me=$DIR/busy.$REPLICATION_MANAGER_HOST_NAME
