@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -201,6 +202,9 @@ func (p *process) read(r io.Reader) {
 	sc.Buffer(nil, 1<<20)
 	for sc.Scan() {
 		p.log.add(sc.Text())
+		if !bytes.Contains(sc.Bytes(), []byte("drydock is up")) {
+			continue
+		}
 		var line struct {
 			Msg, API, NATS string
 		}
@@ -305,6 +309,7 @@ func (s *site) awaitKey(k job.Key, what string, fits func(job.Job) bool) job.Job
 	}
 	var last job.Job
 	for time.Now().Before(deadline) {
+		began := time.Now()
 		ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second)
 		j, _, err := jobs.Last(ctx, k)
 		cancel()
@@ -313,13 +318,19 @@ func (s *site) awaitKey(k job.Key, what string, fits func(job.Job) bool) job.Job
 				return j
 			}
 		}
-		select {
-		case <-s.t.Context().Done():
-		case <-time.After(20 * time.Millisecond):
-		}
+		s.rest(began)
 	}
 	s.t.Fatalf("%s: not %s; it is %s (%s), evidence %+v, stream %+v", k.Task, what, last.State, last.Reason, last.Evidence, last.Stream)
 	return last
+}
+
+// rest is the pause between two looks, by the time that the last one took: most of the time is for what is waited for. It is never
+// so long that what lasts for a moment is missed.
+func (s *site) rest(began time.Time) {
+	select {
+	case <-s.t.Context().Done():
+	case <-time.After(min(max(20*time.Millisecond, 4*time.Since(began)), 250*time.Millisecond)):
+	}
 }
 
 // awaitState waits for the job with this id to be in a state.

@@ -116,16 +116,14 @@ func (r *reseedSite) reseed(args ...string) string {
 	var out string
 	var err error
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
+		began := time.Now()
 		if out, err = r.cli(append(args, "--confirm", r.replica.Addr())...); err == nil {
 			return strings.Fields(out)[0]
 		}
 		if !strings.Contains(out, "no facts") {
 			break
 		}
-		select {
-		case <-r.t.Context().Done():
-		case <-time.After(100 * time.Millisecond):
-		}
+		r.rest(began)
 	}
 	r.t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
 	return ""
