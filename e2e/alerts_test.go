@@ -65,7 +65,7 @@ func (s *site) awaitAlertWithin(patience time.Duration, code string, open bool) 
 		if began.After(deadline) {
 			s.t.Fatalf("%s: open is still %v\n%s", code, !open, s.mustCLI("alerts", "--all"))
 		}
-		s.rest(began)
+		s.betweenLooks(began)
 	}
 }
 

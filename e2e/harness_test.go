@@ -318,15 +318,15 @@ func (s *site) awaitKey(k job.Key, what string, fits func(job.Job) bool) job.Job
 				return j
 			}
 		}
-		s.rest(began)
+		s.betweenLooks(began)
 	}
 	s.t.Fatalf("%s: not %s; it is %s (%s), evidence %+v, stream %+v", k.Task, what, last.State, last.Reason, last.Evidence, last.Stream)
 	return last
 }
 
-// rest is the pause between two looks, by the time that the last one took: most of the time is for what is waited for. It is never
+// betweenLooks is the pause between two looks, by the time that the last one took: most of the time is for what is waited for. It is never
 // so long that what lasts for a moment is missed.
-func (s *site) rest(began time.Time) {
+func (s *site) betweenLooks(began time.Time) {
 	select {
 	case <-s.t.Context().Done():
 	case <-time.After(min(max(20*time.Millisecond, 4*time.Since(began)), 250*time.Millisecond)):

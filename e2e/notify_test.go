@@ -63,7 +63,7 @@ func (s *site) until(what string, ok func() bool) {
 		if began.After(deadline) {
 			s.t.Fatalf("not within a minute: %s\n%s", what, s.mustCLI("alerts", "sent"))
 		}
-		s.rest(began)
+		s.betweenLooks(began)
 	}
 }
 

@@ -123,7 +123,7 @@ func (r *reseedSite) reseed(args ...string) string {
 		if !strings.Contains(out, "no facts") {
 			break
 		}
-		r.rest(began)
+		r.betweenLooks(began)
 	}
 	r.t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
 	return ""
