@@ -52,20 +52,14 @@ func (s *site) isOpen(code string) bool {
 // awaitAlert waits until a condition is open, or not.
 func (s *site) awaitAlert(code string, open bool) {
 	s.t.Helper()
-	s.awaitAlertWithin(30*time.Second, code, open)
-}
-
-func (s *site) awaitAlertWithin(patience time.Duration, code string, open bool) {
-	s.t.Helper()
-	for deadline := time.Now().Add(patience); ; {
-		began := time.Now()
-		if s.isOpen(code) == open {
-			return
-		}
-		if began.After(deadline) {
+	for deadline := time.Now().Add(30 * time.Second); s.isOpen(code) != open; {
+		if time.Now().After(deadline) {
 			s.t.Fatalf("%s: open is still %v\n%s", code, !open, s.mustCLI("alerts", "--all"))
 		}
-		s.betweenLooks(began)
+		select {
+		case <-s.t.Context().Done():
+		case <-time.After(50 * time.Millisecond):
+		}
 	}
 }
 

@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"bufio"
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -202,9 +201,6 @@ func (p *process) read(r io.Reader) {
 	sc.Buffer(nil, 1<<20)
 	for sc.Scan() {
 		p.log.add(sc.Text())
-		if !bytes.Contains(sc.Bytes(), []byte("drydock is up")) {
-			continue
-		}
 		var line struct {
 			Msg, API, NATS string
 		}
@@ -309,7 +305,6 @@ func (s *site) awaitKey(k job.Key, what string, fits func(job.Job) bool) job.Job
 	}
 	var last job.Job
 	for time.Now().Before(deadline) {
-		began := time.Now()
 		ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second)
 		j, _, err := jobs.Last(ctx, k)
 		cancel()
@@ -318,19 +313,13 @@ func (s *site) awaitKey(k job.Key, what string, fits func(job.Job) bool) job.Job
 				return j
 			}
 		}
-		s.betweenLooks(began)
+		select {
+		case <-s.t.Context().Done():
+		case <-time.After(20 * time.Millisecond):
+		}
 	}
 	s.t.Fatalf("%s: not %s; it is %s (%s), evidence %+v, stream %+v", k.Task, what, last.State, last.Reason, last.Evidence, last.Stream)
 	return last
-}
-
-// betweenLooks is the pause between two looks, by the time that the last one took: most of the time is for what is waited for. It is never
-// so long that what lasts for a moment is missed.
-func (s *site) betweenLooks(began time.Time) {
-	select {
-	case <-s.t.Context().Done():
-	case <-time.After(min(max(20*time.Millisecond, 4*time.Since(began)), 250*time.Millisecond)):
-	}
 }
 
 // awaitState waits for the job with this id to be in a state.

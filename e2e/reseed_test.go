@@ -116,14 +116,16 @@ func (r *reseedSite) reseed(args ...string) string {
 	var out string
 	var err error
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
-		began := time.Now()
 		if out, err = r.cli(append(args, "--confirm", r.replica.Addr())...); err == nil {
 			return strings.Fields(out)[0]
 		}
 		if !strings.Contains(out, "no facts") {
 			break
 		}
-		r.betweenLooks(began)
+		select {
+		case <-r.t.Context().Done():
+		case <-time.After(100 * time.Millisecond):
+		}
 	}
 	r.t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
 	return ""

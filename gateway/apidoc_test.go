@@ -101,6 +101,7 @@ func closeObjects(v any) {
 var (
 	answeredMu sync.Mutex
 	answered   = map[string]bool{}
+	compiled   = map[string]*jsonschema.Schema{}
 )
 
 // conforms holds every JSON answer that a test of this package gets against the document.
@@ -126,7 +127,7 @@ func conforms(t *testing.T, method, path string, got answer) {
 	}
 	answeredMu.Lock()
 	defer answeredMu.Unlock()
-	schema := compiledAt(t, "/paths/"+pointer(template)+"/"+strings.ToLower(method)+"/responses/"+status+"/content/application~1json/schema")
+	schema := compiledAt(t, doc, "/paths/"+pointer(template)+"/"+strings.ToLower(method)+"/responses/"+status+"/content/application~1json/schema")
 	value, err := jsonschema.UnmarshalJSON(strings.NewReader(got.body))
 	if err == nil {
 		err = schema.Validate(value)
@@ -143,29 +144,22 @@ func pointer(s string) string {
 	return url.PathEscape(strings.ReplaceAll(strings.ReplaceAll(s, "~", "~0"), "/", "~1"))
 }
 
-// compiler has read the document once: that takes longer than what a schema of it does.
-var compiler = sync.OnceValues(func() (*jsonschema.Compiler, error) {
-	doc, err := document()
-	if err != nil {
-		return nil, err
+func compiledAt(t *testing.T, doc any, at string) *jsonschema.Schema {
+	t.Helper()
+	if s := compiled[at]; s != nil {
+		return s
 	}
 	c := jsonschema.NewCompiler()
 	c.DefaultDraft(jsonschema.Draft2020)
 	c.AssertFormat()
-	return c, c.AddResource("https://drydock.test/openapi.json", doc)
-})
-
-// compiledAt needs answeredMu.
-func compiledAt(t *testing.T, at string) *jsonschema.Schema {
-	t.Helper()
-	c, err := compiler()
-	if err != nil {
+	if err := c.AddResource("https://drydock.test/openapi.json", doc); err != nil {
 		t.Fatal(err)
 	}
 	s, err := c.Compile("https://drydock.test/openapi.json#" + at)
 	if err != nil {
 		t.Fatal(err)
 	}
+	compiled[at] = s
 	return s
 }
 
