@@ -22,8 +22,7 @@ import (
 // childEnv makes this test program a demo in the folder it names, for a test to kill.
 const childEnv = "DEMO_TEST_CHILD"
 
-// small is in bytes. What is looked at are states and files; no test needs a backup that takes long.
-const small = 4 << 20
+const small = 20 << 20
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childEnv); dir != "" {
