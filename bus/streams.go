@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -109,6 +110,14 @@ func streams(l Limits) []jetstream.StreamConfig {
 	}
 }
 
+// Reserved is what the streams and buckets take of a server's space at once, bytes, whatever is in them.
+func (l Limits) Reserved() (sum int64) {
+	for _, cfg := range streams(l) {
+		sum += cfg.MaxBytes
+	}
+	return sum
+}
+
 func schema(typ string) map[string]string { return map[string]string{"drydock.schema": typ} }
 
 // bucket is a key-value bucket spelled as the stream that it is, which is the only way to choose its persistence.
@@ -149,6 +158,9 @@ func (c *Conn) Declare(ctx context.Context, l Limits) error {
 	}
 	for _, cfg := range streams(l) {
 		if err := c.declare(ctx, cfg); err != nil {
+			if noRoom(err) {
+				err = fmt.Errorf("%w; streams and buckets reserve %d MiB in all (nats-*-max-bytes and what the buckets take), the server has less for them", err, l.Reserved()>>20)
+			}
 			return fmt.Errorf("declare stream %s: %w", cfg.Name, err)
 		}
 	}
@@ -158,6 +170,13 @@ func (c *Conn) Declare(ctx context.Context, l Limits) error {
 		}
 	}
 	return nil
+}
+
+// noRoom reports whether a server has too little space for what is to be reserved. A cluster says so among the reasons for which it
+// finds no servers.
+func noRoom(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && (api.ErrorCode == storageExceeded || strings.Contains(api.Description, "insufficient storage"))
 }
 
 // declareTimeout is for one stream. A cluster that loses its leader meanwhile never answers.
