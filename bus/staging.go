@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -44,16 +45,18 @@ func (s *Server) stage() error {
 	return errors.Join(errs...)
 }
 
+// stageIn has a link lead to a new folder in memory. The link comes first: a process that is killed between the two leaves no folder
+// that nobody knows of.
 func stageIn(link string) error {
 	if err := os.Remove(link); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("replace staging folder: %w", err) // a batch is staged there now
 	}
-	dir, err := os.MkdirTemp(stagingIn, stagingPrefix) // 0700
-	if err != nil {
-		return fmt.Errorf("create staging folder: %w", err)
-	}
+	dir := filepath.Join(stagingIn, stagingPrefix+strings.ToLower(rand.Text()))
 	if err := os.Symlink(dir, link); err != nil {
-		return errors.Join(fmt.Errorf("link staging folder: %w", err), os.Remove(dir))
+		return fmt.Errorf("link staging folder: %w", err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return errors.Join(fmt.Errorf("create staging folder: %w", err), os.Remove(link))
 	}
 	return nil
 }
