@@ -71,7 +71,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 		control: store.NewControl(deps.Conn), desk: restore.NewDesk(deps.Conn, cfg.Name),
 		users: store.NewUserView(deps.Conn), audits: store.NewAudits(deps.Conn, cfg.Name), logins: store.NewLogins(deps.Conn), verbs: map[string]string{}, tries: newLimiter(time.Now),
 	}
-	g.verdicts = newVerdicts(deps.Conn)
+	g.verdicts = newVerdicts(deps.Conn, g.work.run, func() { g.page.Judged() })
 	g.people = store.NewUsers(deps.Conn, g.users)
 	g.readings = metrics.NewReader(metricsConfig(cfg), deps.Conn, deps.View, deps.Catalog)
 	override := map[string]map[string][]string{}
