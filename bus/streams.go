@@ -156,7 +156,11 @@ func (c *Conn) Declare(ctx context.Context, l Limits) error {
 	if info.API.Level < needsLevel {
 		return fmt.Errorf("%w: its JetStream API level is %d, drydock needs %d (nats-server 2.12 or newer)", ErrOldServer, info.API.Level, needsLevel)
 	}
+	var unpacked []string
 	for _, cfg := range streams(l) {
+		if c.compressed(ctx, cfg) {
+			unpacked = append(unpacked, cfg.Name)
+		}
 		if err := c.declare(ctx, cfg); err != nil {
 			if noRoom(err) {
 				err = fmt.Errorf("%w; streams and buckets reserve %d MiB in all (nats-*-max-bytes and what the buckets take), the server has less for them", err, l.Reserved()>>20)
@@ -164,12 +168,28 @@ func (c *Conn) Declare(ctx context.Context, l Limits) error {
 			return fmt.Errorf("declare stream %s: %w", cfg.Name, err)
 		}
 	}
+	if len(unpacked) > 0 {
+		c.log.Warn("streams are no longer compressed: restart each NATS server once, one after the other; until then each goes on to compress what it ends",
+			"streams", unpacked, "see", "docs/install.md")
+	}
 	if c.embedded != nil {
 		if err := c.embedded.stage(); err != nil {
 			c.log.Warn("stage groups of messages on disk: they take longer", "err", err)
 		}
 	}
 	return nil
+}
+
+// compressed reports whether a stream with copies is compressed now and shall no longer be. A server learns that from the stream's
+// configuration when it starts, and not before (nats-server 2.15.2).
+func (c *Conn) compressed(ctx context.Context, cfg jetstream.StreamConfig) bool {
+	if cfg.Replicas <= 1 || cfg.Compression != jetstream.NoCompression {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, declareTimeout)
+	defer cancel()
+	now, err := c.JS.Stream(ctx, cfg.Name)
+	return err == nil && now.CachedInfo().Config.Compression != jetstream.NoCompression // what is wrong otherwise, the declaration finds
 }
 
 // noRoom reports whether a server has too little space for what is to be reserved. A cluster says so among the reasons for which it
