@@ -68,13 +68,13 @@ func TestFilesOfNobodyAreFound(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for stream, dir := range map[string]string{"DRYDOCK_JOBS": s.path("left"), "DRYDOCK_LOGS": s.path("gone")} { // of a bus that had its groups staged there
-		link := s.path("data/nats/jetstream/$G/streams", stream, "batches")
-		if err := errors.Join(os.MkdirAll(filepath.Dir(link), 0o700), os.Mkdir(dir, 0o700), os.Symlink(dir, link)); err != nil {
+	for _, dir := range []string{s.path("left"), s.path("gone")} { // of two runs that had groups of messages staged there
+		link := s.path("data/nats/staging")
+		if err := errors.Join(os.RemoveAll(link), os.Mkdir(dir, 0o700), os.Symlink(dir, link)); err != nil {
 			t.Fatal(err)
 		}
+		s.noteStaging()
 	}
-	s.noteStaging()
 	if err := os.Remove(s.path("gone")); err != nil {
 		t.Fatal(err)
 	}

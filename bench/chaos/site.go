@@ -307,13 +307,10 @@ func (s *site) scriptProcesses() []relative {
 	return relatives("DRYDOCK_STATE_DIR=" + s.path("state"))
 }
 
-// noteStaging remembers where drydock stages groups of messages now: by a link of each stream that takes any.
+// noteStaging remembers where drydock stages groups of messages now.
 func (s *site) noteStaging() {
-	links, _ := filepath.Glob(s.path("data", "nats", "jetstream", "*", "streams", "*", "batches"))
-	for _, link := range links {
-		if dir, err := os.Readlink(link); err == nil {
-			s.staging[dir] = true
-		}
+	if dir, err := os.Readlink(s.path("data", "nats", "staging")); err == nil {
+		s.staging[dir] = true
 	}
 }
 
