@@ -49,8 +49,8 @@ func (s *Server) stage() error {
 	return errors.Join(errs...)
 }
 
-// linkMemory makes a folder in memory. The link to it is what the next start knows it by, and comes first: a process that is killed
-// between the two leaves no folder that nobody knows of.
+// linkMemory has root lead to a new folder in memory. The link comes first: a process that is killed between the two leaves
+// no folder that the next start does not know.
 func linkMemory(root string) error {
 	if err := os.Remove(root); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("replace link to the staging folder: %w", err)
@@ -60,7 +60,7 @@ func linkMemory(root string) error {
 		return fmt.Errorf("link staging folder: %w", err)
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
-		return errors.Join(fmt.Errorf("create staging folder: %w", err), os.Remove(root))
+		return fmt.Errorf("create staging folder: %w", err)
 	}
 	return nil
 }
