@@ -190,26 +190,8 @@ func (st *storm) leader(ctx context.Context, stream string) string {
 
 // slowServer lets the disk of a server take some ten writes a second.
 func (st *storm) slowServer(ctx context.Context) error {
-	s := st.site
-	if s.disk.device == "" {
-		return errNothing
-	}
-	if err := s.disk.slow(10 + st.rng.IntN(40)); err != nil {
+	if err := st.slow(ctx, slowed); err != nil {
 		return err
-	}
-	pause(ctx, 2*st.stopTime())
-	killed := st.rng.IntN(4) == 0
-	if killed {
-		st.count["of them with kill -9 of it"]++
-		s.parts[slowed].kill()
-	}
-	if err := s.disk.slow(0); err != nil {
-		return err
-	}
-	if killed {
-		if err := s.start(ctx, slowed); err != nil {
-			return err
-		}
 	}
 	return st.awaitBus(ctx, 3)
 }

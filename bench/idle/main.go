@@ -55,8 +55,8 @@ var kinds = []struct {
 	secure bool // on the port with TLS
 	open   func(net.Conn) error
 }{
-	{"in clear", false, func(net.Conn) error { return nil }},
-	{"TLS", true, func(c net.Conn) error { return tls.Client(c, lax).Handshake() }},
+	{"in clear", false, ask},
+	{"TLS", true, func(c net.Conn) error { return ask(tls.Client(c, lax)) }},
 	{"TLS, handshake not ended", true, func(c net.Conn) error { return half(c) }},
 }
 
@@ -196,6 +196,15 @@ func clientHello() ([]byte, error) {
 // half begins a handshake, waits for the server's part of it, and leaves it there.
 func half(c net.Conn) error {
 	if _, err := c.Write(firstFlight); err != nil {
+		return err
+	}
+	_, err := c.Read(make([]byte, 1))
+	return err
+}
+
+// ask asks for something once: who never does is cut off after ten seconds, and would not be there when the last one comes.
+func ask(c net.Conn) error {
+	if _, err := io.WriteString(c, "GET /healthz HTTP/1.1\r\nHost: x\r\nUser-Agent: idle\r\n\r\n"); err != nil {
 		return err
 	}
 	_, err := c.Read(make([]byte, 1))
