@@ -101,10 +101,12 @@ func (c *Conn) Close() error {
 	return err
 }
 
+// Error codes of JetStream.
+const noPeers, storageExceeded, noCluster = 10005, 10047, 10074
+
 // Permanent reports whether an error of [ConnectRemote] or [Conn.Declare] stays until somebody changes something: the
 // login, the server's version, its space, or how many copies are asked for. All others pass when the servers are back.
 func Permanent(err error) bool {
-	const noPeers, storageExceeded, noCluster = 10005, 10047, 10074
 	var api *jetstream.APIError
 	if errors.As(err, &api) {
 		if api.ErrorCode == noPeers {

@@ -72,7 +72,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 		control: store.NewControl(deps.Conn), desk: restore.NewDesk(deps.Conn, cfg.Name),
 		users: store.NewUserView(deps.Conn), audits: store.NewAudits(deps.Conn, cfg.Name), logins: store.NewLogins(deps.Conn), verbs: map[string]string{}, tries: newLimiter(time.Now),
 	}
-	g.verdicts = newVerdicts(deps.Conn)
+	g.verdicts = newVerdicts(deps.Conn, g.work.run, func() { g.page.Judged() })
 	g.people = store.NewUsers(deps.Conn, g.users)
 	g.readings = metrics.NewReader(metricsConfig(cfg), deps.Conn, deps.View, deps.Catalog)
 	override := map[string]map[string][]string{}
@@ -108,12 +108,15 @@ func newAuth(cfg Config, override map[string]map[string][]string, users auth.Dir
 	if err != nil {
 		return nil, err
 	}
-	secrets := map[string]string{}
+	secrets, first := map[string]string{}, map[string]string{}
 	for _, c := range cfg.Clusters {
 		secrets[c.Name] = c.Password
+		if first[c.Name], err = store.FirstSecret(ctx, conn, c.Name, auth.SecretDigest(key, c.Name, c.Password)); err != nil {
+			return nil, fmt.Errorf("look up the password that cluster %s had at first: %w", c.Name, err)
+		}
 	}
 	a, err := auth.New(key, auth.Config{
-		Users: cfg.Users, Grants: cfg.Grants, ClusterGrants: override, Lifetime: cfg.TokenLifetime, Directory: users, Secrets: secrets,
+		Users: cfg.Users, Grants: cfg.Grants, ClusterGrants: override, Lifetime: cfg.TokenLifetime, Directory: users, Secrets: secrets, First: first,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)

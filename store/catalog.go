@@ -64,6 +64,8 @@ type Manifest struct {
 	Drills []Drill `json:"drills,omitempty"`
 	// Verifications are the last looks at its bytes, oldest first.
 	Verifications []Verification `json:"verifications,omitempty"`
+	// Unverified says that the last verification could not be done; nil when it was.
+	Unverified *Unverified `json:"unverified,omitempty"`
 	// Pin is an operator's last word about keeping it.
 	Pin *Pin `json:"pin,omitempty"`
 	// Removal says that its file goes, or is gone.
@@ -194,7 +196,7 @@ func (c *Catalog) Put(ctx context.Context, m Manifest) error {
 		if len(m.Verifications) == 0 {
 			m.Verifications = now.Verifications
 		}
-		m.Pin, m.Removal = now.Pin, now.Removal
+		m.Pin, m.Removal, m.Unverified = now.Pin, now.Removal, now.Unverified
 		if len(m.Restores) == 0 {
 			m.Restores = now.Restores
 		}

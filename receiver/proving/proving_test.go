@@ -343,12 +343,18 @@ func TestAVerificationThatCannotBeDoneBlamesNoBackup(t *testing.T) {
 	if j := g.ended(g.queue(taskVerify, nil)); j.State != job.Halted || len(g.entry(m).Verifications) > 0 {
 		t.Errorf("the job is %s: %s; %+v", j.State, j.Reason, g.entry(m).Verifications)
 	}
+	if u := g.entry(m).Unseen(); u == nil || !strings.Contains(u.Why, "is the disk mounted") || u.Time.IsZero() || u.By == "" {
+		t.Errorf("nobody can tell that it could not be verified from that it was not yet: %+v", u)
+	}
 	if err := os.Remove(folder); err != nil {
 		t.Fatal(err)
 	}
 	move(folder+".away", folder)
 	if problem, err := Verify(bustest.Context(t), m, trusted, nil); err != nil || problem != "" {
 		t.Errorf("the disk is back: %q, %v", problem, err)
+	}
+	if j := g.ended(g.queue(taskVerify, nil)); j.State != job.Success || g.entry(m).Unseen() != nil {
+		t.Errorf("the disk is back, the job is %s: %s; %+v", j.State, j.Reason, g.entry(m).Unseen())
 	}
 }
 
