@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"drydock/config"
+	"drydock/durable"
 	"drydock/store"
 )
 
@@ -62,35 +63,10 @@ func keepPublicKey(cfg *config.Config, key store.PublicKey, warn func(problem st
 	if len(text) > 0 && text[len(text)-1] != '\n' {
 		text = append(text, '\n')
 	}
-	if err := replaceFile(path, string(text)+key.String()+"\n"); err != nil {
+	if err := durable.Replace(path, []byte(string(text)+key.String()+"\n")); err != nil {
 		return fmt.Errorf("keep the public key in %s: %w", path, err)
 	}
 	return nil
-}
-
-// replaceFile writes a small file in one step: a crash leaves the old one or the new one.
-func replaceFile(path, text string) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(f.Name())
-		}
-	}()
-	_, err = f.WriteString(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // parseKeys reads public keys, one a line, and says what is wrong with the lines that are something else.
