@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/crypto/bcrypt"
@@ -315,26 +314,9 @@ func TestTheConfigurationForAnotherServerLetsReadAndNoMore(t *testing.T) {
 	t.Parallel()
 	text := "listen: 127.0.0.1:-1\njetstream { store_dir: \"" + t.TempDir() + "\", max_file: 64GB }\n" + bus.ReaderConfig(reader(t, "monitor", "look"))
 	text = strings.Replace(text, "# jetstream and users as they are", "jetstream: enabled\nusers = [{user: drydock, password: test}]", 1)
-	opts := &server.Options{NoSigs: true, NoLog: true}
-	if err := opts.ProcessConfigString(text); err != nil {
-		t.Fatalf("%v\n%s", err, text)
-	}
-	srv, err := server.NewServer(opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv.Start()
-	defer srv.WaitForShutdown()
-	defer srv.Shutdown()
-	if !srv.ReadyForConnections(30 * time.Second) {
-		t.Fatal("it does not start")
-	}
+	srv, _ := startOther(t, text)
 	ctx := bustest.Context(t)
-	own, err := bus.ConnectRemote(bus.Remote{URL: srv.ClientURL(), User: "drydock", Password: "test"}, "own", bustest.Log(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer own.NC.Close()
+	own := connectTo(t, srv.ClientURL())
 	if err := own.Declare(ctx, bus.DefaultLimits()); err != nil {
 		t.Fatal(err)
 	}

@@ -153,7 +153,6 @@ func (s *Server) start() error {
 	s.mu.Lock()
 	s.readers.home = nil // the accounts were the last one's
 	s.mu.Unlock()
-	stale := s.staged() // of a server that was killed; what is in there is completed by the new one's start
 	log := &serverLog{log: s.cfg.Log, fatal: make(chan string, 1)}
 	inner.SetLoggerV2(log, false, false, false)
 	go inner.Start() // ended by inner.Shutdown; WaitForShutdown waits for it
@@ -161,7 +160,7 @@ func (s *Server) start() error {
 		inner.Shutdown()
 		return fmt.Errorf("start nats server on %q with store %s: %w", s.cfg.Listen, s.cfg.Dir, err)
 	}
-	if err := errors.Join(removeAll(stale), s.stage()); err != nil {
+	if err := errors.Join(s.unstage(), s.stage()); err != nil { // what a killed server left there, the new one has completed
 		s.cfg.Log.Warn("stage groups of messages on disk: they take longer", "err", err)
 	}
 	s.mu.Lock()
@@ -293,7 +292,7 @@ func (s *Server) Close() error {
 		inner.Shutdown()
 		inner.WaitForShutdown()
 	}
-	return errors.Join(removeAll(s.staged()), s.lock.Close())
+	return errors.Join(s.unstage(), s.lock.Close())
 }
 
 // Password returns the configured bus password, or the one kept in dir, made on first use: 256 random bits, readable

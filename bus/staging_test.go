@@ -13,19 +13,23 @@ import (
 	"drydock/internal/bustest"
 )
 
-// stagingOf is where the streams of a store stage their batches in memory.
-func stagingOf(t *testing.T, dir string) (dirs []string) {
+// stagingOf is where a store stages its batches in memory, and how many streams do so there.
+func stagingOf(t *testing.T, dir string) (memory string, streams int) {
 	t.Helper()
+	memory, err := os.Readlink(filepath.Join(dir, "staging"))
+	if err != nil || !strings.HasPrefix(memory, "/dev/shm/") {
+		t.Fatalf("staged in %q, %v (is /dev/shm a tmpfs?)", memory, err)
+	}
 	links, err := filepath.Glob(filepath.Join(dir, "jetstream", "*", "streams", "*", "batches"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, link := range links {
-		if at, err := os.Readlink(link); err == nil && strings.HasPrefix(at, "/dev/shm/") {
-			dirs = append(dirs, at)
+		if at, err := filepath.EvalSymlinks(link); err == nil && filepath.Dir(at) == memory {
+			streams++
 		}
 	}
-	return dirs
+	return memory, streams
 }
 
 // appendTogether writes the next message of 100 subjects at once and says how many of them went in groups.
@@ -63,12 +67,10 @@ func appendTogether(t *testing.T, c *bus.Conn, seqs []uint64) (grouped int) {
 func TestGroupsOutliveTheMemoryTheyAreStagedIn(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	var staging []string
+	var memory string
 	t.Cleanup(func() { // after the server's end
-		for _, dir := range staging {
-			if _, err := os.Stat(dir); !os.IsNotExist(err) {
-				t.Errorf("%s is left over: %v", dir, err)
-			}
+		if _, err := os.Stat(memory); !os.IsNotExist(err) {
+			t.Errorf("%s is left over: %v", memory, err)
 		}
 	})
 	s, c := bustest.StartServer(t, bus.ServerConfig{Dir: dir})
@@ -78,31 +80,25 @@ func TestGroupsOutliveTheMemoryTheyAreStagedIn(t *testing.T) {
 	t.Cleanup(func() { stop(); <-done })
 
 	seqs := make([]uint64, 100)
-	staging = stagingOf(t, dir)
-	if len(staging) != 2 {
-		t.Fatalf("staged in memory: %q, want the jobs' and the logs' (is /dev/shm a tmpfs?)", staging)
+	memory, n := stagingOf(t, dir)
+	if n != 2 {
+		t.Fatalf("%d streams are staged in memory, want the jobs' and the logs'", n)
 	}
 	if n := appendTogether(t, c, seqs); n == 0 {
 		t.Error("nothing was written in groups")
 	}
-	for _, dir := range staging {
-		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
-			t.Errorf("left in %s: %v, %v", dir, left, err)
+	for _, stream := range []string{bus.StreamJobs, bus.StreamLogs} {
+		if left, err := os.ReadDir(filepath.Join(memory, stream)); err != nil || len(left) > 0 {
+			t.Errorf("left of %s: %v, %v", stream, left, err)
 		}
-		if err := os.RemoveAll(dir); err != nil {
-			t.Fatal(err)
-		}
+	}
+	if err := os.RemoveAll(memory); err != nil {
+		t.Fatal(err)
 	}
 	appendTogether(t, c, seqs) // fails when one is not written
 	bustest.Until(t, 20*time.Second, "there is memory to stage in again", func() bool {
-		again := stagingOf(t, dir)
-		for _, dir := range again {
-			if _, err := os.Stat(dir); err != nil {
-				return false
-			}
-		}
-		staging = again
-		return len(again) == 2
+		memory, n = stagingOf(t, dir)
+		return n == 2
 	})
 	if n := appendTogether(t, c, seqs); n == 0 {
 		t.Error("nothing was written in groups after the memory was tidied up")
@@ -115,17 +111,15 @@ func TestStagingOfAKilledServerIsRemovedByTheNext(t *testing.T) {
 	t.Parallel()
 	killed, restarted := t.TempDir(), filepath.Join(t.TempDir(), "nats")
 	bustest.StartServer(t, bus.ServerConfig{Dir: killed})
-	left := stagingOf(t, killed)
-	if len(left) == 0 {
-		t.Fatal("nothing is staged in memory")
-	}
+	left, _ := stagingOf(t, killed)
 	if err := os.CopyFS(restarted, os.DirFS(killed)); err != nil { // as kill -9 leaves it
 		t.Fatal(err)
 	}
 	bustest.StartServer(t, bus.ServerConfig{Dir: restarted})
-	for _, dir := range left {
-		if _, err := os.Stat(dir); !os.IsNotExist(err) {
-			t.Errorf("%s is left over: %v", dir, err)
-		}
+	if _, err := os.Stat(left); !os.IsNotExist(err) {
+		t.Errorf("%s is left over: %v", left, err)
+	}
+	if now, n := stagingOf(t, restarted); n != 2 || now == left {
+		t.Errorf("%d streams are staged in memory, in %s", n, now)
 	}
 }
