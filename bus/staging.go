@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -48,17 +49,18 @@ func (s *Server) stage() error {
 	return errors.Join(errs...)
 }
 
-// linkMemory makes a folder in memory. The link to it is what the next start knows it by.
+// linkMemory has root lead to a new folder in memory. The link comes first: a process that is killed between the two leaves
+// no folder that the next start does not know.
 func linkMemory(root string) error {
 	if err := os.Remove(root); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("replace link to the staging folder: %w", err)
 	}
-	dir, err := os.MkdirTemp(stagingIn, stagingPrefix) // 0700
-	if err != nil {
-		return fmt.Errorf("create staging folder: %w", err)
-	}
+	dir := filepath.Join(stagingIn, stagingPrefix+strings.ToLower(rand.Text()))
 	if err := os.Symlink(dir, root); err != nil {
-		return errors.Join(fmt.Errorf("link staging folder: %w", err), os.Remove(dir))
+		return fmt.Errorf("link staging folder: %w", err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return fmt.Errorf("create staging folder: %w", err)
 	}
 	return nil
 }
