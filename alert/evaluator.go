@@ -91,6 +91,9 @@ const (
 	askEvery = 10 * time.Second
 	// lookGap is the least pause between two looks: a burst of changes costs one.
 	lookGap = 100 * time.Millisecond
+	// lookShare is how many times longer than a look took the pause after it is: while thousands of jobs change each look
+	// is at all of them.
+	lookShare = 9
 	// paused is a pause between two looks after which we cannot say that we have been listening.
 	paused = 10 * time.Second
 	// settle is how long the fresh edge of another evaluator is believed against one's own picture, which may lag.
@@ -197,6 +200,7 @@ func (e *Evaluator) loop(ctx context.Context) error {
 	defer tick.Stop()
 	reconnects, looked := e.conn.NC.Stats().Reconnects, time.Now()
 	for {
+		begun := time.Now()
 		connected := e.conn.NC.IsConnected()
 		if n := e.conn.NC.Stats().Reconnects; !connected || n != reconnects || time.Since(looked) > paused+e.every {
 			e.renew()
@@ -207,6 +211,7 @@ func (e *Evaluator) loop(ctx context.Context) error {
 				e.log.Warn("look at the conditions", "err", err)
 			}
 		}
+		gap := min(max(lookGap, lookShare*time.Since(begun)), paused/2)
 		looked = time.Now()
 		select {
 		case <-ctx.Done():
@@ -215,7 +220,7 @@ func (e *Evaluator) loop(ctx context.Context) error {
 		case <-e.kick:
 			select {
 			case <-ctx.Done():
-			case <-time.After(lookGap):
+			case <-time.After(gap):
 			}
 		}
 	}

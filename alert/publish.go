@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 
-	"slices"
 	"time"
 
 	"drydock/bus"
@@ -129,7 +128,8 @@ func (e *Evaluator) readServers(ctx context.Context, stale bool) error {
 // lookBack finds how the run before ended where a slot's last job, the only one the view shows, says nothing about it.
 // That is so once per slot and life of the evaluator at most.
 func (e *Evaluator) lookBack(ctx context.Context, clusters []Cluster) error {
-	for _, j := range e.view.Select(func(j job.Job) bool { return e.unknown(j.Key()) && serves(clusters, j.Cluster) }) {
+	served := namesOf(clusters)
+	for _, j := range e.view.Select(func(j job.Job) bool { return served[j.Cluster] && e.unknown(j.Key()) }) {
 		k := j.Key()
 		jobs, err := e.jobs.List(ctx, store.Filter{Cluster: k.Cluster, Server: k.Server, Task: k.Task})
 		if err != nil {
@@ -161,13 +161,19 @@ func (e *Evaluator) unknown(k job.Key) bool {
 	return !known
 }
 
-func serves(clusters []Cluster, name string) bool {
-	return slices.ContainsFunc(clusters, func(c Cluster) bool { return c.Name == name })
+// namesOf is asked about every job there is.
+func namesOf(clusters []Cluster) map[string]bool {
+	names := make(map[string]bool, len(clusters))
+	for _, c := range clusters {
+		names[c.Name] = true
+	}
+	return names
 }
 
 // snapshot puts together what is known.
 func (e *Evaluator) snapshot(clusters []Cluster) Snapshot {
-	jobs := e.view.Select(func(j job.Job) bool { return serves(clusters, j.Cluster) })
+	served := namesOf(clusters)
+	jobs := e.view.Select(func(j job.Job) bool { return served[j.Cluster] })
 	s := Snapshot{
 		Now: e.now(), Up: e.up, Clusters: clusters, Backups: maps.Clone(e.fact.backups), Scripts: e.fact.scripts, Missing: e.fact.missing, Proofs: e.fact.proofs, Off: e.fact.off,
 		Checksums: e.fact.checksums, Binlogs: maps.Clone(e.fact.binlogs), Open: map[string]bool{},
@@ -202,7 +208,7 @@ type change struct {
 // changes compares what holds with what is open. Clusters of other evaluators are left to them.
 func (e *Evaluator) changes(holds map[string]bus.Alert, clusters []Cluster) map[string]change {
 	now := e.now()
-	out := map[string]change{}
+	out, served := map[string]change{}, namesOf(clusters)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for subject, a := range holds {
@@ -217,7 +223,7 @@ func (e *Evaluator) changes(holds map[string]bus.Alert, clusters []Cluster) map[
 	}
 	for subject, last := range e.edges {
 		_, stays := holds[subject]
-		if stays || last.alert.State != bus.AlertOpened || !serves(clusters, last.alert.Cluster) || e.unsettled(last, now) {
+		if stays || last.alert.State != bus.AlertOpened || !served[last.alert.Cluster] || e.unsettled(last, now) {
 			continue
 		}
 		a := last.alert

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -64,8 +65,8 @@ func (c *Conn) Append(ctx context.Context, stream, subject, id string, last uint
 
 // publish is one try of [Conn.Append]. The first may be written together with others'.
 func (c *Conn) publish(ctx context.Context, stream, subject, id string, last uint64, data []byte, try int) (seq uint64, err error) {
-	if stream == StreamJobs && try == 0 {
-		return c.jobs.publish(ctx, &appended{subject: subject, id: id, last: last, data: data})
+	if w := c.crowds[stream]; w != nil && try == 0 {
+		return w.publish(ctx, &appended{subject: subject, id: id, last: last, data: data})
 	}
 	msg := nats.NewMsg(subject)
 	msg.Data = data
@@ -149,6 +150,78 @@ func Last[T any](ctx context.Context, c *Conn, stream, subject string) (v T, seq
 		return v, raw.Sequence, fmt.Errorf("decode message %d of %s: %w", raw.Sequence, stream, err)
 	}
 	return v, raw.Sequence, nil
+}
+
+// LastOfEach reads the last messages of literal subjects, fewer than a thousand; those without any are left out. Of the embedded server
+// it is one question. ctx should have a deadline.
+func LastOfEach[T any](ctx context.Context, c *Conn, stream string, subjects []string) (out []T, err error) {
+	if c.embedded == nil { // it may have several copies, or look for the subjects in all that it ever stored
+		return lastOfEachAlone[T](ctx, c, stream, subjects)
+	}
+	msgs, err := c.lastOfEach(ctx, stream, subjects)
+	if err != nil {
+		return nil, fmt.Errorf("read last messages of %d subjects of %s: %w", len(subjects), stream, err)
+	}
+	for _, m := range msgs {
+		var v T
+		if err := Decode(m.Data, &v); err != nil {
+			return nil, fmt.Errorf("decode message %s of %s: %w", m.Header.Get(jetstream.SequenceHeader), stream, err)
+		}
+		out = append(out, v)
+	}
+	return out, nil
+}
+
+// lastOfEach asks for several messages at once. The library has that as well, with half a MiB of buffer for each question.
+func (c *Conn) lastOfEach(ctx context.Context, stream string, subjects []string) (out []*nats.Msg, err error) {
+	const statusHeader, statusEnd, statusNone = "Status", "204", "404"
+	request, err := json.Marshal(map[string][]string{"multi_last": subjects})
+	if err != nil {
+		return nil, err
+	}
+	answers := make(chan *nats.Msg, len(subjects)+1) // the connection sends: one for each subject, and the end
+	inbox := c.NC.NewInbox()
+	sub, err := c.NC.ChanSubscribe(inbox, answers)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = sub.Unsubscribe() }() // fails only when the connection is closed
+	if err := c.NC.PublishRequest("$JS.API.DIRECT.GET."+stream, inbox, request); err != nil {
+		return nil, err
+	}
+	for {
+		select {
+		case m := <-answers:
+			switch status := m.Header.Get(statusHeader); status {
+			case "":
+				out = append(out, m)
+			case statusEnd, statusNone:
+				return out, nil
+			default:
+				return nil, fmt.Errorf("status %s %s", status, m.Header.Get("Description"))
+			}
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func lastOfEachAlone[T any](ctx context.Context, c *Conn, stream string, subjects []string) (out []T, err error) {
+	var wg sync.WaitGroup
+	last, errs := make([]T, len(subjects)), make([]error, len(subjects))
+	for i, subject := range subjects { // at once: somebody waits for the answer
+		wg.Go(func() { last[i], _, errs[i] = Last[T](ctx, c, stream, subject) })
+	}
+	wg.Wait()
+	for i, err := range errs {
+		switch {
+		case err == nil:
+			out = append(out, last[i])
+		case !errors.Is(err, ErrNotFound):
+			return nil, err
+		}
+	}
+	return out, nil
 }
 
 // LastBefore is the last message of a literal subject that was written not after at. Errors: [ErrNotFound].

@@ -452,3 +452,41 @@ func TestPasswordIsMadeOnceAndPrivate(t *testing.T) {
 		t.Error("the configured password is not used")
 	}
 }
+
+// What keeps two heavy jobs from one server is read like this: an answer that is not whole would let both go.
+func TestTheLastOfEachSubjectIsReadAtOnce(t *testing.T) {
+	t.Parallel()
+	c, ctx := bustest.Start(t), bustest.Context(t)
+	var subjects []string
+	want := map[int]bool{}
+	for i := range 20 {
+		subjects = append(subjects, bus.JobSubject("c", "h", i, "optimize"))
+		for n := range i % 3 { // none of every third
+			if err := c.Record(ctx, bus.StreamJobs, subjects[i], bus.NewMessageID(), note{100*n + i}); err != nil {
+				t.Fatal(err)
+			}
+			want[100*n+i] = true
+			delete(want, 100*(n-1)+i)
+		}
+	}
+	got, err := bus.LastOfEach[note](ctx, c, bus.StreamJobs, subjects)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range got {
+		if !want[n.N] {
+			t.Errorf("got %d", n.N)
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("%d messages, want %d", len(got), len(want))
+	}
+	if none, err := bus.LastOfEach[note](ctx, c, bus.StreamJobs, subjects[:1]); err != nil || len(none) != 0 {
+		t.Errorf("of a subject without any: %v, %v", none, err)
+	}
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	if got, err := bus.LastOfEach[note](ended, c, bus.StreamJobs, subjects); err == nil && len(got) != len(want) {
+		t.Errorf("%d messages of %d, and no error", len(got), len(want))
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -16,14 +17,18 @@ import (
 
 // Conn is a connection to the bus, in-process or over the network; both behave alike. Safe for concurrent use.
 type Conn struct {
-	NC   *nats.Conn
-	JS   jetstream.JetStream
-	log  *slog.Logger
-	jobs *crowd // appends to DRYDOCK_JOBS: a tick of a large fleet is thousands of them
+	NC     *nats.Conn
+	JS     jetstream.JetStream
+	log    *slog.Logger
+	crowds map[string]*crowd // by stream, of those that a large fleet appends to thousands of times in a second
 
 	streams sync.Map // jetstream.Stream by name, of those that single messages were read of
+	buckets sync.Map // jetstream.KeyValue by name
 
-	embedded *Server // nil for a remote one
+	decoded decoded
+
+	embedded *Server     // nil for a remote one
+	cheap    atomic.Bool // a group costs one sync, as a single message does
 }
 
 // Remote says how to reach an external NATS server or cluster (`nats-url`).
@@ -82,7 +87,7 @@ func dial(url string, log *slog.Logger, opts ...nats.Option) (*Conn, error) {
 		return nil, fmt.Errorf("open jetstream: %w", err)
 	}
 	c := &Conn{NC: nc, JS: js, log: log}
-	c.jobs = &crowd{c: c, stream: StreamJobs}
+	c.crowds = map[string]*crowd{StreamJobs: {c: c, stream: StreamJobs}, StreamTasks: {c: c, stream: StreamTasks}}
 	return c, nil
 }
 

@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"sync"
@@ -14,8 +15,8 @@ import (
 
 // crowd makes concurrent appends to one stream share a sync. One of the callers leads: it writes what stands in line as one
 // atomic batch, in which every message keeps its own expectation, and the next in line leads when that is done. A batch is
-// written whole or not at all: when one expectation fails, or the acknowledgement is lost, each caller goes on alone.
-// It has no goroutine of its own.
+// written whole or not at all: one that is refused, since an expectation fails, is halved until who caused that is alone; when
+// the acknowledgement is lost, each caller goes on alone. It has no goroutine of its own.
 type crowd struct {
 	c      *Conn
 	stream string
@@ -43,6 +44,9 @@ type telling struct {
 // crowdTimeout is for one batch; a caller's own deadline must not spoil the others' writes.
 const crowdTimeout = 5 * time.Second
 
+// cheapFrom is [batchFrom] where a group costs one sync.
+const cheapFrom = 3
+
 // publish is one try to append a message, as [Conn.Append] does it.
 func (w *crowd) publish(ctx context.Context, a *appended) (seq uint64, err error) {
 	a.told = make(chan telling, 1)
@@ -56,17 +60,11 @@ func (w *crowd) publish(ctx context.Context, a *appended) (seq uint64, err error
 			if w.leave(a) {
 				return 0, ctx.Err()
 			}
-			return w.settle(ctx, a, <-a.told) // it is in somebody's hands: for crowdTimeout at most
+			return w.settle(ctx, a, <-a.told) // it is in somebody's hands, and a lost acknowledgement ends that
 		}
 	}
 	defer w.handOver()
-	group := w.take()
-	if len(group) < batchFrom || !w.write(ctx, group) {
-		for _, other := range group[1:] {
-			other.told <- telling{alone: true}
-		}
-		return w.settle(ctx, a, telling{alone: true})
-	}
+	w.write(ctx, w.take())
 	return w.settle(ctx, a, <-a.told)
 }
 
@@ -137,8 +135,36 @@ func (w *crowd) take() (group []*appended) {
 	return group
 }
 
-// write writes a group as one batch and tells each its sequence; false leaves it open whether it is written.
-func (w *crowd) write(ctx context.Context, group []*appended) bool {
+// write writes a group in as few batches as can be, and tells each what became of it, or that it is to write alone.
+func (w *crowd) write(ctx context.Context, group []*appended) {
+	from := batchFrom
+	if w.c.cheap.Load() {
+		from = cheapFrom
+	}
+	if len(group) >= from {
+		last, err := w.batch(ctx, group)
+		var refused *jetstream.APIError
+		switch {
+		case err == nil:
+			for i, a := range group {
+				a.told <- telling{seq: last - uint64(len(group)-1-i)}
+			}
+			return
+		case errors.As(err, &refused):
+			w.write(ctx, group[:len(group)/2])
+			w.write(ctx, group[len(group)/2:])
+			return
+		}
+		w.c.log.Debug("append a group one by one", "stream", w.stream, "messages", len(group), "err", err)
+	}
+	for _, a := range group {
+		a.told <- telling{alone: true}
+	}
+}
+
+// batch writes a group as one batch and returns the sequence of its last message. Only an error of the server itself says that nothing
+// is written.
+func (w *crowd) batch(ctx context.Context, group []*appended) (last uint64, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), crowdTimeout)
 	defer cancel()
 	msgs := make([]*nats.Msg, len(group))
@@ -151,11 +177,7 @@ func (w *crowd) write(ctx context.Context, group []*appended) bool {
 	}
 	ack, err := jetstreamext.PublishMsgBatch(ctx, w.c.JS, msgs)
 	if err != nil {
-		w.c.log.Debug("append a group one by one", "stream", w.stream, "messages", len(group), "err", err)
-		return false
+		return 0, err
 	}
-	for i, a := range group {
-		a.told <- telling{seq: ack.Sequence - uint64(len(group)-1-i)}
-	}
-	return true
+	return ack.Sequence, nil
 }

@@ -74,6 +74,47 @@ func TestWritesOfACrowdAreEachComparedAndSwapped(t *testing.T) {
 	}
 }
 
+// One writer of a group that is late must not make hundreds of others write one by one: each of them would pay for a sync.
+func TestOneConflictInACrowdDoesNotScatterIt(t *testing.T) {
+	t.Parallel()
+	c, ctx := bustest.Start(t), bustest.Context(t)
+	const slots, late = 400, 200
+	subject := func(slot int) string { return bus.JobSubject("c", "h", slot, "optimize") }
+	if _, err := c.Append(ctx, bus.StreamJobs, subject(late), bus.NewMessageID(), 0, note{1}); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for slot := range slots {
+		wg.Go(func() {
+			_, err := c.Append(ctx, bus.StreamJobs, subject(slot), bus.NewMessageID(), 0, note{slot})
+			if errors.Is(err, bus.ErrConflict) != (slot == late) || slot != late && err != nil {
+				t.Errorf("slot %d: %v", slot, err)
+			}
+		})
+	}
+	wg.Wait()
+	stream, err := c.JS.Stream(ctx, bus.StreamJobs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := stream.CachedInfo().State.LastSeq; n != slots {
+		t.Errorf("%d messages, want %d", n, slots)
+	}
+	alone := 0
+	for seq := range uint64(slots) {
+		m, err := stream.GetMsg(ctx, seq+1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Header.Get("Nats-Batch-Id") == "" {
+			alone++
+		}
+	}
+	if alone > slots/4 { // those around the late one, and who came first
+		t.Errorf("%d of %d messages were written alone", alone, slots)
+	}
+}
+
 // A caller that gives up while others lead must not leave the line without a leader: nobody would ever write again.
 func TestACallerThatGivesUpHoldsUpNobody(t *testing.T) {
 	t.Parallel()

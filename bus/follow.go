@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -49,14 +50,13 @@ func Follow[T any](ctx context.Context, c *Conn, stream, filter string, from Fro
 		cfg := jetstream.OrderedConsumerConfig{FilterSubjects: []string{filter}}
 		from.policy(&cfg)
 		err := followOnce(ctx, c, stream, cfg, func(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
-			var v T
 			if len(m.Data()) == 0 {
 				// A key of a bucket was deleted.
-			} else if err := Decode(m.Data(), &v); errors.Is(err, ErrNewer) {
+			} else if v, err := decodeOnce[T](c, stream, meta, m.Data()); errors.Is(err, ErrNewer) {
 				c.log.Error("pass over a message", "subject", m.Subject(), "seq", meta.Sequence.Stream, "err", err)
 			} else if err != nil {
 				c.log.Warn("pass over a message that does not decode", "subject", m.Subject(), "seq", meta.Sequence.Stream, "err", err)
-			} else if err := handle(Meta{stream, m.Subject(), meta.Sequence.Stream, meta.Timestamp, meta.NumDelivered}, v); err != nil {
+			} else if err := handle(Meta{stream, m.Subject(), meta.Sequence.Stream, meta.Timestamp, meta.NumDelivered}, *v); err != nil {
 				return stopFollow{err}
 			}
 			from = From{Seq: meta.Sequence.Stream + 1} // after a break go on, not back
@@ -77,6 +77,43 @@ func Follow[T any](ctx context.Context, c *Conn, stream, filter string, from Fro
 		}
 	}
 	return nil
+}
+
+// decoded are the last messages of DRYDOCK_JOBS as they were decoded: several services of a process follow them, one just behind the
+// other, and a whole job is in each.
+type decoded struct {
+	mu   sync.Mutex
+	last [decodedKept]struct {
+		seq uint64
+		at  time.Time // a stream that is made anew counts from 1 again
+		v   any       // pointer
+	}
+}
+
+const decodedKept = 512
+
+// decodeOnce decodes a message, or gives what another follower made of it. What it points to is only read.
+func decodeOnce[T any](c *Conn, stream string, meta *jetstream.MsgMetadata, data []byte) (*T, error) {
+	if stream != StreamJobs {
+		v := new(T)
+		return v, Decode(data, v)
+	}
+	d, seq := &c.decoded, meta.Sequence.Stream
+	d.mu.Lock()
+	last := d.last[seq%decodedKept]
+	d.mu.Unlock()
+	if v, ok := last.v.(*T); ok && last.seq == seq && last.at.Equal(meta.Timestamp) {
+		return v, nil
+	}
+	v := new(T)
+	if err := Decode(data, v); err != nil {
+		return v, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	last.seq, last.at, last.v = seq, meta.Timestamp, v
+	d.last[seq%decodedKept] = last
+	return v, nil
 }
 
 // stopFollow carries the error with which handle ended a Follow.

@@ -15,11 +15,22 @@ const (
 	laneWait = workAckWait / 2
 )
 
+// Lanes says how [WorkInLanes] shares its work out.
+type Lanes[T any] struct {
+	// Of is asked before a message is handled, and must not wait; where it says "" there is nothing to do.
+	Of func(T) string
+	// Width is how many messages are handled at a time, 0 for one of each lane.
+	Width int
+}
+
 // WorkInLanes is [Work] for what may take long: messages of the same lane are handled one after the other, and wait for no
-// other lane, as long as fewer than a thousand wait in all: more the consumer does not hand out. lane is asked before, and must not wait; where it says "" there is nothing to do. A lane that is full, or slow,
+// other lane, as long as fewer than a thousand wait in all: more the consumer does not hand out. A lane that is full, or slow,
 // gets its messages later, and not always in their order.
-func WorkInLanes[T any](ctx context.Context, c *Conn, stream, durable, filter string, lane func(T) string, handle func(context.Context, Meta, T) error) error {
-	l := lanes[T]{c: c, handle: handle, queues: map[string]chan errand[T]{}}
+func WorkInLanes[T any](ctx context.Context, c *Conn, stream, durable, filter string, by Lanes[T], handle func(context.Context, Meta, T) error) error {
+	l := lanes[T]{c: c, handle: handle, waiting: map[string][]errand[T]{}}
+	if by.Width > 0 {
+		l.room = make(chan struct{}, by.Width)
+	}
 	defer l.ended.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -28,10 +39,10 @@ func WorkInLanes[T any](ctx context.Context, c *Conn, stream, durable, filter st
 			meta, v, ok := decodeWork[T](c, m)
 			switch {
 			case !ok:
-			case lane(v) == "":
+			case by.Of(v) == "":
 				settle(ctx, c, m, meta, nil)
 			default:
-				l.put(ctx, lane(v), errand[T]{m, meta, v, time.Now()})
+				l.put(ctx, by.Of(v), errand[T]{m, meta, v, time.Now()})
 			}
 		})
 	})
@@ -45,39 +56,77 @@ type errand[T any] struct {
 	since time.Time
 }
 
-// lanes has a goroutine for each lane that had a message; put is called by one goroutine only.
+// lanes has a goroutine for each lane with a message.
 type lanes[T any] struct {
 	c      *Conn
 	handle func(context.Context, Meta, T) error
-	queues map[string]chan errand[T] // put sends; never closed: a lane ends with its context
+	room   chan struct{} // a token per message being handled; nil: no bound
 	ended  sync.WaitGroup
+
+	mu      sync.Mutex
+	waiting map[string][]errand[T] // of the lanes with a goroutine
 }
 
 func (l *lanes[T]) put(ctx context.Context, lane string, e errand[T]) {
-	queue := l.queues[lane]
-	if queue == nil {
-		queue = make(chan errand[T], laneRoom)
-		l.queues[lane] = queue
-		l.ended.Go(func() { l.run(ctx, queue) })
-	}
-	select {
-	case queue <- e:
-	default:
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	queue, runs := l.waiting[lane]
+	if len(queue) >= laneRoom {
 		logAck(l.c, e.m.NakWithDelay(time.Second))
+		return
+	}
+	l.waiting[lane] = append(queue, e)
+	if !runs {
+		l.ended.Go(func() { l.run(ctx, lane) })
 	}
 }
 
-func (l *lanes[T]) run(ctx context.Context, queue <-chan errand[T]) {
+// next takes a message out of a lane; without any the lane ends.
+func (l *lanes[T]) next(lane string) (e errand[T], ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	queue := l.waiting[lane]
+	if len(queue) == 0 {
+		delete(l.waiting, lane)
+		return e, false
+	}
+	l.waiting[lane] = queue[1:]
+	return queue[0], true
+}
+
+func (l *lanes[T]) run(ctx context.Context, lane string) {
 	for {
-		select {
-		case <-ctx.Done():
+		e, ok := l.next(lane)
+		if !ok || !l.enter(ctx) {
 			return
-		case e := <-queue:
-			if time.Since(e.since) > laneWait {
-				logAck(l.c, e.m.Nak()) // it may be somebody else's soon
-				continue
+		}
+		if waited := time.Since(e.since); waited > laneWait {
+			logAck(l.c, e.m.Nak()) // it may be somebody else's soon
+		} else {
+			if waited > time.Second {
+				logAck(l.c, e.m.InProgress()) // its time begins now
 			}
 			settle(ctx, l.c, e.m, e.meta, l.handle(ctx, e.meta, e.v))
 		}
+		l.leave()
+	}
+}
+
+// enter waits for room; false when ctx ended.
+func (l *lanes[T]) enter(ctx context.Context) bool {
+	if l.room == nil {
+		return ctx.Err() == nil
+	}
+	select {
+	case l.room <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (l *lanes[T]) leave() {
+	if l.room != nil {
+		<-l.room
 	}
 }

@@ -233,8 +233,16 @@ func clusterSafe(c byte) bool { return alnum(c) || c == '_' }
 
 // token writes every byte that is not safe as `=HH`, so that a name never becomes a wildcard or two tokens.
 func token(s string, safe func(byte) bool) string {
+	first := 0
+	for first < len(s) && safe(s[first]) {
+		first++
+	}
+	if first == len(s) {
+		return s // as nearly every name
+	}
 	var b strings.Builder
-	for i := range len(s) {
+	b.WriteString(s[:first])
+	for i := first; i < len(s); i++ {
 		if safe(s[i]) {
 			b.WriteByte(s[i])
 		} else {

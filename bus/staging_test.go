@@ -81,8 +81,8 @@ func TestGroupsOutliveTheMemoryTheyAreStagedIn(t *testing.T) {
 
 	seqs := make([]uint64, 100)
 	memory, n := stagingOf(t, dir)
-	if n != 2 {
-		t.Fatalf("%d streams are staged in memory, want the jobs' and the logs'", n)
+	if n != 3 {
+		t.Fatalf("%d streams are staged in memory, want those of the jobs, the ticks and the logs", n)
 	}
 	if n := appendTogether(t, c, seqs); n == 0 {
 		t.Error("nothing was written in groups")
@@ -98,7 +98,7 @@ func TestGroupsOutliveTheMemoryTheyAreStagedIn(t *testing.T) {
 	appendTogether(t, c, seqs) // fails when one is not written
 	bustest.Until(t, 20*time.Second, "there is memory to stage in again", func() bool {
 		memory, n = stagingOf(t, dir)
-		return n == 2
+		return n == 3
 	})
 	if n := appendTogether(t, c, seqs); n == 0 {
 		t.Error("nothing was written in groups after the memory was tidied up")
@@ -119,7 +119,7 @@ func TestStagingOfAKilledServerIsRemovedByTheNext(t *testing.T) {
 	if _, err := os.Stat(left); !os.IsNotExist(err) {
 		t.Errorf("%s is left over: %v", left, err)
 	}
-	if now, n := stagingOf(t, restarted); n != 2 || now == left {
+	if now, n := stagingOf(t, restarted); n != 3 || now == left {
 		t.Errorf("%d streams are staged in memory, in %s", n, now)
 	}
 }

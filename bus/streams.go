@@ -70,7 +70,7 @@ func streams(l Limits) []jetstream.StreamConfig {
 		}
 	}
 	tasks := base(StreamTasks, AllTasks, "tick ledger: every due tick and manual run, with its outcome", l.Tasks)
-	tasks.DenyDelete, tasks.Metadata = true, schema(TypeTick)
+	tasks.DenyDelete, tasks.AllowAtomicPublish, tasks.Metadata = true, true, schema(TypeTick)
 	jobs := base(StreamJobs, AllJobs, "every job-state transition, with the whole job", l.Jobs)
 	jobs.DenyDelete, jobs.AllowAtomicPublish, jobs.Metadata = true, true, schema(TypeJob)
 	logs := base(StreamLogs, AllLogs, "decrypted log batches from the database hosts", l.Logs)
@@ -147,6 +147,7 @@ func (c *Conn) Declare(ctx context.Context, l Limits) error {
 	if info.API.Level < needsLevel {
 		return fmt.Errorf("%w: its JetStream API level is %d, drydock needs %d (nats-server 2.12 or newer)", ErrOldServer, info.API.Level, needsLevel)
 	}
+	defer c.buckets.Clear() // they may be read in another way now
 	for _, cfg := range streams(l) {
 		if err := c.declare(ctx, cfg); err != nil {
 			return fmt.Errorf("declare stream %s: %w", cfg.Name, err)
@@ -156,6 +157,7 @@ func (c *Conn) Declare(ctx context.Context, l Limits) error {
 		if err := c.embedded.stage(); err != nil {
 			c.log.Warn("stage groups of messages on disk: they take longer", "err", err)
 		}
+		c.cheap.Store(c.embedded.staged() != "")
 	}
 	return nil
 }
@@ -170,11 +172,16 @@ func (c *Conn) declare(ctx context.Context, cfg jetstream.StreamConfig) error {
 	return err
 }
 
-// Bucket opens one of the buckets that [Conn.Declare] made.
+// Bucket opens one of the buckets that [Conn.Declare] made. The server is asked about it once: facts of a large fleet are
+// thousands of reads and writes a minute, and each question costs more than they do.
 func (c *Conn) Bucket(ctx context.Context, name string) (jetstream.KeyValue, error) {
+	if kv, ok := c.buckets.Load(name); ok {
+		return kv.(jetstream.KeyValue), nil
+	}
 	kv, err := c.JS.KeyValue(ctx, name)
 	if err != nil {
 		return nil, fmt.Errorf("open bucket %s: %w", name, err)
 	}
+	c.buckets.Store(name, kv)
 	return kv, nil
 }

@@ -151,6 +151,7 @@ func oneOf(s string, values []string) (string, error) {
 // parsePorts reads ports and ranges, without duplicates.
 func parsePorts(items []string) ([]int, error) {
 	var ports []int
+	there := map[int]bool{} // each cluster may have a range of thousands
 	for _, item := range items {
 		lowText, highText, isRange := strings.Cut(item, "-")
 		if !isRange {
@@ -171,9 +172,10 @@ func parsePorts(items []string) ([]int, error) {
 			return nil, fmt.Errorf("names more than %d ports; shorten the list", maxPorts)
 		}
 		for port := low; port <= high; port++ {
-			if slices.Contains(ports, port) {
+			if there[port] {
 				return nil, fmt.Errorf("port %d stands there twice; remove one", port)
 			}
+			there[port] = true
 			ports = append(ports, port)
 		}
 	}

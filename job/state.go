@@ -52,6 +52,9 @@ func (s State) Live() bool {
 	return false
 }
 
+// LiveStates are those of which [State.Live] says so.
+var LiveStates = []State{Queued, Available, Claimed, Processing, Waiting, Finished}
+
 // Running reports whether a worker holds the job, so that a sign of life is expected from it.
 func (s State) Running() bool {
 	return s == Claimed || s == Processing || s == Waiting

@@ -17,6 +17,7 @@ const (
 	lookEvery   = 30 * time.Second // at every schedule, whether a timer rang or not
 	lookAgain   = time.Second      // after a failed look
 	lookTimeout = 20 * time.Second
+	lookWidth   = 128             // schedules at a time: their ticks share syncs
 	stepChecked = time.Second     // how often the wall clock is compared with elapsed time
 	stepNoticed = time.Second / 2 // a difference that means the clock was set or the machine slept
 )
@@ -99,21 +100,35 @@ func (s *Scheduler) dueAll() {
 func (s *Scheduler) lookAt(ctx context.Context, keys []slot) (done bool) {
 	plans := s.setup.Load().plans
 	started := time.Now()
-	var left []slot
+	var (
+		mu   sync.Mutex
+		wg   sync.WaitGroup
+		left []slot
+		room = make(chan struct{}, lookWidth) // a token per schedule being looked at
+	)
 	for i, k := range keys {
-		if time.Since(started) > lookTimeout { // the bus hardly answers: do not wait for it once per schedule
-			left = append(left, keys[i:]...)
-			break
-		}
 		p := plans[k]
 		if p == nil {
 			continue
 		}
-		if err := s.look(ctx, p); err != nil && ctx.Err() == nil {
-			s.log.Warn("decide ticks", "cluster", p.cluster, "task", p.task, "err", err)
-			left = append(left, k)
+		room <- struct{}{}
+		if time.Since(started) > lookTimeout { // the bus hardly answers: do not wait for it once per schedule
+			mu.Lock()
+			left = append(left, keys[i:]...)
+			mu.Unlock()
+			break
 		}
+		wg.Go(func() {
+			defer func() { <-room }()
+			if err := s.look(ctx, p); err != nil && ctx.Err() == nil {
+				s.log.Warn("decide ticks", "cluster", p.cluster, "task", p.task, "err", err)
+				mu.Lock()
+				defer mu.Unlock()
+				left = append(left, k)
+			}
+		})
 	}
+	wg.Wait()
 	s.due.keep(left)
 	return len(left) == 0
 }

@@ -86,7 +86,7 @@ func (s *Scheduler) runCloser(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 			runs := map[string]bool{}
-			for _, j := range s.view.Select(func(j job.Job) bool { return j.State == job.Finished }) {
+			for _, j := range s.view.Among([]job.State{job.Finished}, nil) {
 				keys, runs[j.Run()] = append(keys, j.Key()), true
 			}
 			s.closing.forget(runs)

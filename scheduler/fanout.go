@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	fanoutWidth = 256 // jobs created at a time: their writes share syncs
-	listWidth   = 16  // when the server is asked for its tables before
+	tickWidth   = 32  // ticks at a time: many small clusters are as many ticks, and one may take long
+	fanoutWidth = 256 // jobs of a tick created at a time: their writes share syncs
+	listWidth   = 64  // servers of all ticks that are asked for their tables at a time
 	// fanoutTimeout bounds the work on one tick. It is below the time after which the bus hands the tick to another.
 	fanoutTimeout = 25 * time.Second
 	// fanoutPatience is the least age at which a tick is too old to start jobs, however small scheduler-max-lateness is.
@@ -25,9 +26,16 @@ const (
 	overlap = time.Minute
 )
 
-// runFanout turns the ticks of the ledger into jobs. All schedulers of a bus share the work.
+// runFanout turns the ticks of the ledger into jobs. All schedulers of a bus share the work. Those of one ledger are taken in their
+// order.
 func (s *Scheduler) runFanout(ctx context.Context) error {
-	return bus.Work(ctx, s.conn, bus.StreamTasks, bus.DurableFanout, bus.AllTasks, s.fanout)
+	byTask := bus.Lanes[bus.Tick]{Width: tickWidth, Of: func(t bus.Tick) string {
+		if !t.Outcome.Starts() {
+			return ""
+		}
+		return t.Cluster + "/" + t.Task
+	}}
+	return bus.WorkInLanes(ctx, s.conn, bus.StreamTasks, bus.DurableFanout, bus.AllTasks, byTask, s.fanout)
 }
 
 // skip says why a tick starts nothing on a server; the zero Server stands for the whole cluster.
@@ -131,9 +139,6 @@ func (s *Scheduler) startAll(ctx context.Context, m bus.Meta, t bus.Tick, c Clus
 		wg   sync.WaitGroup
 		room = make(chan struct{}, fanoutWidth) // a token per job being created
 	)
-	if s.lister != nil && slices.Contains(c.WholeBackups, t.Task) {
-		room = make(chan struct{}, listWidth)
-	}
 	for _, srv := range servers {
 		room <- struct{}{}
 		wg.Go(func() {

@@ -48,8 +48,7 @@ func (s *Scheduler) runGate(ctx context.Context) error {
 // openGates looks at every queued or offered job once. Several schedulers may do so: every change is made to the job as it was
 // judged, and none is made to one that another was faster with.
 func (s *Scheduler) openGates(ctx context.Context, now time.Time) error {
-	idle := s.view.Select(func(j job.Job) bool { return j.State == job.Queued || j.State == job.Available })
-	if len(idle) == 0 {
+	if !s.view.Any(idleStates) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, gateTimeout)
@@ -58,10 +57,18 @@ func (s *Scheduler) openGates(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return err // who knows what is on hold: nothing begins
 	}
-	slices.SortFunc(idle, func(a, b job.Job) int { return strings.Compare(a.ID, b.ID) })
+	calm := map[string]bool{}
+	for name, c := range s.setup.Load().clusters {
+		_, rolls := s.operation(c, closures, now)
+		calm[name] = !rolls && c.calm(closures, now)
+	}
+	idle := s.view.Among(idleStates, func(j *job.Job) bool {
+		return !calm[j.Cluster] || j.Gate != "" || now.Before(j.NotBefore)
+	})
+	slices.SortFunc(idle, func(a, b *job.Job) int { return strings.Compare(a.ID, b.ID) })
 	byCluster := map[string][]job.Job{}
 	for _, j := range idle {
-		byCluster[j.Cluster] = append(byCluster[j.Cluster], j)
+		byCluster[j.Cluster] = append(byCluster[j.Cluster], *j)
 	}
 	var errs []error
 	for name, jobs := range byCluster {
@@ -70,6 +77,16 @@ func (s *Scheduler) openGates(ctx context.Context, now time.Time) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+var idleStates = []job.State{job.Queued, job.Available}
+
+// calm reports whether nothing shuts a cluster to any job at all, so that one without a gate needs no judging: with thousands of
+// servers there are tens of thousands of those. It is pure.
+func (c Cluster) calm(closures store.Closures, now time.Time) bool {
+	_, held := closures.Hold(c.Name)
+	_, black := closures.Blackout(c.Name, now)
+	return !held && !black && c.Windows.Open(now, c.Zone)
 }
 
 // openCluster judges the queued and offered jobs of a cluster, oldest first.

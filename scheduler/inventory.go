@@ -22,7 +22,9 @@ func (s *Scheduler) list(ctx context.Context, c Cluster, j job.Job) {
 	}
 	var tables []job.Listed
 	if err == nil || errors.Is(err, store.ErrNone) {
+		s.listing <- struct{}{} // comes free: every listing has a deadline
 		tables, err = s.lister(ctx, j.Cluster, j.Server, false)
+		<-s.listing
 	}
 	if err == nil {
 		err = s.docs.PutListing(ctx, j.Key(), j.ID, tables)

@@ -100,6 +100,7 @@ type Scheduler struct {
 	catalog *store.Catalog
 	clear   func(job.Job) bool
 	lister  func(ctx context.Context, cluster string, server job.Server, look bool) ([]job.Listed, error) // nil: there is none
+	listing chan struct{}                                                                                 // a token per server that is asked for its tables before a backup
 	now     func() time.Time
 
 	setup    atomic.Pointer[setup]
@@ -135,7 +136,7 @@ func New(cfg Config, conn *bus.Conn, jobs *store.Jobs, ledger *store.Ledger, vie
 	}
 	s := &Scheduler{
 		actor: cfg.Actor, log: cfg.Log, conn: conn, jobs: jobs, ledger: ledger, view: view, now: time.Now,
-		control: store.NewControl(conn), docs: store.NewDocs(conn), catalog: store.NewCatalog(conn), clear: cfg.Clear, lister: cfg.List, queued: make(chan struct{}, 1),
+		control: store.NewControl(conn), docs: store.NewDocs(conn), catalog: store.NewCatalog(conn), clear: cfg.Clear, lister: cfg.List, listing: make(chan struct{}, listWidth), queued: make(chan struct{}, 1),
 		reloaded: make(chan struct{}, 1), due: newInbox[slot](), finished: newInbox[job.Key](),
 		signs: newSigns(), closing: newClosing(),
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,6 +15,9 @@ import (
 
 const (
 	sweepEvery = time.Second
+	// sweepShare is how many times longer than a sweep took the pause after it is, within bounds: with thousands of servers it looks at
+	// tens of thousands of jobs, and what it waits for are minutes.
+	sweepShare = 30
 	// sweepPaused is a pause between two sweeps after which we cannot say that we have been listening.
 	sweepPaused = 5 * time.Second
 	// retryAfter is the pause before the second attempt; it doubles with each, up to retryAtMost.
@@ -34,15 +38,15 @@ func (s *Scheduler) runSweeper(ctx context.Context) error {
 			s.log.Debug("unsubscribe from signs of life", "err", err)
 		}
 	}()
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
 	reconnects, swept := s.conn.NC.Stats().Reconnects, time.Now()
+	gap := sweepEvery
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-time.After(gap):
 		}
+		begun := time.Now()
 		connected := s.conn.NC.IsConnected()
 		if n := s.conn.NC.Stats().Reconnects; !connected || n != reconnects || time.Since(swept) > sweepPaused {
 			s.signs.renew(s.now())
@@ -54,6 +58,7 @@ func (s *Scheduler) runSweeper(ctx context.Context) error {
 			}
 		}
 		swept = time.Now()
+		gap = min(max(sweepEvery, sweepShare*swept.Sub(begun)), sweepPaused/2)
 	}
 }
 
@@ -62,7 +67,8 @@ func (s *Scheduler) sweep(ctx context.Context, now time.Time) error {
 	var errs []error
 	live := map[string]bool{}
 	closures := sync.OnceValues(func() (store.Closures, error) { return s.control.Closures(ctx) })
-	for _, j := range s.view.Select(func(j job.Job) bool { return j.State.Live() || retriable(j.State) }) {
+	for _, last := range s.view.Among(swept, nil) {
+		j := *last
 		if j.State.Live() {
 			live[j.Run()] = true
 		}
@@ -164,7 +170,12 @@ func untaken(j job.Job, c Cluster) string {
 	}
 }
 
-func retriable(s job.State) bool { return s == job.Halted || s == job.Failed || s == job.Expired }
+var (
+	retriables = []job.State{job.Halted, job.Failed, job.Expired}
+	swept      = slices.Concat(job.LiveStates, retriables)
+)
+
+func retriable(s job.State) bool { return slices.Contains(retriables, s) }
 
 // retry is the next attempt of a job that ended badly not long ago. It is pure. That the job is still the last of its
 // slot is for the caller to make sure.

@@ -10,8 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"slices"
-	"sync"
 	"time"
 
 	"drydock/bus"
@@ -43,10 +41,13 @@ type Jobs struct {
 	c     *bus.Conn
 	actor string
 	view  *View
-	reads chan struct{} // a token per slot that [Jobs.LiveHeavy] reads: with thousands of servers each has dozens
+	reads chan struct{} // a token per server that [Jobs.LiveHeavy] reads
 }
 
-const readsWidth = 64
+const (
+	readsWidth  = 32
+	readTimeout = 5 * time.Second
+)
 
 // NewJobs writes as actor (for example `gateway@db-admin-1`). view, if not nil, sees this process's own changes at
 // once.
@@ -94,42 +95,53 @@ func (s *Jobs) Last(ctx context.Context, k job.Key) (job.Job, uint64, error) {
 // LiveHeavy reads the live heavy jobs of a server from the log: what [job.NextHeavy] decides on. A view may lag, and two
 // heavy jobs must never be let through together.
 func (s *Jobs) LiveHeavy(ctx context.Context, cluster string, server job.Server) (live []job.Job, err error) {
-	tasks := slices.DeleteFunc(job.Tasks(), func(t job.Task) bool { return !t.Heavy() })
-	last, errs := make([]job.Job, len(tasks)), make([]error, len(tasks))
-	var wg sync.WaitGroup
-	for i, t := range tasks { // at once: a script that asks for a task waits for the answer
-		s.reads <- struct{}{} // comes free: every reading has a deadline
-		wg.Go(func() {
-			defer func() { <-s.reads }()
-			k := job.Key{Cluster: cluster, Server: server, Task: t.Name}
-			if t.Whole {
-				k.Server = job.Server{} // has every server of the cluster
-			}
-			last[i], _, errs[i] = s.Last(ctx, k)
-			if errors.Is(errs[i], ErrNone) {
-				errs[i] = nil
-			}
-		})
+	var subjects []string
+	for _, t := range job.Tasks() {
+		if !t.Heavy() {
+			continue
+		}
+		k := job.Key{Cluster: cluster, Server: server, Task: t.Name}
+		if t.Whole {
+			k.Server = job.Server{} // has every server of the cluster
+		}
+		subjects = append(subjects, subjectOf(k))
 	}
-	wg.Wait()
-	if err := errors.Join(errs...); err != nil {
+	s.reads <- struct{}{} // comes free: every reading has a deadline
+	defer func() { <-s.reads }()
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	last, err := bus.LastOfEach[bus.JobEvent](ctx, s.c, bus.StreamJobs, subjects)
+	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(last, func(j job.Job) bool { return !j.State.Live() || j.Gated() }), nil
+	for _, ev := range last {
+		if ev.Job.State.Live() && !ev.Job.Gated() {
+			live = append(live, ev.Job)
+		}
+	}
+	return live, nil
 }
 
 // Create starts a job in its slot; j has ID, key, Due, Trigger, Mode and Seen (the sequence of its tick) set, and State
 // [job.Queued] or [job.Skipped]. On [ErrLive] and [ErrSeen] the slot's job is returned.
 func (s *Jobs) Create(ctx context.Context, j job.Job, reason string) (job.Job, error) {
-	for range casTries {
-		last, seq, err := s.Last(ctx, j.Key())
+	for try := range casTries {
+		last, seq, seen, err := s.look(ctx, j.Key(), try)
 		switch {
 		case err != nil && !errors.Is(err, ErrNone):
 			return job.Job{}, err
 		case err == nil && (last.Seen >= j.Seen && j.Seen > 0 || last.ID == j.ID):
-			return last, ErrSeen
+			err = ErrSeen
 		case err == nil && last.State.Live():
-			return last, fmt.Errorf("%w: %s of %s is %s", ErrLive, last.ID, j.Key(), last.State)
+			err = fmt.Errorf("%w: %s of %s is %s", ErrLive, last.ID, j.Key(), last.State)
+		default:
+			err = nil
+		}
+		if err != nil && seen {
+			continue
+		}
+		if err != nil {
+			return last, err
 		}
 		now := time.Now().UTC()
 		j.Attempt, j.Created, j.Since, j.Updated, j.Reason = 1, now, now, now, reason
@@ -150,29 +162,17 @@ func (s *Jobs) Apply(ctx context.Context, ref Ref, ch Change) (job.Job, error) {
 	if ch.Actor == "" {
 		ch.Actor = s.actor
 	}
-	for range casTries {
-		now, seq, err := s.Last(ctx, ref.Key)
-		if err != nil {
+	for try := range casTries {
+		now, seq, seen, err := s.look(ctx, ref.Key, try)
+		next, changed := now, false
+		if err == nil {
+			next, changed, err = advance(now, ref, ch)
+		}
+		if seen && (err != nil || !changed) {
+			continue
+		}
+		if err != nil || !changed {
 			return now, err
-		}
-		if ref.ID != "" && now.ID != ref.ID || ref.Attempt != 0 && now.Attempt != ref.Attempt {
-			return now, fmt.Errorf("%w: %s holds %s, not %s", ErrStale, ref.Key, now.Run(), job.RunName(ref.ID, ref.Attempt))
-		}
-		if ch.From != "" && now.State != ch.From {
-			return now, fmt.Errorf("%w: %s is meant for a job that is %s, it is %s", job.ErrTransition, ch.Event, ch.From, now.State)
-		}
-		next, changed, err := now.Advance(ch.Event, ch.Reason, ch.Actor, time.Now().UTC())
-		if err != nil {
-			return now, err
-		}
-		if ch.Edit != nil {
-			edited := clone(next)
-			ch.Edit(&edited)
-			changed = changed || !reflect.DeepEqual(edited, next)
-			next = edited
-		}
-		if !changed {
-			return now, nil
 		}
 		err = s.append(ctx, seq, bus.JobEvent{
 			State: next.State, Prev: now.State, Event: ch.Event, Reason: ch.Reason, Actor: ch.Actor, Job: next,
@@ -186,6 +186,38 @@ func (s *Jobs) Apply(ctx context.Context, ref Ref, ch Change) (job.Job, error) {
 		return next, nil
 	}
 	return job.Job{}, fmt.Errorf("apply %s to %s: %w", ch.Event, ref.Key, ErrBusy)
+}
+
+// look is what a change is made on: at the first try what the view shows, and seen says so. Nothing is lost by that: what the view does
+// not know yet is a conflict when it is written over. But nobody is told of a state that only the view shows, nor that
+// there is nothing to change: for that the log is asked.
+func (s *Jobs) look(ctx context.Context, k job.Key, try int) (j job.Job, seq uint64, seen bool, err error) {
+	if try == 0 && s.view != nil && s.view.isReady() {
+		last := s.view.slot(k)
+		if last == nil {
+			return job.Job{}, 0, true, fmt.Errorf("%w for %s", ErrNone, k)
+		}
+		return last.job, last.seq, true, nil
+	}
+	j, seq, err = s.Last(ctx, k)
+	return j, seq, false, err
+}
+
+// advance is the job after the change, and whether that is another one. It is pure.
+func advance(now job.Job, ref Ref, ch Change) (next job.Job, changed bool, err error) {
+	if ref.ID != "" && now.ID != ref.ID || ref.Attempt != 0 && now.Attempt != ref.Attempt {
+		return now, false, fmt.Errorf("%w: %s holds %s, not %s", ErrStale, ref.Key, now.Run(), job.RunName(ref.ID, ref.Attempt))
+	}
+	if ch.From != "" && now.State != ch.From {
+		return now, false, fmt.Errorf("%w: %s is meant for a job that is %s, it is %s", job.ErrTransition, ch.Event, ch.From, now.State)
+	}
+	next, changed, err = now.Advance(ch.Event, ch.Reason, ch.Actor, time.Now().UTC())
+	if err != nil || ch.Edit == nil {
+		return next, changed, err
+	}
+	edited := clone(next)
+	ch.Edit(&edited)
+	return edited, changed || !reflect.DeepEqual(edited, next), nil
 }
 
 // Seen records that the tick with sequence seq was decided for this slot without starting a job.

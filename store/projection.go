@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -40,11 +42,11 @@ type Run struct {
 // RecentRuns is how many past jobs a TaskState keeps.
 const RecentRuns = 20
 
-// next folds one transition into the state.
-func (t TaskState) next(j job.Job, seq uint64) TaskState {
-	recent := t.Recent
-	if t.Job.ID != "" && t.Job.ID != j.ID {
-		recent = append([]Run{runOf(t.Job)}, recent...)
+// next is the state after one transition more.
+func (p projected) next(j job.Job, seq uint64) TaskState {
+	recent := p.recent
+	if p.last.ID != "" && p.last.ID != j.ID {
+		recent = append([]Run{p.last}, recent...)
 		recent = recent[:min(len(recent), RecentRuns)]
 	}
 	return TaskState{State: j.State, Reason: j.Reason, Seq: seq, Job: j, Recent: recent}
@@ -108,9 +110,15 @@ type Projector struct {
 	have map[string]projected // by key; owned by Run
 }
 
+// projected is what is remembered of a value of the bucket. Without the job itself: there may be a hundred thousand.
 type projected struct {
-	state    TaskState
-	revision uint64
+	seq, revision uint64
+	last          Run
+	recent        []Run
+}
+
+func projectedOf(t TaskState, revision uint64) projected {
+	return projected{t.Seq, revision, runOf(t.Job), t.Recent}
 }
 
 // NewProjector makes a projector; [Projector.Run] does the work.
@@ -127,10 +135,64 @@ func (p *Projector) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	changes := make(chan changed, projectAhead) // closed when there are no more
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		for first := range changes {
+			for _, c := range newest(gather(first, changes)) {
+				p.projectUntil(ctx, c.job, c.seq)
+			}
+		}
+	})
+	defer writer.Wait()
+	defer close(changes)
 	return bus.Follow(ctx, p.c, bus.StreamJobs, bus.AllJobs, bus.From{Seq: upTo + 1}, func(m bus.Meta, ev bus.JobEvent) error {
-		p.projectUntil(ctx, ev.Job, m.Seq)
+		select {
+		case changes <- changed{ev.Job, m.Seq}:
+		case <-ctx.Done():
+		}
 		return nil
 	}, nil)
+}
+
+// projectAhead is how many changes may wait to be written.
+const projectAhead = 1024
+
+// changed is a job after a change, and where that stands in the log.
+type changed struct {
+	job job.Job
+	seq uint64
+}
+
+// gather takes what waits behind first.
+func gather(first changed, rest <-chan changed) []changed {
+	out := []changed{first}
+	for len(out) < projectAhead {
+		select {
+		case c, ok := <-rest:
+			if !ok {
+				return out
+			}
+			out = append(out, c)
+		default:
+			return out
+		}
+	}
+	return out
+}
+
+// newest leaves out what a later change of the same job has overtaken; who writes lags behind then. The order stays: what is
+// written last says that everything before it is there, and what was left out comes again with its successor. It is pure.
+func newest(changes []changed) (out []changed) {
+	last := map[job.Key]string{} // the id of the next job of the slot, going backwards
+	for _, c := range slices.Backward(changes) {
+		if last[c.job.Key()] != c.job.ID {
+			last[c.job.Key()] = c.job.ID
+			out = append(out, c)
+		}
+	}
+	slices.Reverse(out)
+	return out
 }
 
 // projectUntil tries until the state is written or ctx ends. Passing over one would leave a hole for good: the next
@@ -174,7 +236,7 @@ func (p *Projector) load(ctx context.Context) (upTo uint64, err error) {
 			if err := bus.Decode(e.Value(), &ts); err != nil || ts.Seq == 0 {
 				continue // facts and other documents of the bucket
 			}
-			p.have[e.Key()] = projected{ts, e.Revision()}
+			p.have[e.Key()] = projectedOf(ts, e.Revision())
 			upTo = max(upTo, ts.Seq)
 		}
 	}
@@ -199,17 +261,17 @@ func (p *Projector) project(ctx context.Context, j job.Job, seq uint64) error {
 	key := bus.StateKey(j.Cluster, j.Server.Host, j.Server.Port, j.Task)
 	for range casTries {
 		h := p.have[key]
-		if h.state.Seq >= seq {
+		if h.seq >= seq {
 			return nil
 		}
-		next := h.state.next(j, seq)
+		next := h.next(j, seq)
 		data, err := bus.Encode(docType, next)
 		if err != nil {
 			return fmt.Errorf("encode state of %s: %w", key, err)
 		}
 		rev, err := p.write(ctx, key, data, h.revision)
 		if err == nil {
-			p.have[key] = projected{next, rev}
+			p.have[key] = projectedOf(next, rev)
 			return nil
 		}
 		if err := p.reread(ctx, key); err != nil {
@@ -231,7 +293,9 @@ func (p *Projector) write(ctx context.Context, key string, data []byte, revision
 func (p *Projector) reread(ctx context.Context, key string) error {
 	e, err := p.kv.Get(ctx, key)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		p.have[key] = projected{state: p.have[key].state}
+		gone := p.have[key]
+		gone.revision = 0
+		p.have[key] = gone
 		return nil
 	}
 	if err != nil {
@@ -241,7 +305,7 @@ func (p *Projector) reread(ctx context.Context, key string) error {
 	if err := bus.Decode(e.Value(), &ts); err != nil {
 		return fmt.Errorf("decode state %s: %w", key, err)
 	}
-	p.have[key] = projected{ts, e.Revision()}
+	p.have[key] = projectedOf(ts, e.Revision())
 	return nil
 }
 

@@ -187,6 +187,74 @@ func TestViewKnowsItsOwnChangesAtOnceAndOthersSoon(t *testing.T) {
 	})
 }
 
+// A change is made on what the view shows, without asking the log. While the view is behind, it must neither be refused for what is past
+// nor be lost.
+func TestAChangeOnAViewThatIsBehindIsMadeOnTheLog(t *testing.T) {
+	t.Parallel()
+	c, ctx := bustest.Start(t), bustest.Context(t)
+	old := store.NewView(c)
+	reading, stop := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- old.Run(reading) }()
+	<-old.Ready()
+	mine, others := store.NewJobs(c, "a", old), store.NewJobs(c, "b", nil)
+	j := create(t, mine, 1)
+	stop() // from now on the view shows what is written here only
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	apply(t, others, j, job.Offer)
+	if now, err := mine.Apply(ctx, store.RefOf(j), store.Change{Event: job.Claim}); err != nil || now.State != job.Claimed {
+		t.Errorf("claim of a job that is offered: %s, %v", now.State, err)
+	}
+	apply(t, others, j, job.Start)
+	if now, err := mine.Apply(ctx, store.RefOf(j), store.Change{Event: job.Release, From: job.Claimed}); !errors.Is(err, job.ErrTransition) || now.State != job.Processing {
+		t.Errorf("release of a job that was claimed: %s, %v", now.State, err)
+	}
+	apply(t, others, j, job.Cancel)
+	if _, err := mine.Create(ctx, newJob(2), "due"); err != nil {
+		t.Errorf("a job after one that has ended: %v", err)
+	}
+	last, seq, err := mine.Last(ctx, slot)
+	if err != nil || last.Seen != 2 || seq != 6 {
+		t.Errorf("the log holds tick %d at %d, %v", last.Seen, seq, err)
+	}
+}
+
+func TestTheViewKnowsJobsByState(t *testing.T) {
+	t.Parallel()
+	c := bustest.Start(t)
+	v := store.NewView(c)
+	running(t, v.Run)
+	<-v.Ready()
+	s := store.NewJobs(c, "a", v)
+	check := func(want ...job.State) {
+		t.Helper()
+		for _, state := range job.States {
+			got := v.Among([]job.State{state}, nil)
+			n := 0
+			if slices.Contains(want, state) {
+				n = 1
+			}
+			if len(got) != n || n == 1 && got[0].State != state || v.Any([]job.State{state}) != (n == 1) {
+				t.Errorf("%s: %d jobs, want %d", state, len(got), n)
+			}
+		}
+	}
+	check()
+	j := create(t, s, 1)
+	check(job.Queued)
+	apply(t, s, j, job.Offer, job.Claim)
+	check(job.Claimed)
+	apply(t, s, j, job.Cancel)
+	check(job.Canceled)
+	create(t, s, 2)
+	check(job.Queued)
+	if got := v.Among([]job.State{job.Queued}, func(j *job.Job) bool { return j.Seen != 2 }); len(got) != 0 {
+		t.Errorf("kept %d", len(got))
+	}
+}
+
 func state(t *testing.T, c *bus.Conn) (ts store.TaskState) {
 	t.Helper()
 	_, err := store.NewDocs(c).Get(bustest.Context(t), slot.Cluster, slot.Server, slot.Task, &ts)

@@ -278,6 +278,9 @@ func TestStateOfANewerVersionIsRefused(t *testing.T) {
 	if err := bus.Decode([]byte(`{"lines":["{\"type\":\"drydock.v9.job\"}"]}`), &bus.LogBatch{}); err != nil {
 		t.Errorf("a log line that looks like a message: %v", err)
 	}
+	if err := bus.Decode([]byte(`{"state":"queued","t\u0079pe":"drydock\u002ev2.job"}`), &bus.JobEvent{}); !errors.Is(err, bus.ErrNewer) {
+		t.Errorf("a version in other letters: %v", err)
+	}
 	// What a database host reports is kept as it came, and must not lock the slot of its job for good.
 	if err := bus.Decode([]byte(`{"job":{"restore":{"type":"drydock.v9.x"}},"type":"drydock.v1.job"}`), &bus.JobEvent{}); err != nil {
 		t.Errorf("an object inside that looks like a message: %v", err)

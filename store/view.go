@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"drydock/bus"
@@ -14,11 +15,13 @@ type View struct {
 	c     *bus.Conn
 	ready chan struct{} // closed by Run when the picture is complete
 
-	mu    sync.RWMutex
-	slots map[job.Key]slot
-	kicks []func(bus.JobEvent)
+	mu     sync.RWMutex
+	slots  map[job.Key]*slot
+	states map[job.State]map[job.Key]*slot // the same by state: most jobs have ended, and are asked for seldom
+	kicks  []func(bus.JobEvent)
 }
 
+// slot is never changed: a later job is another one.
 type slot struct {
 	job job.Job
 	seq uint64
@@ -26,7 +29,7 @@ type slot struct {
 
 // NewView is empty until [View.Run] fills it.
 func NewView(c *bus.Conn) *View {
-	return &View{c: c, ready: make(chan struct{}), slots: map[job.Key]slot{}}
+	return &View{c: c, ready: make(chan struct{}), slots: map[job.Key]*slot{}, states: map[job.State]map[job.Key]*slot{}}
 }
 
 // Run follows the log until ctx ends.
@@ -41,6 +44,15 @@ func (v *View) Run(ctx context.Context) error {
 // Ready is closed when the view shows everything that was in the log at its start.
 func (v *View) Ready() <-chan struct{} { return v.ready }
 
+func (v *View) isReady() bool {
+	select {
+	case <-v.ready:
+		return true
+	default:
+		return false
+	}
+}
+
 // OnChange registers f for every change that becomes known, in order per slot, before [View.Run] is called. f must
 // return at once; it is for waking a loop.
 func (v *View) OnChange(f func(bus.JobEvent)) {
@@ -51,13 +63,20 @@ func (v *View) OnChange(f func(bus.JobEvent)) {
 
 // observe takes a change in, unless a newer one of the slot is known.
 func (v *View) observe(ev bus.JobEvent, seq uint64) {
-	k := ev.Job.Key()
+	k, now := ev.Job.Key(), &slot{ev.Job, seq}
 	v.mu.Lock()
-	if v.slots[k].seq >= seq {
+	was := v.slots[k]
+	if was != nil && was.seq >= seq {
 		v.mu.Unlock()
 		return
 	}
-	v.slots[k] = slot{ev.Job, seq}
+	if was != nil {
+		delete(v.states[was.job.State], k)
+	}
+	if v.states[ev.Job.State] == nil {
+		v.states[ev.Job.State] = map[job.Key]*slot{}
+	}
+	v.slots[k], v.states[ev.Job.State][k] = now, now
 	kicks := v.kicks
 	v.mu.Unlock()
 	for _, f := range kicks {
@@ -67,10 +86,17 @@ func (v *View) observe(ev bus.JobEvent, seq uint64) {
 
 // Get is the slot's last job.
 func (v *View) Get(k job.Key) (job.Job, bool) {
+	if s := v.slot(k); s != nil {
+		return s.job, true
+	}
+	return job.Job{}, false
+}
+
+// slot is nil for one that never had a job.
+func (v *View) slot(k job.Key) *slot {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	s, ok := v.slots[k]
-	return s.job, ok
+	return v.slots[k]
 }
 
 // Find is the job with this id if it is the last one of its slot.
@@ -92,6 +118,29 @@ func (v *View) Select(keep func(job.Job) bool) []job.Job {
 		}
 	}
 	return out
+}
+
+// Among lists the last jobs that are in one of the states and that keep, if not nil, answers true for. It looks at no others. They are
+// the view's own, and nobody changes them: of a large fleet there are too many to be copied at every look.
+func (v *View) Among(states []job.State, keep func(*job.Job) bool) []*job.Job {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	var out []*job.Job
+	for _, state := range states {
+		for _, s := range v.states[state] {
+			if keep == nil || keep(&s.job) {
+				out = append(out, &s.job)
+			}
+		}
+	}
+	return out
+}
+
+// Any reports whether the last job of any slot is in one of the states.
+func (v *View) Any(states []job.State) bool {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return slices.ContainsFunc(states, func(s job.State) bool { return len(v.states[s]) > 0 })
 }
 
 // OfServer lists the last job of every task of one server.

@@ -80,7 +80,7 @@ func (n *Notifier) runPings(ctx context.Context) {
 		return
 	case <-n.view.Ready():
 	}
-	_ = bus.WorkInLanes(ctx, n.conn, bus.StreamJobs, bus.DurablePings, bus.AllJobs, n.pingLane, n.pingJob) // always nil
+	_ = bus.WorkInLanes(ctx, n.conn, bus.StreamJobs, bus.DurablePings, bus.AllJobs, bus.Lanes[bus.JobEvent]{Of: n.pingLane}, n.pingJob) // always nil
 }
 
 // pingLane is the cluster whose switch a change of a job is for, empty for none.

@@ -29,6 +29,7 @@ func main() {
 	api := flag.String("api", "1,100,1000,10000", "numbers of servers, mode api")
 	sql := flag.String("sql", "100", "numbers of servers, mode sql")
 	flag.BoolVar(&o.own, "own", false, "also the tasks that drydock does itself over SQL: nine in all, not six")
+	flag.IntVar(&o.clusters, "clusters", 1, "that the servers are shared out to")
 	flag.IntVar(&o.samples, "samples", 200, "of each latency, 0 for none")
 	flag.DurationVar(&o.bound, "for", 3*time.Minute, "how long one part may take: mode api, mode sql, latency")
 	flag.Parse()
@@ -37,6 +38,9 @@ func main() {
 	var errs [2]error
 	o.api, errs[0] = numbers(*api)
 	o.sql, errs[1] = numbers(*sql)
+	if o.clusters < 1 {
+		exit(fmt.Errorf("-clusters %d: there must be one", o.clusters))
+	}
 	if err := errors.Join(errs[:]...); err != nil {
 		exit(err)
 	}
@@ -55,6 +59,7 @@ type options struct {
 	binary   string
 	api, sql []int
 	own      bool
+	clusters int
 	samples  int
 	bound    time.Duration
 }

@@ -31,6 +31,7 @@ type site struct {
 	dir, mode   string
 	own         bool // also the tasks that drydock does itself
 	servers     int
+	clusters    int // that they are shared out to
 	dbPort      int
 	http, natsP int
 	proc        *paired.Process
@@ -42,7 +43,7 @@ type site struct {
 
 // newSite starts a drydock whose schedules are off, and waits until it is ready.
 func (b *bench) newSite(ctx context.Context, mode string, servers, dbPort int) (s *site, err error) {
-	s = &site{mode: mode, own: b.own, servers: servers, dbPort: dbPort}
+	s = &site{mode: mode, own: b.own, servers: servers, clusters: min(b.clusters, servers), dbPort: dbPort}
 	if s.dir, err = os.MkdirTemp(b.dir, "site-"); err != nil {
 		return nil, err
 	}
@@ -97,11 +98,7 @@ func (s *site) configure(due time.Time) error {
 		fmt.Fprintf(&keys, "scheduler-db-servers-%s = %t\n", name, due.Year() > 1)
 		fmt.Fprintf(&keys, "scheduler-db-servers-%s-cron = \"%d %d %d * * *\"\n", name, due.Second(), due.Minute(), due.Hour())
 	}
-	hosts := make([]string, s.servers)
-	for i := range hosts {
-		hosts[i] = fmt.Sprintf("%s:%d", address(i), s.dbPort)
-	}
-	return os.WriteFile(s.file(), fmt.Appendf(nil, `
+	text := fmt.Appendf(nil, `
 [Default]
 monitoring-datadir = %q
 monitoring-address = "127.0.0.1"
@@ -115,7 +112,13 @@ nats-listen = "127.0.0.1:%d"
 nats-password = %q
 disk-reserve = "0"
 log-level = "warn"
-[%s]
+`, filepath.Join(s.dir, "data"), s.http, s.natsP, natsPassword)
+	for c := range s.clusters {
+		var hosts []string
+		for i := c * s.servers / s.clusters; i < (c+1)*s.servers/s.clusters; i++ {
+			hosts = append(hosts, fmt.Sprintf("%s:%d", address(i), s.dbPort))
+		}
+		text = fmt.Appendf(text, `[%s]
 db-servers-hosts = %q
 db-servers-credential = "drydock:%s"
 monitoring-scheduler = true
@@ -123,7 +126,17 @@ scheduler-timezone = "UTC"
 scheduler-jobs-mode = %q
 scheduler-db-servers-logs-tasks = "errorlog,slowquery,auditlog,sqlerrorlog"
 scheduler-db-servers-receiver-ports = "20000-24095"
-%s`, filepath.Join(s.dir, "data"), s.http, s.natsP, natsPassword, cluster, strings.Join(hosts, ","), password, s.mode, keys.String()), 0o600)
+%s`, clusterName(c), strings.Join(hosts, ","), password, s.mode, keys.String())
+	}
+	return os.WriteFile(s.file(), text, 0o600)
+}
+
+// clusterName is the name of one of several clusters; the first has the name of an only one.
+func clusterName(i int) string {
+	if i == 0 {
+		return cluster
+	}
+	return fmt.Sprintf("%s%d", cluster, i)
 }
 
 // address is a loopback address of its own for an entry; all of them reach the same server.
@@ -140,7 +153,7 @@ func (s *site) due() []string {
 // arm makes every task fall due in a moment, once.
 func (s *site) arm() (due time.Time, err error) {
 	// Far enough away for a reload with this many servers, which takes part in the tick otherwise.
-	due = time.Now().Truncate(time.Second).Add(8*time.Second + time.Duration(s.servers/1000)*time.Second)
+	due = time.Now().Truncate(time.Second).Add(8*time.Second + time.Duration(s.servers/1000+s.clusters/30)*time.Second)
 	if err := s.configure(due); err != nil {
 		return due, err
 	}

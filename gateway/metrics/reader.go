@@ -20,6 +20,8 @@ type Config struct {
 	Version  string
 	Clusters map[string][]job.Server
 	MaxAge   func(cluster string) time.Duration // backup-max-age as it is now; nil or 0: none
+
+	members map[job.Key]bool // Clusters, to look one up among thousands; made by [NewReader]
 }
 
 // Snapshot is what all values of one answer are taken from. What could not be read is zero, and Failed names its part.
@@ -43,7 +45,13 @@ type Snapshot struct {
 // configured reports whether a slot is one of a server that drydock has: the history of those that were removed stays in the log.
 func (c Config) configured(k job.Key) bool {
 	servers, ok := c.Clusters[k.Cluster]
-	return ok && (k.Server == job.Server{} || slices.Contains(servers, k.Server))
+	switch {
+	case !ok, k.Server == job.Server{}:
+		return ok
+	case c.members == nil:
+		return slices.Contains(servers, k.Server)
+	}
+	return c.members[job.Key{Cluster: k.Cluster, Server: k.Server}]
 }
 
 // JobKey is what the jobs of the view are counted by.
@@ -104,6 +112,12 @@ const (
 
 // NewReader reads from c, the view, which the caller runs, and the catalogue. The caller runs it.
 func NewReader(cfg Config, c *bus.Conn, view *store.View, catalog *store.Catalog) *Reader {
+	cfg.members = map[job.Key]bool{}
+	for name, servers := range cfg.Clusters {
+		for _, s := range servers {
+			cfg.members[job.Key{Cluster: name, Server: s}] = true
+		}
+	}
 	return &Reader{cfg: cfg, conn: c, view: view, catalog: catalog, docs: store.NewDocs(c), tally: NewTally(c)}
 }
 

@@ -150,9 +150,10 @@ func (r *Runner) cutLost(ctx context.Context) {
 
 // look gives every job that may be for us into a hand of its own.
 func (r *Runner) look(ctx context.Context, hands *sync.WaitGroup) {
-	for _, j := range r.view.Select(func(j job.Job) bool {
-		return j.Mode == job.ByReceiver && (j.State == job.Queued && !j.Gated() || j.State == job.Available)
+	for _, last := range r.view.Among([]job.State{job.Queued, job.Available}, func(j *job.Job) bool {
+		return j.Mode == job.ByReceiver && (j.State == job.Available || !j.Gated())
 	}) {
+		j := *last
 		worker := r.workers[j.Task]
 		if _, ok := r.leases[j.Cluster]; !ok || worker == nil || !r.begin(j.Key()) {
 			continue

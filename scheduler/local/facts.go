@@ -30,10 +30,11 @@ type FactsConfig struct {
 // Facts asks every server about itself from time to time, and whenever somebody needs to know, and keeps the answers in
 // drydock_serverstate. It never writes to a server. Safe for concurrent use.
 type Facts struct {
-	docs    *store.Docs
-	log     *slog.Logger
-	every   time.Duration
-	servers map[serverName]*watched
+	docs     *store.Docs
+	log      *slog.Logger
+	every    time.Duration
+	servers  map[serverName]*watched
+	clusters map[string]*flock
 }
 
 type serverName struct {
@@ -44,8 +45,17 @@ type serverName struct {
 const (
 	factsEvery   = 10 * time.Second // while nobody needs them more often
 	factsWidth   = 32               // servers at a time
+	flockWidth   = 128              // of one cluster at a time, when a job waits for them all
 	factsTimeout = 5 * time.Second
 )
+
+// flock is the servers of one cluster, and what they said when they were last asked together.
+type flock struct {
+	members []job.Server
+	turn    chan struct{} // one token: one caller asks them, and guards what follows
+	all     map[job.Server]store.Facts
+	at      time.Time // before they were asked
+}
 
 // watched is one server.
 type watched struct {
@@ -87,14 +97,19 @@ func (w *watched) keep(f store.Facts, asked time.Time) (before store.Facts, firs
 
 // NewFacts connects to nothing yet. The connections end with [Facts.Run].
 func NewFacts(cfg FactsConfig, docs *store.Docs) *Facts {
-	f := &Facts{docs: docs, log: cfg.Log, every: max(cfg.Ticker, factsEvery), servers: map[serverName]*watched{}}
+	f := &Facts{docs: docs, log: cfg.Log, every: max(cfg.Ticker, factsEvery), servers: map[serverName]*watched{}, clusters: map[string]*flock{}}
 	for _, l := range cfg.Servers {
 		c := sqlConfig(l.Server, l.User, l.Password)
 		c.ReadTimeout = factsTimeout
 		db := sql.OpenDB(connector(c))
-		db.SetMaxOpenConns(1)
+		db.SetMaxOpenConns(2) // one for the facts, whatever else is asked ([Facts.pool])
+		db.SetMaxIdleConns(1)
 		db.SetConnMaxIdleTime(time.Minute)
 		f.servers[serverName{l.Cluster, l.Server}] = &watched{Login: l, db: db, turn: make(chan struct{}, 1)}
+		if f.clusters[l.Cluster] == nil {
+			f.clusters[l.Cluster] = &flock{turn: make(chan struct{}, 1)}
+		}
+		f.clusters[l.Cluster].members = append(f.clusters[l.Cluster].members, l.Server)
 	}
 	return f
 }
@@ -154,6 +169,64 @@ func (f *Facts) Of(ctx context.Context, cluster string, s job.Server, age time.D
 	return f.of(ctx, cluster, s, func(last store.Facts, asked time.Time) bool {
 		return !asked.IsZero() && (time.Since(asked) < age || !last.Up && age < f.every/2)
 	})
+}
+
+// pool is for a short question to a server: mostly it finds the connection that the facts were asked on. Each read has [factsTimeout].
+// Errors: [ErrUnknownServer].
+func (f *Facts) pool(cluster string, s job.Server) (*sql.DB, error) {
+	w := f.servers[serverName{cluster, s}]
+	if w == nil {
+		return nil, fmt.Errorf("%w %s in cluster %s", ErrUnknownServer, s, cluster)
+	}
+	return w.db, nil
+}
+
+// All are the facts of the servers of a cluster, no older than age, without those that could not be asked before ctx ended. The map is shared:
+// it is only read. A thousand jobs of one cluster ask for all of its servers at once; one of them does so, and the others get what it learned.
+func (f *Facts) All(ctx context.Context, cluster string, age time.Duration) map[job.Server]store.Facts {
+	c := f.clusters[cluster]
+	if c == nil {
+		return nil
+	}
+	select {
+	case c.turn <- struct{}{}:
+		defer func() { <-c.turn }()
+	case <-ctx.Done():
+		return nil
+	}
+	begun := time.Now()
+	if begun.Sub(c.at) < age/2 {
+		return c.all
+	}
+	all := f.askAll(ctx, cluster, c.members, age/2)
+	if ctx.Err() == nil {
+		c.all, c.at = all, begun
+	}
+	return all
+}
+
+func (f *Facts) askAll(ctx context.Context, cluster string, servers []job.Server, age time.Duration) map[job.Server]store.Facts {
+	var (
+		mu   sync.Mutex
+		wg   sync.WaitGroup
+		all  = make(map[job.Server]store.Facts, len(servers))
+		room = make(chan struct{}, flockWidth) // a token per server being asked
+	)
+	for _, s := range servers {
+		room <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-room }()
+			facts, err := f.Of(ctx, cluster, s, age)
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			all[s] = facts
+		})
+	}
+	wg.Wait()
+	return all
 }
 
 // Fresh is [Facts.Of] for somebody who waits for this server to come back: also one that does not answer is asked again.

@@ -1,11 +1,15 @@
 package local
 
 import (
+	"context"
 	"database/sql"
+	"strconv"
+	"sync"
 	"testing"
 	"time"
 
 	"drydock/internal/bustest"
+	"drydock/job"
 	"drydock/store"
 )
 
@@ -28,6 +32,56 @@ func TestTheClockOfTheHostIsCompared(t *testing.T) {
 		if f.Clock == nil || f.Clock.Ahead < c.least || f.Clock.Ahead > c.most || f.Clock.Error <= 0 || f.Clock.Error > 5 {
 			t.Errorf("%s: %+v, up %v (%s)", name, f.Clock, f.Up, f.Err)
 		}
+	}
+}
+
+// Every job of a fleet wants to know all servers of its cluster. If each of them asked, a thousand servers would be asked a million
+// times.
+func TestManyJobsAskTheServersOfTheirClusterOnce(t *testing.T) {
+	t.Parallel()
+	const servers, jobs = 4, 500
+	m := server(t, "bind-address=0.0.0.0")
+	r := newRig(t, m)
+	var logins []Login
+	for i := range servers {
+		logins = append(logins, Login{Cluster: "lab", Server: job.Server{Host: "127.0.0." + strconv.Itoa(i+1), Port: m.Port()}, User: "drydock", Password: password})
+	}
+	logins = append(logins, Login{Cluster: "other", Server: logins[0].Server, User: "drydock", Password: password})
+	f := NewFacts(FactsConfig{Servers: logins, Ticker: time.Second, Log: bustest.Log(t)}, r.docs)
+	running, stop := context.WithCancel(bustest.Context(t))
+	stop() // closes the connections only
+	defer func() { _ = f.Run(running) }()
+	asked := func() (n int) {
+		var name string
+		if err := r.dbs[0].QueryRow("SHOW GLOBAL STATUS LIKE 'Com_show_variables'").Scan(&name, &n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := asked()
+	var wg sync.WaitGroup
+	for range jobs {
+		wg.Go(func() {
+			all := f.All(bustest.Context(t), "lab", time.Hour)
+			for _, l := range logins[:servers] {
+				if !all[l.Server].Up {
+					t.Errorf("%s: %+v", l.Server, all[l.Server])
+				}
+			}
+			if len(all) != servers {
+				t.Errorf("%d servers, want %d", len(all), servers)
+			}
+		})
+	}
+	wg.Wait()
+	if n := asked() - before; n != servers {
+		t.Errorf("%d questions of %d jobs, want %d", n, jobs, servers)
+	}
+	ended, end := context.WithCancel(bustest.Context(t))
+	end()
+	f.clusters["lab"].at = time.Time{}
+	if f.All(ended, "lab", 0); !f.clusters["lab"].at.IsZero() {
+		t.Error("what could not be asked for passes for an answer")
 	}
 }
 

@@ -19,19 +19,15 @@ const (
 // that every backup takes. look has it look whether large ones really have a row: estimates may be old. A server that is
 // known to be down is not waited for.
 func (r *Runner) List(ctx context.Context, cluster string, server job.Server, look bool) (list []job.Listed, err error) {
-	c, ok := r.clusters[cluster]
-	if !ok {
-		return nil, fmt.Errorf("list the tables of %s: %w", server, ErrUnknownServer)
+	db, err := r.facts.pool(cluster, server)
+	if err != nil {
+		return nil, fmt.Errorf("list the tables of %s: %w", server, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
 	if f, err := r.facts.Of(ctx, cluster, server, time.Minute); err != nil || !f.Up {
 		return nil, fmt.Errorf("list the tables of %s: it does not answer", server)
 	}
-	cfg := sqlConfig(server, c.User, c.Password)
-	cfg.ReadTimeout = listTimeout
-	db := sql.OpenDB(connector(cfg))
-	defer db.Close()
 	rows, err := db.QueryContext(ctx, `SELECT TABLE_SCHEMA, TABLE_NAME, ENGINE, COALESCE(CREATE_TIME, ''), COALESCE(UPDATE_TIME, ''), COALESCE(TABLE_ROWS, 0)
 		FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' AND ENGINE IN ('InnoDB', 'MyISAM', 'Aria')
 		AND TABLE_SCHEMA NOT IN (`+notOurs+`) AND TABLE_SCHEMA NOT LIKE '#mysql50#%' AND TABLE_NAME NOT LIKE '#%'`)

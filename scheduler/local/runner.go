@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"drydock/bus"
@@ -75,6 +76,8 @@ type Runner struct {
 	facts    *Facts
 	logs     *bus.Batcher
 	kick     chan struct{} // from the view to Run; one is as good as many, never closed
+	places   chan struct{} // a token per job that [Runner.enter] let in
+	crowded  atomic.Bool   // there was one without
 
 	mu    sync.Mutex
 	busy  map[job.Key]bool                   // attended to now
@@ -97,6 +100,7 @@ const (
 	heldFor   = 5 * time.Second
 	lookIdle  = time.Minute
 	lookGap   = 20 * time.Millisecond // so that a burst of changes costs one look
+	lookShare = 4                     // of the time that a look takes: with thousands of jobs waiting they must not take all of it
 	downAgain = time.Second           // doubled with each failure
 	downMost  = 30 * time.Second
 )
@@ -106,7 +110,7 @@ func New(cfg Config, conn *bus.Conn, jobs *store.Jobs, view *store.View, docs *s
 	r := &Runner{
 		actor: cfg.Actor, ticker: cfg.Ticker, workDir: cfg.WorkDir, log: cfg.Log, bind: cfg.Bind, address: cfg.Address, clusters: map[string]Cluster{},
 		conn: conn, jobs: jobs, view: view, docs: docs, facts: facts, logs: bus.NewBatcher(conn, bus.StreamLogs),
-		kick: make(chan struct{}, 1),
+		kick: make(chan struct{}, 1), places: make(chan struct{}, manyAtOnce),
 		busy: map[job.Key]bool{}, runs: map[string]context.CancelCauseFunc{}, down: map[serverName]outage{},
 		held: map[serverName]map[string]time.Time{}, left: map[string]*leftover{},
 	}
@@ -163,11 +167,13 @@ func (r *Runner) Run(ctx context.Context) error {
 	var writer, hands sync.WaitGroup
 	writer.Go(func() { _ = r.logs.Run(logging) }) // never fails
 	for ctx.Err() == nil {
+		begun := time.Now()
 		next := r.look(ctx, &hands)
+		gap := max(lookGap, lookShare*time.Since(begun))
 		select {
 		case <-ctx.Done():
 		case <-r.kick:
-			pause(ctx, lookGap)
+			pause(ctx, gap)
 		case <-time.After(next):
 		}
 	}
@@ -205,10 +211,13 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
+// takable are the states of jobs that wait for somebody.
+var takable = []job.State{job.Queued, job.Available}
+
 // look gives every job that waits for us into a hand of its own, and says when to look again at the latest.
 func (r *Runner) look(ctx context.Context, hands *sync.WaitGroup) time.Duration {
-	waiting := r.view.Select(func(j job.Job) bool {
-		return j.Mode == job.Local && (j.State == job.Queued && !j.Gated() || j.State == job.Available)
+	waiting := r.view.Among(takable, func(j *job.Job) bool {
+		return j.Mode == job.Local && (j.State == job.Available || !j.Gated())
 	})
 	next := lookIdle
 	left, more := r.leftovers()
@@ -221,7 +230,8 @@ func (r *Runner) look(ctx context.Context, hands *sync.WaitGroup) time.Duration 
 			r.wakeUp()
 		})
 	}
-	for _, j := range waiting {
+	for _, last := range waiting {
+		j := *last
 		c, ok := r.clusters[j.Cluster]
 		if !ok || !c.has(j) {
 			continue // another scheduler's, or nobody's until it is configured again
@@ -230,9 +240,15 @@ func (r *Runner) look(ctx context.Context, hands *sync.WaitGroup) time.Duration 
 		if !r.begin(j) {
 			continue
 		}
+		leave, ok := r.enter(j)
+		if !ok {
+			r.end(j.Key())
+			continue
+		}
 		hands.Go(func() {
+			defer leave()
 			defer r.end(j.Key())
-			r.attend(ctx, c, j)
+			r.attend(ctx, c, j, leave)
 		})
 	}
 	return next
@@ -265,8 +281,38 @@ func (r *Runner) end(k job.Key) {
 	delete(r.busy, k)
 }
 
-// attend does a job, if it is its turn.
-func (r *Runner) attend(ctx context.Context, c Cluster, j job.Job) {
+// many are the tasks that fall due on all servers of a fleet in the same second. For each, long says that most of its time is
+// the server's own.
+var many = map[string]struct{ long bool }{
+	"analyze": {long: true}, "optimize": {long: true}, "logstablerotate": {}, "schemamonitor": {},
+}
+
+// manyAtOnce is how many of [many] may be connecting, or be done by drydock, at a time.
+const manyAtOnce = 256
+
+// enter gives a job one of the places for its kind; ok is false while there is none, and the next to leave has us look again.
+// A job that waits for another one has no place, nor has one whose statements the server is at work on: neither
+// may keep out what it waits for, nor others for hours. leave may be called more than once.
+func (r *Runner) enter(j job.Job) (leave func(), ok bool) {
+	if _, bounded := many[j.Task]; !bounded {
+		return func() {}, true
+	}
+	select {
+	case r.places <- struct{}{}:
+	default:
+		r.crowded.Store(true)
+		return nil, false
+	}
+	return sync.OnceFunc(func() {
+		<-r.places
+		if r.crowded.Swap(false) {
+			r.wakeUp()
+		}
+	}), true
+}
+
+// attend does a job, if it is its turn. leave gives its place to another.
+func (r *Runner) attend(ctx context.Context, c Cluster, j job.Job, leave func()) {
 	if j.Held() && !r.free(ctx, j) { // needs no connection to find out
 		return
 	}
@@ -290,7 +336,10 @@ func (r *Runner) attend(ctx context.Context, c Cluster, j job.Job) {
 	defer r.mine(j.Run(), nil)
 	if j, ok := r.take(ctx, j, s); ok {
 		r.log.Info("job started", "job", j)
-		r.work(ctx, c, j, server, s)
+		if many[j.Task].long {
+			leave()
+		}
+		r.work(ctx, c, j, server, s, leave)
 	}
 }
 

@@ -36,7 +36,7 @@ func (r *Runner) family(ctx context.Context, c Cluster, j job.Job) (family, erro
 			return family{}, fmt.Errorf("there is no server %q in the cluster", text)
 		}
 	}
-	return kin(c.Servers, r.ask(ctx, c.Name, c.Servers), named)
+	return kin(c.Servers, r.facts.All(ctx, c.Name, r.ticker), named)
 }
 
 // kin finds the primary of a cluster and its replicas by what each server says of itself. With a server named, it is the

@@ -21,6 +21,7 @@ type work struct {
 	job     job.Job
 	server  job.Server // that it is about; for a job of the whole cluster its primary
 	session *session   // with that server; nil for a task that is not done over SQL
+	leave   func()     // its place to another ([Runner.enter])
 	lines   *attempt.Lines
 	paused  string       // the factor that holds the work up, empty while it goes on
 	moved   atomic.Int64 // bytes streamed so far
@@ -75,8 +76,8 @@ func overSQL(j job.Job) bool {
 var errUndone = errors.New("this version cannot do the task over SQL")
 
 // work does a started job to its end.
-func (r *Runner) work(ctx context.Context, c Cluster, j job.Job, server job.Server, s *session) {
-	w := &work{Runner: r, cluster: c, job: j, server: server, session: s, lines: attempt.NewLines(r.logs, r.log, j)}
+func (r *Runner) work(ctx context.Context, c Cluster, j job.Job, server job.Server, s *session, leave func()) {
+	w := &work{Runner: r, cluster: c, job: j, server: server, session: s, leave: leave, lines: attempt.NewLines(r.logs, r.log, j)}
 	defer w.putAway()
 	stop := r.pulse(ctx, w)
 	out, err := outcome{}, errUndone
@@ -210,6 +211,7 @@ func (w *work) yield(ctx context.Context) error {
 		if factor == "" {
 			return nil
 		}
+		w.leave()
 		if since.IsZero() {
 			since = time.Now()
 		}
@@ -241,38 +243,19 @@ func (w *work) note(ctx context.Context, reason string) {
 	}})
 }
 
-// held asks every server of the cluster for what counts, and says what holds the work up.
+// held asks the servers for what counts, and says what holds the work up.
 func (w *work) held(ctx context.Context) (factor, reason string) {
-	servers := []job.Server{w.server}
-	if w.cluster.MaxLag > 0 {
-		servers = w.cluster.Servers
-	} else if w.cluster.MaxLoad == 0 {
-		return "", ""
-	}
-	return holdup(w.cluster, w.server, w.ask(ctx, w.job.Cluster, servers))
-}
-
-// ask gives the facts of several servers, at most a tick old, as far as they can be had.
-func (r *Runner) ask(ctx context.Context, cluster string, servers []job.Server) map[job.Server]store.Facts {
-	type answer struct {
-		server job.Server
-		facts  store.Facts
-		err    error
-	}
-	answers := make(chan answer, len(servers)) // one send each, nobody waits
-	for _, s := range servers {
-		go func() {
-			f, err := r.facts.Of(ctx, cluster, s, r.ticker)
-			answers <- answer{s, f, err}
-		}()
-	}
-	all := map[job.Server]store.Facts{}
-	for range servers {
-		if a := <-answers; a.err == nil {
-			all[a.server] = a.facts
+	switch {
+	case w.cluster.MaxLag > 0:
+		return holdup(w.cluster, w.server, w.facts.All(ctx, w.job.Cluster, w.ticker))
+	case w.cluster.MaxLoad > 0:
+		f, err := w.facts.Of(ctx, w.job.Cluster, w.server, w.ticker)
+		if err != nil {
+			return "", ""
 		}
+		return holdup(w.cluster, w.server, map[job.Server]store.Facts{w.server: f})
 	}
-	return all
+	return "", ""
 }
 
 // holdup says why work on the tables of a server must pause: any one factor is enough. It is pure. factor names what
