@@ -15,15 +15,12 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"go.uber.org/goleak"
 
 	"drydock/bus"
 	"drydock/internal/bustest"
 )
 
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/nats-io/nats.go.(*Conn).Close.func1"))
-}
+func TestMain(m *testing.M) { bustest.Main(m) }
 
 type note struct {
 	N int `json:"n"`

@@ -39,7 +39,7 @@ func Keys() []Key {
 	return out
 }
 
-// globals is what the global keys fill: Global itself and the two halves of its users, joined in finishGlobal.
+// globals is what the global keys fill: Global itself and the two halves of its users, joined by joinUsers.
 type globals struct {
 	Global
 	credentials []User
