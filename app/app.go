@@ -164,12 +164,7 @@ func (p *process) start(ctx context.Context) error {
 	if p.serving == nil {
 		return nil
 	}
-	select {
-	case <-p.serving: // not before that anybody is told that drydock is up
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return p.life.await(ctx, p.serving) // not before that anybody is told that drydock is up
 }
 
 func (p *process) startBus(ctx context.Context) error {

@@ -61,12 +61,29 @@ func (l *lifecycle) wait(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	case p := <-l.failed:
-		<-p.done
-		if p.err == nil {
-			return fmt.Errorf("%s ended by itself", p.name)
-		}
-		return fmt.Errorf("run %s: %w", p.name, p.err)
+		return p.failure()
 	}
+}
+
+// await blocks until ready is closed (nil), ctx ends, or a part ends by itself (its error).
+func (l *lifecycle) await(ctx context.Context, ready <-chan struct{}) error {
+	select {
+	case <-ready:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case p := <-l.failed:
+		return p.failure()
+	}
+}
+
+// failure is why a part ended that nobody stopped.
+func (p *part) failure() error {
+	<-p.done
+	if p.err == nil {
+		return fmt.Errorf("%s ended by itself", p.name)
+	}
+	return fmt.Errorf("run %s: %w", p.name, p.err)
 }
 
 // stop ends every part, last started first. cut, when it ends, gives up waiting.

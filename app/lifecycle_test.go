@@ -43,6 +43,18 @@ func TestAPartThatEndsByItselfEndsTheProcessAndIsNamed(t *testing.T) {
 	_ = l.stop(context.Background())
 }
 
+// A gateway that fails before it serves must end the start: nobody else would ever say that it is up.
+func TestAPartThatEndsByItselfEndsTheWaitForIt(t *testing.T) {
+	t.Parallel()
+	l := newLifecycle(quiet)
+	boom := errors.New("boom")
+	l.start("gateway", func(context.Context) error { return boom })
+	if err := l.await(context.Background(), make(chan struct{})); !errors.Is(err, boom) || !strings.Contains(err.Error(), "gateway") {
+		t.Errorf("await gives %v", err)
+	}
+	_ = l.stop(context.Background())
+}
+
 func TestASecondSignalCutsAStopThatHangs(t *testing.T) {
 	t.Parallel()
 	l := newLifecycle(quiet)
