@@ -256,9 +256,19 @@ var patterns = []pattern{
 // clock is what a local clock showed, step by step.
 type clock struct {
 	step  time.Duration
-	at    []time.Time
+	at    []reading
 	dates []time.Time             // the dates that it showed, as midnights in UTC, in order
 	first map[time.Time]time.Time // from a reading, written as if it were UTC, to the first instant that showed it
+}
+
+// reading is what the clock showed at an instant.
+type reading struct {
+	unix         int64
+	year         int
+	month        time.Month
+	day          int
+	hour, minute int
+	weekday      time.Weekday
 }
 
 func observe(loc *time.Location, from, until time.Time, step time.Duration) clock {
@@ -268,11 +278,12 @@ func observe(loc *time.Location, from, until time.Time, step time.Duration) cloc
 		local := at.In(loc)
 		y, m, d := local.Date()
 		date := time.Date(y, m, d, 0, 0, 0, 0, time.UTC)
-		reading := time.Date(y, m, d, local.Hour(), local.Minute(), 0, 0, time.UTC)
-		if _, ok := c.first[reading]; !ok {
-			c.first[reading] = at
+		shown := reading{at.Unix(), y, m, d, local.Hour(), local.Minute(), local.Weekday()}
+		wall := date.Add(time.Duration(shown.hour)*time.Hour + time.Duration(shown.minute)*time.Minute)
+		if _, ok := c.first[wall]; !ok {
+			c.first[wall] = at
 		}
-		c.at = append(c.at, local)
+		c.at = append(c.at, shown)
 		if !seen[date] {
 			seen[date] = true
 			c.dates = append(c.dates, date)
@@ -284,11 +295,13 @@ func observe(loc *time.Location, from, until time.Time, step time.Duration) cloc
 // want works the rule out by brute force: each wall time of each date is looked up among all readings.
 func (c clock) want(p pattern) []time.Time {
 	set := map[int64]bool{}
-	for _, local := range c.at { // the cadence: whatever the clock showed
-		y, m, d := local.Date()
-		if neighbouring(p.hours, local.Hour()) && slices.Contains(p.hours, local.Hour()) &&
-			slices.Contains(p.minutes, local.Minute()) && p.day(y, m, d, local.Weekday()) {
-			set[local.Unix()] = true
+	var cadence [24]bool // the hours of it
+	for _, hour := range p.hours {
+		cadence[hour] = neighbouring(p.hours, hour)
+	}
+	for _, r := range c.at { // the cadence: whatever the clock showed
+		if cadence[r.hour] && slices.Contains(p.minutes, r.minute) && p.day(r.year, r.month, r.day, r.weekday) {
+			set[r.unix] = true
 		}
 	}
 	for _, date := range c.dates { // the appointments: each once
@@ -297,10 +310,10 @@ func (c clock) want(p pattern) []time.Time {
 			continue
 		}
 		for _, hour := range p.hours {
+			if cadence[hour] {
+				continue
+			}
 			for _, minute := range p.minutes {
-				if neighbouring(p.hours, hour) {
-					continue
-				}
 				wall := date.Add(time.Duration(hour)*time.Hour + time.Duration(minute)*time.Minute)
 				for { // the first moment after the gap, if there is one
 					if at, ok := c.first[wall]; ok {

@@ -230,8 +230,8 @@ func TestTickComesAgainFromTheBusWhenItsSchedulerDied(t *testing.T) {
 	}
 }
 
+// It runs beside no other test of the package: those would be what it measures.
 func TestTickOfAThousandServersFitsTheBusesPatience(t *testing.T) {
-	t.Parallel()
 	c := testCluster()
 	c.Servers, c.BackupServers = nil, nil
 	for i := range 1000 {

@@ -19,6 +19,7 @@ type wave struct {
 	fired                    time.Duration // the last tick
 	cpu                      time.Duration
 	peak                     int64 // bytes
+	changes, writes          int   // messages on the log, and syncs that they shared
 }
 
 func (w wave) done() bool { return w.created >= w.wantCreated && w.offered >= w.wantOffered }
@@ -55,7 +56,7 @@ func (s *site) watch(ctx context.Context, w wave, offers func(task string) bool,
 	if err != nil {
 		return w, err
 	}
-	offered, looked := map[string]bool{}, time.Now()
+	offered, looked, group := map[string]bool{}, time.Now(), ""
 	for !w.done() {
 		m, err := it.Next()
 		if errors.Is(err, jetstream.ErrMsgIteratorClosed) {
@@ -71,6 +72,10 @@ func (s *site) watch(ctx context.Context, w wave, offers func(task string) bool,
 		var t transition
 		if err := json.Unmarshal(m.Data(), &t); err != nil {
 			return w, fmt.Errorf("read message %d of DRYDOCK_JOBS: %w", meta.Sequence.Stream, err)
+		}
+		w.changes++
+		if g := m.Headers().Get("Nats-Batch-Id"); g == "" || g != group { // a group stands together
+			w.writes, group = w.writes+1, g
 		}
 		after := meta.Timestamp.Sub(due)
 		switch {
@@ -148,8 +153,8 @@ func (b *bench) fanoutAPI(ctx context.Context) error {
 	begun := time.Now()
 	fmt.Printf("\n### Mode api: the tasks of every server due in the same second\n\n%s.\n", strings.Join((&site{own: b.own}).due(), ", "))
 	fmt.Println("Created: all of every server are on the log. Dispatched: the four that need not have the server for themselves are `available`.")
-	fmt.Println("\n| servers | start, s | idle memory, MiB | idle CPU, % of a core | last tick, s | last created, s | last dispatched, s | CPU until then, s | peak memory, MiB |")
-	fmt.Println("|---|---|---|---|---|---|---|---|---|")
+	fmt.Println("\n| servers | start, s | idle memory, MiB | idle CPU, % of a core | last tick, s | last created, s | last dispatched, s | CPU until then, s | peak memory, MiB | changes a sync |")
+	fmt.Println("|---|---|---|---|---|---|---|---|---|---|")
 	var sizes []int
 	var rests []idle
 	for _, n := range b.api {
@@ -170,8 +175,8 @@ func (b *bench) fanoutAPI(ctx context.Context) error {
 		if err = errors.Join(err, s.stop()); err != nil {
 			return fmt.Errorf("%d servers: %w", n, err)
 		}
-		fmt.Printf("| %d | %.1f | %.0f | %.1f | %.2f | %s | %s | %.1f | %.0f |\n", n, s.started.Seconds(), mib(rest.memory), rest.cpu*100, w.fired.Seconds(),
-			reached(w.created, w.wantCreated, w.lastCreated), reached(w.offered, w.wantOffered, w.lastOffered), w.cpu.Seconds(), mib(w.peak))
+		fmt.Printf("| %d | %.1f | %.0f | %.1f | %.2f | %s | %s | %.1f | %.0f | %.1f |\n", n, s.started.Seconds(), mib(rest.memory), rest.cpu*100, w.fired.Seconds(),
+			reached(w.created, w.wantCreated, w.lastCreated), reached(w.offered, w.wantOffered, w.lastOffered), w.cpu.Seconds(), mib(w.peak), float64(w.changes)/float64(max(w.writes, 1)))
 		sizes, rests = append(sizes, n), append(rests, rest)
 	}
 	if last := len(sizes) - 1; last > 0 && sizes[last] > sizes[0] {

@@ -67,18 +67,22 @@ func Log(t testing.TB) *slog.Logger {
 	return slog.New(slog.NewTextHandler(io.Discard, nil))
 }
 
-// Until waits until ok answers true, and fails the test when it does not within d.
+// Until waits until ok answers true, and fails the test when it does not within d. Of most of that time what is waited
+// for has the processors: the longer a look takes, the fewer there are, down to some in a second.
 func Until(t testing.TB, d time.Duration, what string, ok func() bool) {
 	t.Helper()
+	const often, seldom, share = 5 * time.Millisecond, 100 * time.Millisecond, 4
 	deadline := time.NewTimer(d)
 	defer deadline.Stop()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
+	for {
+		began := time.Now()
+		if ok() {
+			return
+		}
 		select {
 		case <-deadline.C:
 			t.Fatalf("not within %s: %s", d, what)
-		case <-tick.C:
+		case <-time.After(min(max(often, share*time.Since(began)), seldom)):
 		}
 	}
 }

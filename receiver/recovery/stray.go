@@ -14,13 +14,14 @@ import (
 // there is nothing to find.
 func EndStrays(folder string) {
 	home := []byte("HOME=" + folder)
+	none := 0 // looks in a row that found nobody
 	for range strayLooks {
-		found := false
+		none++
 		for _, pid := range homed(home) {
-			found = true
+			none = 0
 			_ = syscall.Kill(pid, syscall.SIGKILL) // gone already is as good
 		}
-		if !found {
+		if none == 2 { // a process shows no environment while it begins another program
 			return
 		}
 		time.Sleep(strayGap)

@@ -271,16 +271,21 @@ func (r *Runner) session(ctx context.Context, t target) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
+	// The connection ends with the context that run asks, not with its parent: a parent that ends tells its children one
+	// after the other, and a connection that is told first is gone before anybody can say why.
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	client, err := dial(ctx, t.host(), t.cluster.Login)
 	if err != nil {
 		return result{}, err
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
 	var alive sync.WaitGroup
 	alive.Go(func() { keepAlive(ctx, client) })
-	defer alive.Wait()
-	defer func() { _ = client.Close() }() // an open keep-alive ends with the connection
-	defer cancel(nil)
+	defer func() {
+		cancel(nil)
+		_ = client.Close() // an open keep-alive ends with the connection
+		alive.Wait()
+	}()
 	until, stop := within(ctx, t.cluster.Timeout)
 	defer stop()
 	return run(ctx, until, client, order{command: command, input: input, secrets: cfg.secrets(*t.cluster)})

@@ -110,7 +110,7 @@ func (r *rig) read(name string) string {
 
 func (r *rig) await(what string, ok func() bool) {
 	r.t.Helper()
-	bustest.Until(r.t, 30*time.Second, what, ok)
+	bustest.Until(r.t, 50*time.Second, what, ok) // on a busy machine sshd alone takes many
 }
 
 func TestSessionGivesTheScriptItsEnvironmentAndNothingInAnyArgumentList(t *testing.T) {
@@ -224,7 +224,8 @@ func TestSessionEndsWhenAnotherSchedulerTookTheHost(t *testing.T) {
 	r := newRig(t, `touch "$DIR/began"
 until [[ -e $DIR/go ]]; do sleep 0.05; done`)
 	conn := bustest.Start(t)
-	runner, err := New(r.cfg, store.NewLeases(conn, "scheduler@a", 400*time.Millisecond))
+	const term = 4 * time.Second // on a busy machine a shorter one ends before it is taken
+	runner, err := New(r.cfg, store.NewLeases(conn, "scheduler@a", term))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,6 +244,40 @@ until [[ -e $DIR/go ]]; do sleep 0.05; done`)
 	})
 	if err := <-ended; !errors.Is(err, store.ErrLost) {
 		t.Errorf("the session ended with %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(r.dir, "go"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A context tells its children of its end one after the other. When the connection hears of it long before the session does,
+// the session must still say why it ended, not that the host broke off.
+func TestSessionSaysWhyItEndedHoweverLateItHears(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, `touch "$DIR/began"
+until [[ -e $DIR/go ]]; do sleep 0.05; done`)
+	runner, err := New(r.cfg, store.NewLeases(bustest.Start(t), "scheduler@test", LeaseTerm))
+	if err != nil {
+		t.Fatal(err)
+	}
+	why := errors.New("the reason")
+	for range 5 { // whom it tells first is chance
+		ctx, end := context.WithCancelCause(bustest.Context(t))
+		for range 50_000 { // they keep it busy with telling
+			_, forget := context.WithCancel(ctx)
+			defer forget()
+		}
+		ended := make(chan error, 1)
+		go func() {
+			_, err := runner.session(ctx, target{&r.cfg.Clusters[0], r.cfg.Clusters[0].Servers[0]})
+			ended <- err
+		}()
+		began := filepath.Join(r.dir, "began")
+		r.await("the script runs", func() bool { return os.Remove(began) == nil })
+		end(why)
+		if err := <-ended; !errors.Is(err, why) {
+			t.Errorf("the session ended with %v", err)
+		}
 	}
 	if err := os.WriteFile(filepath.Join(r.dir, "go"), nil, 0o600); err != nil {
 		t.Fatal(err)
