@@ -10,17 +10,13 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"drydock/bus"
 	"drydock/internal/bustest"
 	"drydock/job"
 	"drydock/store"
 )
 
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/nats-io/nats.go.(*Conn).Close.func1"))
-}
+func TestMain(m *testing.M) { bustest.Main(m) }
 
 // site is a bus with jobs that the test moves.
 type site struct {
@@ -247,19 +243,10 @@ func TestAnEvaluatorThatLagsDoesNotUndoAnother(t *testing.T) {
 func TestTwoEvaluatorsPublishEachEdgeOnce(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel()
 	for _, actor := range []string{"alert@a", "alert@b"} {
 		e, view := s.evaluator(actor)
 		e.settle = 300 * time.Millisecond
-		wg.Go(func() { _ = view.Run(ctx) })
-		wg.Go(func() {
-			if err := e.Run(ctx); err != nil {
-				t.Error(err)
-			}
-		})
+		bustest.Run(t, view.Run, e.Run)
 	}
 	const rounds = 4
 	for i := range rounds {
@@ -305,12 +292,7 @@ func TestARunningEvaluatorHearsTheSignsOnTheBus(t *testing.T) {
 	if err := e.Reload(Config{Clusters: []Cluster{c}}); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel()
-	wg.Go(func() { _ = view.Run(ctx) })
-	wg.Go(func() { _ = e.Run(ctx) })
+	bustest.Run(t, view.Run, e.Run)
 	j := s.job("errorlog", job.Offer, job.Claim, job.Start)
 	bustest.Until(t, 10*time.Second, "silence opens the condition", func() bool { return len(s.edges("DOCK0102")) == 1 })
 	bustest.Until(t, 10*time.Second, "a sign closes it", func() bool {

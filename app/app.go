@@ -102,6 +102,7 @@ type process struct {
 	ssh       *sshrun.Runner       // nil without the role scheduler
 	alert     *alert.Evaluator     // nil without the role
 	notifier  *notify.Notifier     // nil without the role alert
+	serving   <-chan struct{}      // closed when the gateway answers calls; nil without it
 	porch     *gateway.Porch       // nil without the role gateway, and with the embedded bus
 	health    func() error
 	current   atomic.Pointer[config.Config] // as it was read last
@@ -160,7 +161,15 @@ func (p *process) start(ctx context.Context) error {
 	for _, r := range made {
 		p.life.start(r.name, r.run)
 	}
-	return nil
+	if p.serving == nil {
+		return nil
+	}
+	select {
+	case <-p.serving: // not before that anybody is told that drydock is up
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func (p *process) startBus(ctx context.Context) error {

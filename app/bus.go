@@ -95,13 +95,24 @@ func Dial(cfg *config.Config, log *slog.Logger) (*bus.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w at %s (is `drydock serve --config %s` running?): %w", ErrNoBus, remote.URL, cfg.File, err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	if err := c.Ready(ctx); err != nil {
+	if err := awaitReady(c); err != nil {
 		c.NC.Close()
 		return nil, fmt.Errorf("%w at %s: %w", ErrNoBus, remote.URL, err)
 	}
 	return c, nil
+}
+
+// awaitReady asks once, or as long as the bus may be electing a leader: then it says so, or nothing.
+func awaitReady(c *bus.Conn) error {
+	const answerTime, electionTime, pause = 5 * time.Second, 15 * time.Second, 250 * time.Millisecond
+	for begun := time.Now(); ; time.Sleep(pause) {
+		ctx, cancel := context.WithTimeout(context.Background(), answerTime)
+		err := c.Ready(ctx)
+		cancel()
+		if !bus.Electing(err) && !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) > electionTime {
+			return err
+		}
+	}
 }
 
 // Remote says where the bus of this configuration listens and how to log in.

@@ -4,9 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"path/filepath"
-
-	"filippo.io/age"
 
 	"drydock/config"
 	"drydock/receiver/proving"
@@ -39,15 +38,6 @@ func DrillCompares(cfg *config.Config, cluster string) bool {
 	return !ok || c.Drill.Compare
 }
 
-// Identities are the private keys for the backups of a cluster, as the configuration names them.
-func Identities(cfg *config.Config, cluster string) ([]age.Identity, error) {
-	c, ok := cfg.Cluster(cluster)
-	if !ok {
-		return nil, nil
-	}
-	return identitiesOf(c)
-}
-
 // FindBackup is the backup of this id in the backup folder. Its manifest is signed by one of the keys, and of that file.
 func FindBackup(folder, id string, keys []store.PublicKey) (found Found, err error) {
 	err = eachManifest(folder, keys, func(f Found) error {
@@ -74,4 +64,28 @@ func RunDrill(ctx context.Context, found Found, o DrillOptions) (store.Drill, er
 		o.Step(said)
 	}
 	return d, err
+}
+
+// drillSettings are those that a restart puts in force.
+func drillSettings(c config.Cluster) []any {
+	return []any{c.Drill.Scratch, c.Drill.Memory, c.Drill.Compare}
+}
+
+func provingConfig(cfg *config.Config, name string, log *slog.Logger) (proving.Config, error) {
+	out := proving.Config{Name: name, Log: log.With("component", "drill")}
+	var err error
+	// The key of now is in the file already.
+	if out.Trusted, err = Keys(cfg, "", func(problem string) { out.Log.Warn("pass over a public key", "problem", problem) }); err != nil {
+		return out, err
+	}
+	for _, c := range cfg.Clusters {
+		identities, err := identitiesOf(c)
+		if err != nil {
+			return out, err
+		}
+		out.Clusters = append(out.Clusters, proving.Cluster{
+			Name: c.Name, Scratch: ScratchFolder(cfg, c.Name), Memory: c.Drill.Memory, Identities: identities, Compare: c.Drill.Compare,
+		})
+	}
+	return out, nil
 }

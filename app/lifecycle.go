@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 )
 
@@ -90,5 +91,21 @@ func (l *lifecycle) stop(cut context.Context) error {
 		l.log.Debug("stopped", "part", p.name, "elapsed", time.Since(began).Round(time.Millisecond))
 	}
 	l.parts = nil
+	return errors.Join(errs...)
+}
+
+// together runs all of them until ctx ends or one fails, and waits for every one.
+func together(ctx context.Context, runs ...func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	errs := make([]error, len(runs))
+	var wg sync.WaitGroup
+	for i, run := range runs {
+		wg.Go(func() {
+			defer cancel()
+			errs[i] = run(ctx)
+		})
+	}
+	wg.Wait()
 	return errors.Join(errs...)
 }

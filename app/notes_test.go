@@ -1,10 +1,8 @@
 package app
 
 import (
-	"context"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -48,22 +46,13 @@ func TestPinsAndProofsOutliveTheBus(t *testing.T) {
 		Name: one.Receiver, DataDir: data, Sign: s.signer.SignNotes, Keys: keys, Log: bustest.Log(t),
 		Clusters: map[string]keeper.Cluster{one.Cluster: {Servers: []job.Server{one.Server}}},
 	}, conn, view, catalog)
-	run, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	for _, f := range []func(context.Context) error{view.Run, k.Run} {
-		wg.Go(func() {
-			if err := f(run); err != nil {
-				t.Error(err)
-			}
-		})
-	}
+	stop := bustest.Run(t, view.Run, k.Run)
 	bustest.Until(t, 20*time.Second, "the notes are there", func() bool {
 		_, errA := os.Stat(a + keeper.NotesSuffix)
 		_, errB := os.Stat(b + keeper.NotesSuffix)
 		return errA == nil && errB == nil
 	})
-	cancel()
-	wg.Wait()
+	stop()
 
 	s.write(b+keeper.NotesSuffix, []byte(`{"id":"B","pin":{"on":true}}`)) // forged
 	conn = bustest.Start(t)

@@ -2,6 +2,7 @@ package app
 
 import (
 	"fmt"
+	"log/slog"
 	"reflect"
 	"strings"
 
@@ -72,3 +73,5 @@ func fixedParts(cfg *config.Config) map[string][]fixedPart {
 	}
 	return out
 }
+
+func quietLog() *slog.Logger { return slog.New(slog.DiscardHandler) }

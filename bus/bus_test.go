@@ -15,15 +15,12 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"go.uber.org/goleak"
 
 	"drydock/bus"
 	"drydock/internal/bustest"
 )
 
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/nats-io/nats.go.(*Conn).Close.func1"))
-}
+func TestMain(m *testing.M) { bustest.Main(m) }
 
 type note struct {
 	N int `json:"n"`
@@ -359,6 +356,9 @@ func TestOnlyWhatWaitingDoesNotCureEndsAStart(t *testing.T) {
 	} {
 		if got := bus.Permanent(c.err); got != c.want {
 			t.Errorf("%s: permanent is %t", c.what, got)
+		}
+		if got := bus.Electing(c.err); got != (c.what == "no leader") { // what a command waits for, too
+			t.Errorf("%s: electing is %t", c.what, got)
 		}
 	}
 }

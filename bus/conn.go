@@ -101,10 +101,12 @@ func (c *Conn) Close() error {
 	return err
 }
 
+// Error codes of JetStream.
+const noPeers, storageExceeded, noCluster = 10005, 10047, 10074
+
 // Permanent reports whether an error of [ConnectRemote] or [Conn.Declare] stays until somebody changes something: the
 // login, the server's version, its space, or how many copies are asked for. All others pass when the servers are back.
 func Permanent(err error) bool {
-	const noPeers, storageExceeded, noCluster = 10005, 10047, 10074
 	var api *jetstream.APIError
 	if errors.As(err, &api) {
 		if api.ErrorCode == noPeers {
@@ -114,6 +116,16 @@ func Permanent(err error) bool {
 	}
 	return errors.Is(err, ErrOldServer) || errors.Is(err, nats.ErrAuthorization)
 }
+
+// Electing reports whether a request failed because servers of a cluster have no leader at the moment. They elect one within some
+// ten seconds, if most of them are up.
+func Electing(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.ErrorCode == noLeader
+}
+
+// noLeader is NATS's number for "JetStream system temporarily unavailable".
+const noLeader = 10008
 
 // Ready is nil when the bus answers JetStream requests.
 func (c *Conn) Ready(ctx context.Context) error {

@@ -8,7 +8,9 @@ import (
 	"go/parser"
 	gotoken "go/token"
 	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -43,32 +45,40 @@ func TestReferenceIsTheCode(t *testing.T) {
 
 // reference is what the source says of names and payloads.
 type reference struct {
-	consts map[string]string // doc by value, of the constants in names.go
+	consts map[string]string // doc by value
 	verbs  [][2]string       // of receivers
 	funcs  []*doc.Func       // of names.go that return a subject or a key
 	types  map[string]*ast.TypeSpec
-	docs   map[string]string // of types
-	fset   *gotoken.FileSet
+	docs   map[string]string   // of types
+	values map[string][]string // constants of a type of text, by its name
 }
 
 func newReference(t *testing.T) *reference {
 	t.Helper()
-	r := &reference{consts: map[string]string{}, types: map[string]*ast.TypeSpec{}, docs: map[string]string{}, fset: gotoken.NewFileSet()}
+	r := &reference{consts: map[string]string{}, types: map[string]*ast.TypeSpec{}, docs: map[string]string{}, values: map[string][]string{}}
+	names, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fset := gotoken.NewFileSet()
 	var files []*ast.File
-	for _, name := range []string{"names.go", "messages.go"} {
-		f, err := parser.ParseFile(r.fset, name, nil, parser.ParseComments)
+	for _, name := range names {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		f, err := parser.ParseFile(fset, name, nil, parser.ParseComments)
 		if err != nil {
 			t.Fatal(err)
 		}
 		files = append(files, f)
 		r.gather(f)
 	}
-	p, err := doc.NewFromFiles(r.fset, files, "drydock/bus")
+	p, err := doc.NewFromFiles(fset, files, "drydock/bus")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, f := range p.Funcs {
-		if strings.Contains(f.Doc, "`drydock.") && r.fset.Position(f.Decl.Pos()).Filename == "names.go" {
+		if strings.Contains(f.Doc, "`drydock.") && fset.Position(f.Decl.Pos()).Filename == "names.go" {
 			r.funcs = append(r.funcs, f)
 		}
 	}
@@ -84,22 +94,33 @@ func (r *reference) gather(f *ast.File) {
 		for _, s := range g.Specs {
 			switch s := s.(type) {
 			case *ast.ValueSpec:
-				text := s.Doc.Text()
-				if text == "" && len(g.Specs) <= 2 {
-					text = g.Doc.Text()
-				}
-				if strings.HasPrefix(s.Names[0].Name, "Verb") {
-					r.verbs = append(r.verbs, [2]string{strings.Trim(s.Values[0].(*ast.BasicLit).Value, `"`), commentText(s.Comment.Text())})
-				}
-				for _, v := range s.Values {
-					if lit, ok := v.(*ast.BasicLit); ok {
-						r.consts[strings.Trim(lit.Value, `"`)] = sentence(text)
-					}
-				}
+				r.gatherValue(g, s)
 			case *ast.TypeSpec:
 				r.types[s.Name.Name] = s
 				r.docs[s.Name.Name] = sentence(g.Doc.Text() + s.Doc.Text())
 			}
+		}
+	}
+}
+
+// gatherValue takes in constants of text.
+func (r *reference) gatherValue(g *ast.GenDecl, s *ast.ValueSpec) {
+	text := s.Doc.Text()
+	if text == "" && len(g.Specs) <= 2 {
+		text = g.Doc.Text()
+	}
+	for i, v := range s.Values {
+		lit, ok := v.(*ast.BasicLit)
+		if !ok || lit.Kind != gotoken.STRING {
+			continue
+		}
+		value := strings.Trim(lit.Value, `"`)
+		r.consts[value] = sentence(text)
+		if strings.HasPrefix(s.Names[i].Name, "Verb") {
+			r.verbs = append(r.verbs, [2]string{value, commentText(s.Comment.Text())})
+		}
+		if id, ok := s.Type.(*ast.Ident); ok {
+			r.values[id.Name] = append(r.values[id.Name], "`"+value+"`")
 		}
 	}
 }
@@ -172,18 +193,24 @@ var payloads = []payload{
 	{"NextReply", ""}, {"ScheduleInfo", ""}, {"Barred", ""}, {"Switch", ""}, {"NotifyTestRequest", ""},
 }
 
+// A message that nobody can look up is one that only its writer reads.
 func TestEveryPayloadIsInTheReference(t *testing.T) {
 	t.Parallel()
-	listed := map[string]bool{}
+	listed := map[string]bool{"Reader": true} // of a bucket, and nobody's message
 	for _, p := range payloads {
 		listed[p.name] = true
 	}
-	r := newReference(t)
-	for name, spec := range r.types {
-		if _, ok := spec.Type.(*ast.StructType); ok && ast.IsExported(name) && !listed[name] {
+	for name, spec := range newReference(t).types {
+		if ast.IsExported(name) && !listed[name] && isJSON(spec) {
 			t.Errorf("%s is a message and not in the reference", name)
 		}
 	}
+}
+
+// isJSON reports whether a type is a struct whose members are named for JSON.
+func isJSON(spec *ast.TypeSpec) bool {
+	s, ok := spec.Type.(*ast.StructType)
+	return ok && slices.ContainsFunc(s.Fields.List, func(f *ast.Field) bool { return f.Tag != nil && jsonTag.MatchString(f.Tag.Value) })
 }
 
 func typ(p payload) string {
@@ -246,30 +273,11 @@ func (r *reference) typeName(e ast.Expr) string {
 			if _, ok := spec.Type.(*ast.StructType); ok {
 				return fmt.Sprintf("[%s](#%s)", e.Name, strings.ToLower(e.Name))
 			}
-			return "text (" + r.values(e.Name) + ")"
+			return "text (" + strings.Join(r.values[e.Name], ", ") + ")"
 		}
 		return e.Name
 	}
 	return fmt.Sprintf("%T", e)
-}
-
-// values are the constants of a type of text.
-func (r *reference) values(name string) string {
-	var out []string
-	f, _ := parser.ParseFile(r.fset, "messages.go", nil, 0)
-	for _, d := range f.Decls {
-		g, ok := d.(*ast.GenDecl)
-		if !ok || g.Tok != gotoken.CONST {
-			continue
-		}
-		for _, s := range g.Specs {
-			v := s.(*ast.ValueSpec)
-			if id, ok := v.Type.(*ast.Ident); ok && id.Name == name && len(v.Values) == 1 {
-				out = append(out, "`"+strings.Trim(v.Values[0].(*ast.BasicLit).Value, `"`)+"`")
-			}
-		}
-	}
-	return strings.Join(out, ", ")
 }
 
 func kept(age time.Duration, bytes int64) string {
@@ -283,7 +291,7 @@ func kept(age time.Duration, bytes int64) string {
 	return fmt.Sprintf("%d days, %s", int(age.Hours()/24), size)
 }
 
-const referenceHead = "<!-- Generated from bus/names.go, bus/streams.go and bus/messages.go by `go generate ./bus`. Do not edit. -->\n\n" + `# Subjects, streams, buckets and payloads
+const referenceHead = "<!-- Generated from the code of bus/ by `go generate ./bus`. Do not edit. -->\n\n" + `# Subjects, streams, buckets and payloads
 
 The reference to [the bus](bus.md). ` + "`<server>` in it is two tokens, host and port: `10.0.1.5:3306` is `10_0_1_5.3306`." + `
 In a cluster's name and elsewhere, each byte that could not stand in a token is ` + "`=HH`" + `.

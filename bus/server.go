@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"drydock/durable"
 )
 
 // ServerConfig is what the embedded server needs. All fields are required unless said otherwise.
@@ -104,7 +106,7 @@ func checkMode(dir string) error {
 	got, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return writeWhole(path, modeAlone)
+		return durable.Replace(path, []byte(modeAlone))
 	case err != nil:
 		return fmt.Errorf("read store mode: %w", err)
 	case string(got) != modeAlone:
@@ -313,23 +315,10 @@ func Password(dir, configured string) (string, error) {
 	raw := make([]byte, 32)
 	rand.Read(raw)
 	pw := base64.RawURLEncoding.EncodeToString(raw)
-	if err := writeWhole(path, pw+"\n"); err != nil {
+	if err := durable.Replace(path, []byte(pw+"\n")); err != nil {
 		return "", fmt.Errorf("write bus password: %w", err)
 	}
 	return pw, nil
-}
-
-// writeWhole writes a small file in one step: a crash leaves the old one, or none.
-func writeWhole(path, text string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // 0600
-	if err != nil {
-		return err
-	}
-	_, werr := f.WriteString(text)
-	if err := errors.Join(werr, f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return os.Rename(f.Name(), path)
 }
 
 // serverLog hands the server's log to slog. NATS's own logger would end the process on Fatalf.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -109,6 +110,14 @@ func streams(l Limits) []jetstream.StreamConfig {
 	}
 }
 
+// Reserved is what the streams and buckets take of a server's space at once, bytes, whatever is in them.
+func (l Limits) Reserved() (sum int64) {
+	for _, cfg := range streams(l) {
+		sum += cfg.MaxBytes
+	}
+	return sum
+}
+
 func schema(typ string) map[string]string { return map[string]string{"drydock.schema": typ} }
 
 // bucket is a key-value bucket spelled as the stream that it is, which is the only way to choose its persistence.
@@ -147,11 +156,22 @@ func (c *Conn) Declare(ctx context.Context, l Limits) error {
 	if info.API.Level < needsLevel {
 		return fmt.Errorf("%w: its JetStream API level is %d, drydock needs %d (nats-server 2.12 or newer)", ErrOldServer, info.API.Level, needsLevel)
 	}
+	var unpacked []string
 	defer c.buckets.Clear() // they may be read in another way now
 	for _, cfg := range streams(l) {
+		if c.compressed(ctx, cfg) {
+			unpacked = append(unpacked, cfg.Name)
+		}
 		if err := c.declare(ctx, cfg); err != nil {
+			if noRoom(err) {
+				err = fmt.Errorf("%w; streams and buckets reserve %d MiB in all (nats-*-max-bytes and what the buckets take), the server has less for them", err, l.Reserved()>>20)
+			}
 			return fmt.Errorf("declare stream %s: %w", cfg.Name, err)
 		}
+	}
+	if len(unpacked) > 0 {
+		c.log.Warn("streams are no longer compressed: restart each NATS server once, one after the other; until then each goes on to compress what it ends",
+			"streams", unpacked, "see", "docs/install.md")
 	}
 	if c.embedded != nil {
 		if err := c.embedded.stage(); err != nil {
@@ -160,6 +180,25 @@ func (c *Conn) Declare(ctx context.Context, l Limits) error {
 		c.cheap.Store(c.embedded.staged() != "")
 	}
 	return nil
+}
+
+// compressed reports whether a stream with copies is compressed now and shall no longer be. A server learns that from the stream's
+// configuration when it starts, and not before (nats-server 2.15.2).
+func (c *Conn) compressed(ctx context.Context, cfg jetstream.StreamConfig) bool {
+	if cfg.Replicas <= 1 || cfg.Compression != jetstream.NoCompression {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, declareTimeout)
+	defer cancel()
+	now, err := c.JS.Stream(ctx, cfg.Name)
+	return err == nil && now.CachedInfo().Config.Compression != jetstream.NoCompression // what is wrong otherwise, the declaration finds
+}
+
+// noRoom reports whether a server has too little space for what is to be reserved. A cluster says so among the reasons for which it
+// finds no servers.
+func noRoom(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && (api.ErrorCode == storageExceeded || strings.Contains(api.Description, "insufficient storage"))
 }
 
 // declareTimeout is for one stream. A cluster that loses its leader meanwhile never answers.

@@ -1,10 +1,13 @@
 package config
 
 import (
+	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // graphitePort belongs to Graphite in this ecosystem (wire.md section 6).
@@ -85,18 +88,38 @@ func (l *loader) checkBus(n *NATS) {
 	if n.Replicas > 1 {
 		l.problem(l.where("nats-replicas", nil), "nats-replicas", "the embedded server keeps one copy; set nats-url or write 1")
 	}
-	var sum int64
-	for _, s := range []Limit{n.Tasks, n.Jobs, n.Logs, n.Alerts, n.Notifications, n.Audit, n.DeadLetters} {
-		if sum += s.MaxBytes; sum < 0 || sum > n.MaxStore {
-			l.problem(l.where("nats-max-store", nil), "nats-max-store",
-				"%s is less than all nats-*-max-bytes together; raise it or lower them", formatSize(n.MaxStore))
-			break
-		}
-	}
+	l.checkStore(n)
 	host, _, _ := net.SplitHostPort(n.Listen)
 	addr, err := netip.ParseAddr(host)
 	if loopback := host == "localhost" || err == nil && addr.IsLoopback(); !loopback && n.TLSCert == "" {
 		l.warn(l.where("nats-listen", nil), "nats-listen", "passwords cross the network in clear; set nats-tls-cert and nats-tls-key")
+	}
+}
+
+// BucketsReserve is what the buckets of the bus take of nats-max-store beside the streams, bytes. NATS reserves all of it at once, and
+// refuses the first stream that does not fit, whatever is in it.
+const BucketsReserve = 2160 * mib
+
+// checkStore compares the space of the embedded server with what is reserved in it.
+func (l *loader) checkStore(n *NATS) {
+	const key = "nats-max-store"
+	sum, parts := int64(BucketsReserve), []string(nil)
+	for _, s := range []struct {
+		name string
+		Limit
+	}{
+		{"tasks", n.Tasks}, {"jobs", n.Jobs}, {"logs", n.Logs}, {"alerts", n.Alerts}, {"notifications", n.Notifications},
+		{"audit", n.Audit}, {"deadletters", n.DeadLetters},
+	} {
+		parts = append(parts, fmt.Sprintf("nats-%s-max-bytes (%s)", s.name, formatSize(s.MaxBytes)))
+		if sum += s.MaxBytes; sum < 0 { // there is no such disk
+			sum = math.MaxInt64
+			break
+		}
+	}
+	if sum > n.MaxStore {
+		l.problem(l.where(key, nil), key, "%s is less than the %s that are reserved: %s and %s for the buckets; raise it or lower them",
+			formatSize(n.MaxStore), formatSize(sum), strings.Join(parts, ", "), formatSize(BucketsReserve))
 	}
 }
 

@@ -39,7 +39,7 @@ func Keys() []Key {
 	return out
 }
 
-// globals is what the global keys fill: Global itself and the two halves of its users, joined in finishGlobal.
+// globals is what the global keys fill: Global itself and the two halves of its users, joined by joinUsers.
 type globals struct {
 	Global
 	credentials []User
@@ -124,7 +124,7 @@ func natsKeys(t *table, n *NATS) {
 	t.text("nats-tls-cert", &n.TLSCert, "", "a PEM file", "Certificate of the embedded server, or of this client with nats-url.")
 	t.text("nats-tls-key", &n.TLSKey, "", "a PEM file", "Private key of nats-tls-cert.")
 	t.text("nats-tls-ca", &n.TLSCA, "", "a PEM file", "Authority that the other side's certificate must be signed by.")
-	t.size("nats-max-store", &n.MaxStore, 16*gib, "Space of the embedded server. All nats-*-max-bytes together must fit.")
+	t.size("nats-max-store", &n.MaxStore, 16*gib, "Space of the embedded server. All nats-*-max-bytes together must fit, and 2160MiB more for the buckets.")
 
 	const day = 24 * time.Hour
 	t.stream("tasks", &n.Tasks, Limit{400 * day, gib}, "the tick ledger")

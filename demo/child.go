@@ -52,7 +52,7 @@ func startChild(cmd *exec.Cmd, deathSignal syscall.Signal) (*child, error) {
 
 // stop asks the program to end, and after the grace kills it; then it kills what the program left in its session.
 func (c *child) stop(grace time.Duration) {
-	_ = syscall.Kill(c.pid, syscall.SIGTERM) // not waited for yet, or gone: then endSession finds nothing either
+	_ = syscall.Kill(c.pid, syscall.SIGTERM) // not waited for yet, or gone: then killSession finds nothing either
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
 	select {

@@ -14,9 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"drydock/demo"
+	"drydock/internal/bustest"
 )
 
 // childEnv makes this test program a demo in the folder it names, for a test to kill.
@@ -30,7 +29,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/nats-io/nats.go.(*Conn).Close.func1"))
+	bustest.Main(m)
 }
 
 func TestDemoProvesEightJobsAndLeavesNothingBehind(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"lukechampine.com/blake3"
 
 	"drydock/bus"
+	"drydock/internal/bustest"
 	"drydock/job"
 	"drydock/store"
 )
@@ -50,12 +51,10 @@ func TestChildLeavesNobodyInItsSession(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(10 * time.Second)
-	for text, _ := os.ReadFile(ready); len(text) == 0; text, _ = os.ReadFile(ready) {
-		if time.Now().After(deadline) {
-			t.Fatal("the script did not start")
-		}
-	}
+	bustest.Until(t, 10*time.Second, "the script has started", func() bool {
+		text, _ := os.ReadFile(ready)
+		return len(text) > 0
+	})
 	c.stop(50 * time.Millisecond)
 	if left := killSession(c.pid); len(left) > 0 {
 		t.Errorf("processes left: %v", left)

@@ -52,7 +52,7 @@ func (s *site) isOpen(code string) bool {
 // awaitAlert waits until a condition is open, or not.
 func (s *site) awaitAlert(code string, open bool) {
 	s.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); s.isOpen(code) != open; {
+	for deadline := time.Now().Add(patience(30 * time.Second)); s.isOpen(code) != open; {
 		if time.Now().After(deadline) {
 			s.t.Fatalf("%s: open is still %v\n%s", code, !open, s.mustCLI("alerts", "--all"))
 		}

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -10,21 +11,36 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
+	"testing"
 	"time"
 
+	"drydock/internal/bustest"
 	"drydock/internal/splitrig"
 )
 
-// With -split every drydock of these tests is nine processes: three servers of the bus, two schedulers, two gateways, a
-// receiver and the alert role. The tests do not change. What stands for "drydock" there is this test binary once more, as
-// the keeper of the nine: it takes drydock's arguments and signals and speaks with drydock's log.
-var apart = flag.Bool("split", false, "run each drydock split over nine processes")
+// With -split every drydock of these tests is ten processes: three servers of the bus, two schedulers, two gateways, two
+// receivers and the alert role. The tests do not change. What stands for "drydock" there is this test binary once more, as
+// the keeper of the ten: it takes drydock's arguments and signals and speaks with drydock's log.
+var apart = flag.Bool("split", false, "run each drydock split over ten processes")
 
 // keeperVar names, in the environment of a keeper, the file with its rig.
 const keeperVar = "DRYDOCK_E2E_RIG"
+
+// slower is how much longer than one process ten of them may take on the same machine.
+const slower = 4
+
+// patience is how long to wait for what one drydock does within d.
+func patience(d time.Duration) time.Duration {
+	if *apart {
+		return slower * d
+	}
+	return d
+}
 
 // splitKeys prepares a site to be split and returns what its configuration says of the bus.
 func (s *site) splitKeys() string {
@@ -49,15 +65,79 @@ func (s *site) splitKeys() string {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	s.rig = rig
 	return keys
+}
+
+// homes are the data folders of drydock: its only one, or one for each of the processes that it is split into.
+func (s *site) homes() (dirs []string) {
+	if s.rig == nil {
+		return []string{filepath.Join(s.dir, "data")}
+	}
+	for _, name := range s.rig.Names() {
+		if !splitrig.IsNATS(name) {
+			dirs = append(dirs, s.home(name))
+		}
+	}
+	return dirs
+}
+
+// home is the data folder of one of the processes. The first receiver has the one that the configuration names.
+func (s *site) home(name string) string {
+	if name == "receiver-1" {
+		return filepath.Join(s.dir, "data")
+	}
+	return s.rig.Home(name)
+}
+
+// receivers are the data folders of all that take streams.
+func (s *site) receivers() []string {
+	if s.rig == nil {
+		return s.homes()
+	}
+	return []string{s.home("receiver-1"), s.home("receiver-2")}
+}
+
+// glob lists what drydock keeps under a path below its data folder, in whichever.
+func (s *site) glob(pattern ...string) (files []string) {
+	s.t.Helper()
+	for _, dir := range s.homes() {
+		found, err := filepath.Glob(filepath.Join(append([]string{dir}, pattern...)...))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		files = append(files, found...)
+	}
+	return files
+}
+
+// besides has the commands that read files run on the host of the receiver with this one.
+func (s *site) besides(file string) {
+	s.t.Helper()
+	for _, dir := range s.receivers() {
+		if strings.HasPrefix(file, dir+"/") {
+			s.here = dir
+			return
+		}
+	}
+	s.t.Fatalf("%s is in none of %v", file, s.receivers())
+}
+
+// environ is that of a command on the host of the receiver which the test looks at.
+func (s *site) environ(more ...string) []string {
+	env := os.Environ()
+	if s.rig != nil {
+		env = append(env, "DRYDOCK_MONITORING_DATADIR="+s.here)
+	}
+	return append(env, more...)
 }
 
 func (s *site) rigFile() string { return filepath.Join(s.dir, "split", "rig.json") }
 
-// serve is the command that runs drydock, in one process or in nine.
+// serve is the command that runs drydock, in one process or in ten.
 func (s *site) serve(args ...string) *exec.Cmd {
 	args = append([]string{"serve", "--config", s.toml}, args...)
-	if !*apart {
+	if s.rig == nil {
 		return exec.Command(binary, args...)
 	}
 	self, err := os.Executable()
@@ -69,10 +149,45 @@ func (s *site) serve(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// keeper runs the nine and dies with them.
+// killed waits until none of these processes is left: the kernel ends those of a keeper after it.
+func killed(t *testing.T, pids []int) {
+	t.Helper()
+	bustest.Until(t, time.Minute, "the processes of a killed drydock are gone", func() bool {
+		return !slices.ContainsFunc(pids, func(pid int) bool {
+			state, _ := procStat(pid)
+			return state != "" && state != "Z"
+		})
+	})
+}
+
+// childrenOf are the processes that a process has started.
+func childrenOf(parent int) (pids []int) {
+	all, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range all {
+		pid, _ := strconv.Atoi(filepath.Base(dir))
+		if _, by := procStat(pid); by == parent {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// procStat is the state of a process and which one started it; empty when it is gone.
+func procStat(pid int) (state string, parent int) {
+	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(f) < 2 {
+		return "", 0
+	}
+	parent, _ = strconv.Atoi(f[1])
+	return f[0], parent
+}
+
+// keeper runs the ten and dies with them.
 type keeper struct {
 	rig   splitrig.Rig
 	args  []string // of serve
+	roles []string // those that run; empty: all
 	parts map[string]*exec.Cmd
 
 	mu sync.Mutex // one line at a time
@@ -82,7 +197,10 @@ type keeper struct {
 
 // keepApart is main of a keeper.
 func keepApart(path string, args []string) int {
-	k := &keeper{args: args, parts: map[string]*exec.Cmd{}, up: make(chan string, 16)}
+	k := &keeper{args: args[:3], parts: map[string]*exec.Cmd{}, up: make(chan string, 16)} // serve --config FILE
+	if len(args) > 3 {
+		k.roles = strings.Split(args[4], ",") // --roles LIST
+	}
 	if err := k.run(path); err != nil {
 		fmt.Fprintf(os.Stderr, "keeper: %v\n", err)
 		return 1
@@ -103,19 +221,19 @@ func (k *keeper) run(path string) error {
 	names := k.rig.Names()
 	ended := make(chan error, len(names))
 	for _, name := range names {
-		if name == "receiver-2" {
-			continue // the tests look for files in the folder of one
+		if !k.wanted(name) {
+			continue
 		}
 		if err := k.start(name, ended); err != nil {
 			return err
 		}
 	}
 	starting := len(k.parts) - 3 // the servers of the bus do not say "drydock is up"
-	var first string             // the line of gateway-1, which knows the address
+	var first string             // the line of gateway-1, which knows the address, if it runs
 	for left := starting; ; {
 		select {
 		case line := <-k.up:
-			if strings.Contains(line, `"api":"127.0.0.1:`) {
+			if first == "" || strings.Contains(line, `"api":"127.0.0.1:`) {
 				first = line
 			}
 			if left--; left == 0 {
@@ -132,21 +250,27 @@ func (k *keeper) run(path string) error {
 	}
 }
 
-// start runs one of the nine, with the folder and the address that the test expects of the only one.
+// wanted says whether a process has one of the roles that run.
+func (k *keeper) wanted(name string) bool {
+	role, _, _ := strings.Cut(name, "-") // gateway-1
+	return splitrig.IsNATS(name) || len(k.roles) == 0 || slices.Contains(k.roles, role)
+}
+
+// start runs one of the ten, with the folder and the address that the test expects of the only one. The first gateway and the first
+// receiver are on one host, and have its name and its address.
 func (k *keeper) start(name string, ended chan<- error) error {
 	env := []string{"DRYDOCK_MONITORING_DATADIR=" + k.rig.Home(name), "DRYDOCK_BIND_ADDRESS=127.0.0.1", "DRYDOCK_MONITORING_ADDRESS=127.0.0.1"}
 	switch name {
 	case "receiver-1":
 		env = append(env[1:], "DRYDOCK_RECEIVER_NAME=test")
-	case "gateway-2":
-		env = env[:1] // it has the same port as the other
+	case "gateway-1":
+		env = append(env, "DRYDOCK_RECEIVER_NAME=test")
+	case "receiver-2", "gateway-2":
+		env = env[:1] // on a host of their own, with the same ports
 	}
 	cmd, err := k.rig.Command(name, k.args[2], env...)
 	if err != nil {
 		return err
-	}
-	if !splitrig.IsNATS(name) {
-		cmd.Args = append(cmd.Args, k.args[3:]...)
 	}
 	stderr, err := cmd.StderrPipe()
 	if err == nil {

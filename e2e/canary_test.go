@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -69,6 +70,7 @@ func (c canaries) in(text []byte) string {
 
 // argvWatch looks at what every process of the machine shows to everybody.
 type argvWatch struct {
+	rig  bool // drydock is what the process that the test started has started
 	stop context.CancelFunc
 	done sync.WaitGroup
 	seen int
@@ -79,8 +81,8 @@ type argvWatch struct {
 // which are handed secrets in files and pipes only.
 func (s *site) watchArgv(c canaries) *argvWatch {
 	ctx, stop := context.WithCancel(context.Background())
-	w := &argvWatch{stop: stop, bad: map[string]bool{}}
-	drydock := strconv.Itoa(s.proc.cmd.Process.Pid)
+	w := &argvWatch{rig: s.rig != nil, stop: stop, bad: map[string]bool{}}
+	drydock := s.proc.cmd.Process.Pid
 	w.done.Go(func() {
 		t := time.NewTicker(150 * time.Millisecond)
 		defer t.Stop()
@@ -97,7 +99,11 @@ func (s *site) watchArgv(c canaries) *argvWatch {
 	return w
 }
 
-func (w *argvWatch) look(drydock string, c canaries) {
+func (w *argvWatch) look(drydock int, c canaries) {
+	parents := []int{drydock}
+	if w.rig {
+		parents = childrenOf(drydock)
+	}
 	all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, file := range all {
 		argv, err := os.ReadFile(file)
@@ -109,8 +115,8 @@ func (w *argvWatch) look(drydock string, c canaries) {
 			w.bad["arguments: "+what+": "+string(bytes.ReplaceAll(argv, []byte{0}, []byte(" ")))] = true
 		}
 		dir := filepath.Dir(file)
-		stat, _ := os.ReadFile(filepath.Join(dir, "stat"))
-		if f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])); len(f) > 1 && f[1] == drydock {
+		pid, _ := strconv.Atoi(filepath.Base(dir))
+		if _, parent := procStat(pid); slices.Contains(parents, parent) {
 			env, _ := os.ReadFile(filepath.Join(dir, "environ"))
 			if what := c.in(env); what != "" {
 				w.bad["environment of "+string(argv)+": "+what] = true
@@ -184,11 +190,7 @@ func (s *site) release() canaries {
 	if status, _ := s.apiCall("POST", "/api/login", "", map[string]string{"username": c["a user's password"], "password": "x"}); status != 401 {
 		s.t.Errorf("a password typed as the name: %d", status)
 	}
-	nats, err := os.ReadFile(filepath.Join(s.dir, "data", "nats", "password"))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	c["the bus password"] = strings.TrimSpace(string(nats))
+	c["the bus password"] = s.remote().Password
 	return c
 }
 
@@ -215,7 +217,10 @@ func (s *site) checkWritten(h *host, c canaries) {
 		s.t.Errorf("%s is in drydock's log", what)
 	}
 	kept := filepath.Join(s.dir, "data", "nats", "password") // the one place where it is
-	files := s.checkFiles(filepath.Join(s.dir, "data"), c, func(path string) bool { return path == kept || strings.Contains(path, "/Backups/") })
+	files := 0
+	for _, dir := range s.homes() {
+		files += s.checkFiles(dir, c, func(path string) bool { return path == kept || strings.Contains(path, "/Backups/") })
+	}
 	if files < 3 {
 		s.t.Errorf("only %d files in drydock's folder", files)
 	}
@@ -315,7 +320,7 @@ func (s *site) checkMessages(c canaries) {
 func (s *site) checkModes() {
 	s.t.Helper()
 	seen := 0
-	_ = filepath.WalkDir(filepath.Join(s.dir, "data"), func(path string, d fs.DirEntry, err error) error {
+	look := func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return nil
 		}
@@ -328,7 +333,10 @@ func (s *site) checkModes() {
 			s.t.Errorf("%s is %s", path, info.Mode())
 		}
 		return nil
-	})
+	}
+	for _, dir := range s.homes() {
+		_ = filepath.WalkDir(dir, look)
+	}
 	if seen < 20 {
 		s.t.Errorf("only %d files and folders", seen)
 	}

@@ -18,7 +18,7 @@ import (
 // awaitAlertSlowly is awaitAlert for what is only asked every ten seconds and must be seen twice.
 func (s *site) awaitAlertSlowly(code string, open bool) {
 	s.t.Helper()
-	for deadline := time.Now().Add(90 * time.Second); s.isOpen(code) != open; {
+	for deadline := time.Now().Add(patience(90 * time.Second)); s.isOpen(code) != open; {
 		if time.Now().After(deadline) {
 			s.t.Fatalf("%s: open is still %v\n%s", code, !open, s.mustCLI("alerts", "--all"))
 		}

@@ -73,7 +73,7 @@ func (s *site) ended(cmd *exec.Cmd) {
 // scriptOf is the process id of the dbjobs that a launcher runs.
 func (s *site) scriptOf(cmd *exec.Cmd, not int) int {
 	s.t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(patience(30 * time.Second))
 	for time.Now().Before(deadline) {
 		files, _ := filepath.Glob("/proc/[0-9]*/stat")
 		for _, f := range files {

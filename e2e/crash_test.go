@@ -68,6 +68,7 @@ func (s *site) goodBackup(h *host) (path string, content []byte) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	s.besides(j.Stream.Path)
 	return j.Stream.Path, content
 }
 
@@ -239,7 +240,9 @@ PATH=${PATH#*:} exec "${0##*/}" "$@"
 func TestFullDiskFailsTheJobAndKeepsTheOldBackup(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, options{mode: "api"})
-	mountSmall(t, filepath.Join(s.dir, "data", "Backups"), "40m") // more than the second is expected to take, less than it will
+	for _, dir := range s.receivers() {
+		mountSmall(t, filepath.Join(dir, "Backups"), "40m") // more than the second is expected to take, less than it will
+	}
 	s.start()
 	h := s.host(0)
 	path, content := s.goodBackup(h)

@@ -25,6 +25,7 @@ import (
 	"drydock/app"
 	"drydock/bus"
 	"drydock/config"
+	"drydock/internal/bustest"
 	"drydock/internal/mariadbd"
 	"drydock/internal/mariadbdtest"
 	"drydock/internal/splitrig"
@@ -52,7 +53,7 @@ func TestMain(m *testing.M) {
 	os.Exit(func() int {
 		parallel := atOnce
 		if *apart {
-			parallel = "1" // each is nine processes
+			parallel, bustest.Patience = "1", slower // each is ten processes
 		}
 		if err := flag.Set("test.parallel", parallel); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -87,7 +88,9 @@ type site struct {
 	api     int // HTTPS port, fixed so that scripts find a restarted drydock
 	servers []*mariadbd.Server
 	secret  string // the database password
+	here    string // data folder of the receiver on whose host the commands run
 
+	rig  *splitrig.Rig // with -split; nil: one process
 	proc *process
 }
 
@@ -120,6 +123,7 @@ func newSite(t *testing.T, o options) *site {
 		o.servers = []*mariadbd.Server{mariadbdtest.Start(t, mariadbd.Options{Password: o.secret, LogBin: true})}
 	}
 	s := &site{t: t, dir: t.TempDir(), api: freePort(t), servers: o.servers, secret: o.secret}
+	s.here = filepath.Join(s.dir, "data")
 	var hosts []string
 	for _, m := range o.servers {
 		hosts = append(hosts, m.Addr())
@@ -128,7 +132,7 @@ func newSite(t *testing.T, o options) *site {
 	s.toml = filepath.Join(s.dir, "drydock.toml")
 	where, claimed := `nats-listen = "127.0.0.1:0"`, "5s"
 	if *apart {
-		where, claimed = s.splitKeys(), "30s" // nine processes on two cores are slow
+		where, claimed = s.splitKeys(), "30s" // ten processes on two cores are slow
 	}
 	text := fmt.Sprintf(`
 [Default]
@@ -190,7 +194,7 @@ func (s *site) start(args ...string) *site {
 	case <-p.addrs:
 	case <-p.done:
 		s.t.Fatalf("drydock ended at start:\n%s", p.log.last(20))
-	case <-time.After(2 * time.Minute):
+	case <-time.After(patience(2 * time.Minute)):
 		s.t.Fatalf("drydock is not up:\n%s", p.log.last(20))
 	}
 	return s
@@ -224,6 +228,10 @@ func (s *site) stop(sig syscall.Signal) {
 		return
 	default:
 	}
+	var parts []int
+	if s.rig != nil {
+		parts = childrenOf(p.cmd.Process.Pid)
+	}
 	_ = p.cmd.Process.Signal(sig)
 	select {
 	case <-p.done:
@@ -232,6 +240,7 @@ func (s *site) stop(sig syscall.Signal) {
 		<-p.done
 		s.t.Errorf("drydock did not stop on %s:\n%s", sig, p.log.last(30))
 	}
+	killed(s.t, parts)
 }
 
 // kill is kill -9, then a start on the same data.
@@ -239,6 +248,20 @@ func (s *site) killAndStart() {
 	s.t.Helper()
 	s.stop(syscall.SIGKILL)
 	s.start()
+}
+
+// remote is how the bus is reached from outside of drydock.
+func (s *site) remote() bus.Remote {
+	s.t.Helper()
+	cfg, err := config.Load(s.toml)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r, err := app.Remote(cfg)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return r
 }
 
 // bus connects as the CLI does.
@@ -259,9 +282,10 @@ func (s *site) bus() *bus.Conn {
 // cli runs a drydock command and returns what it printed.
 func (s *site) cli(args ...string) (string, error) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience(2*time.Minute))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, append(args, "--config", s.toml)...)
+	cmd.Env = s.environ()
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
@@ -299,10 +323,7 @@ func (s *site) awaitKey(k job.Key, what string, fits func(job.Job) bool) job.Job
 	s.t.Helper()
 	c := s.bus()
 	jobs := store.NewJobs(c, "test", nil)
-	deadline := time.Now().Add(60 * time.Second)
-	if *apart {
-		deadline = time.Now().Add(4 * time.Minute)
-	}
+	deadline := time.Now().Add(patience(60 * time.Second))
 	var last job.Job
 	for time.Now().Before(deadline) {
 		ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second)

@@ -91,6 +91,20 @@ func (s *site) manifest(task string) store.Manifest {
 	return of[0]
 }
 
+// pathOf is the file of a backup.
+func (s *site) pathOf(id string) string {
+	s.t.Helper()
+	all, err := store.NewCatalog(s.bus()).List(bustest.Context(s.t), "lab", job.Server{})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	i := slices.IndexFunc(all, func(m store.Manifest) bool { return m.ID == id })
+	if i < 0 {
+		s.t.Fatalf("backup %s is not in the catalogue", id)
+	}
+	return all[i].Path
+}
+
 // restore brings a dump into a fresh server, as a person would.
 func restore(t *testing.T, m store.Manifest) *mariadbd.Server {
 	t.Helper()
@@ -207,7 +221,7 @@ func (s *site) cycleUntilTaken(id, task string) {
 	s.await(task, "offered", func(j job.Job) bool { return j.ID == id && j.State == job.Available })
 	h := s.host(0)
 	h.env = append(h.env, "DRYDOCK_STALL=10")
-	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience(time.Minute))
 	defer cancel()
 	for ctx.Err() == nil {
 		s.t.Log(h.cycle())
@@ -271,7 +285,8 @@ func (s *site) tools(names ...string) (pids []int) {
 	for _, f := range files {
 		line, _ := os.ReadFile(f)
 		name, _ := os.ReadFile(filepath.Join(filepath.Dir(f), "comm"))
-		if bytes.Contains(line, []byte(s.dir+"/data/work/")) && slices.Contains(names, strings.TrimSpace(string(name))) {
+		ours := slices.ContainsFunc(s.homes(), func(dir string) bool { return bytes.Contains(line, []byte(dir+"/work/")) })
+		if ours && slices.Contains(names, strings.TrimSpace(string(name))) {
 			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(f)))
 			pids = append(pids, pid)
 		}
@@ -281,12 +296,14 @@ func (s *site) tools(names ...string) (pids []int) {
 
 // workLeft are the files below the work folder, without the locks.
 func (s *site) workLeft() (left []string) {
-	_ = filepath.WalkDir(filepath.Join(s.dir, "data", "work"), func(path string, d os.DirEntry, err error) error {
-		if err == nil && !d.IsDir() && d.Name() != ".lock" {
-			left = append(left, path)
-		}
-		return nil
-	})
+	for _, dir := range s.homes() {
+		_ = filepath.WalkDir(filepath.Join(dir, "work"), func(path string, d os.DirEntry, err error) error {
+			if err == nil && !d.IsDir() && d.Name() != ".lock" {
+				left = append(left, path)
+			}
+			return nil
+		})
+	}
 	return left
 }
 

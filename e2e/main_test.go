@@ -6,10 +6,10 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"drydock/internal/mariadbd"
 	"drydock/internal/mariadbdtest"
@@ -32,20 +32,16 @@ func TestEveryTaskOfTheMainJobReachesSuccessInBothModes(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t, options{mode: mode, secret: password + "canary" + mode, keys: `compress-backups = "zstd"` + "\n" + `backup-hash = "sha256"`}).start()
-			look := func(*host) {} // for secrets; in a split drydock the bus and its password are not drydock's own
-			if !*apart {
-				secrets := s.release()
-				watch := s.watchArgv(secrets)
-				look = func(h *host) {
-					watch.check(t)
-					s.checkCanaries(h, secrets)
-					s.checkModes()
-				}
-			}
+			secret := password + "canary" + mode
+			db := mariadbdtest.Start(t, mariadbd.Options{Password: secret, LogBin: true, Extra: []string{
+				"plugin-load-add=server_audit", "plugin-load-add=sql_errlog", "plugin-maturity=unknown", "server_audit_logging=1",
+			}})
+			s := newSite(t, options{mode: mode, secret: secret, servers: []*mariadbd.Server{db}, keys: `compress-backups = "zstd"` + "\n" + `backup-hash = "sha256"`}).start()
+			secrets := s.release()
+			watch := s.watchArgv(secrets)
 			fill(t, s.servers[0], 20<<20)
 			h := s.host(0)
-			tasks := []string{"errorlog", "slowquery", "mariabackup", "optimize"}
+			tasks := []string{"errorlog", "slowquery", "auditlog", "sqlerrorlog", "mariabackup", "optimize"}
 			ids := map[string]string{}
 			for _, task := range tasks {
 				ids[task] = s.run(task)
@@ -57,9 +53,11 @@ func TestEveryTaskOfTheMainJobReachesSuccessInBothModes(t *testing.T) {
 				}
 			}
 			s.checkNoOverlap(ids["mariabackup"], ids["optimize"])
-			s.checkBackup(ids["mariabackup"])
+			s.checkBackup(ids["mariabackup"], mode == "api")
 			s.checkCollectedLog()
-			look(h)
+			watch.check(t)
+			s.checkCanaries(h, secrets)
+			s.checkModes()
 		})
 	}
 }
@@ -76,8 +74,8 @@ func (s *site) checkNoOverlap(a, b string) {
 	}
 }
 
-// checkBackup proves the backup without drydock: hash, zstd, mbstream, prepare.
-func (s *site) checkBackup(id string) {
+// checkBackup proves the backup without drydock: hash, zstd, mbstream, prepare. Then drydock proves it, by commands or by jobs.
+func (s *site) checkBackup(id string, queued bool) {
 	s.t.Helper()
 	j := s.awaitState(id, "mariabackup", job.Success)
 	text, err := os.ReadFile(j.Stream.Path + ".manifest.json")
@@ -106,13 +104,19 @@ func (s *site) checkBackup(id string) {
 	if out, err := exec.Command("sh", "-c", `zstd -dqc "$1" | mbstream -x -C "$2" && mariabackup --prepare --target-dir="$2"`, "sh", m.Path, dir).CombinedOutput(); err != nil {
 		s.t.Errorf("the backup does not prepare: %v\n%s", err, out)
 	}
+	s.besides(m.Path)
 	if list := s.mustCLI("backups", "-o", "json"); !strings.Contains(list, id) {
 		s.t.Errorf("the catalogue does not list it: %s", list)
 	}
-	if out := s.mustCLI("backups", "verify", id); !strings.Contains(out, "OK") || strings.TrimSpace(s.mustCLI("backups", "key")) == "" {
+	verify, good, drill, restored := []string{"backups", "verify", id}, "OK", []string{"drill", "run", "--quiet", id}, "yes"
+	if queued {
+		verify, good = append(verify, "--queue", "--wait"), "success"
+		drill, restored = append(drill, "--queue", "--wait"), "success"
+	}
+	if out := s.mustCLI(verify...); !strings.Contains(out, good) || strings.TrimSpace(s.mustCLI("backups", "key")) == "" {
 		s.t.Errorf("drydock does not verify it: %s", out)
 	}
-	if out := s.mustCLI("drill", "run", "--quiet", id); !strings.Contains(out, "yes") {
+	if out := s.mustCLI(drill...); !strings.Contains(out, restored) {
 		s.t.Errorf("the drill says: %s", out)
 	}
 	if list := s.mustCLI("backups"); !strings.Contains(list, "restored 20") {
@@ -123,29 +127,41 @@ func (s *site) checkBackup(id string) {
 // checkCollectedLog compares what was collected with the server's own error log.
 func (s *site) checkCollectedLog() {
 	s.t.Helper()
-	got, err := os.ReadFile(filepath.Join(s.folder(), "log_error.log"))
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	got := s.collected()
 	whole, err := os.ReadFile(s.servers[0].ErrorLog())
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if len(got) == 0 || !strings.HasPrefix(string(whole), string(got)) {
+	if got == "" || !strings.HasPrefix(string(whole), got) {
 		s.t.Errorf("collected %d bytes that are not the beginning of the server's error log (%d bytes)", len(got), len(whole))
 	}
 }
 
-func (s *site) folder() string {
-	return filepath.Join(s.dir, "data", "lab", "127.0.0.1_"+itoa(s.servers[0].Port()))
+// collected is what the receivers have of the error log, the last piece of it last.
+func (s *site) collected() (all string) {
+	s.t.Helper()
+	var last time.Time
+	for _, file := range s.glob("lab", "127.0.0.1_"+itoa(s.servers[0].Port()), "log_error.log") {
+		info, err := os.Stat(file)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if info.ModTime().Before(last) {
+			all = string(text) + all
+			continue
+		}
+		last, all = info.ModTime(), all+string(text)
+	}
+	return all
 }
 
 func (s *site) backups() []string {
 	s.t.Helper()
-	all, err := filepath.Glob(filepath.Join(s.dir, "data", "Backups", "lab", "127.0.0.1_"+itoa(s.servers[0].Port()), "*.xbstream*"))
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	all := s.glob("Backups", "lab", "127.0.0.1_"+itoa(s.servers[0].Port()), "*.xbstream*")
 	return slices.DeleteFunc(all, func(f string) bool { return strings.HasSuffix(f, ".json") })
 }
 
@@ -196,8 +212,8 @@ func TestLogIsCollectedWhileTheDatabaseIsDown(t *testing.T) {
 	if j := s.awaitEnd(id, "errorlog"); j.State != job.Success {
 		t.Fatalf("errorlog is %s (%s)\n%s", j.State, j.Reason, out)
 	}
-	got, _ := os.ReadFile(filepath.Join(s.folder(), "log_error.log"))
-	if !strings.HasSuffix(string(got), crash) || strings.Count(string(got), "ready for connections") == 0 {
+	got := s.collected()
+	if !strings.HasSuffix(got, crash) || strings.Count(got, "ready for connections") == 0 {
 		t.Errorf("the crash log did not come: %q", got)
 	}
 }

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"encoding/json"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -128,8 +127,7 @@ func (r *reseedSite) killWhileThePointIsMade(order []string) {
 		r.t.Errorf("it is %s: %s", j.State, j.Reason)
 	}
 	bustest.Until(r.t, time.Minute, "the data in clear are gone", func() bool {
-		left, err := filepath.Glob(filepath.Join(r.dir, "data", "drills", "*", "drill-*"))
-		return err == nil && len(left) == 0
+		return len(r.glob("drills", "*", "drill-*")) == 0
 	})
 	if out := r.mustCLI("jobs", "-o", "json"); strings.Contains(out, "flashbackmariabackup") {
 		r.t.Errorf("a flashback was asked for:\n%s", out)
@@ -156,6 +154,7 @@ func (r *reseedSite) restoreToPoint(order []string, point string) (said string) 
 	if made.State != job.Success || !strings.Contains(j.Evidence.Result, point) {
 		r.t.Fatalf("%s is %s (%s); before it: %s", made.Task, made.State, made.Reason, j.Evidence.Result)
 	}
+	r.besides(r.pathOf(made.Args[job.ArgBackup]))
 	if m := r.mustCLI("backups", "verify", made.Args[job.ArgBackup]); !strings.Contains(m, "OK") {
 		r.t.Errorf("the backup of the point: %s", m)
 	}

@@ -44,7 +44,7 @@ func TestARestoreCutByKill9IsNeverTakenForOne(t *testing.T) {
 
 	held := heldUnpacker(t)
 	cut := exec.CommandContext(t.Context(), binary, append(apply, "--config", s.toml)...)
-	cut.Env = append(os.Environ(), "PATH="+held+":"+os.Getenv("PATH"))
+	cut.Env = s.environ("PATH=" + held + ":" + os.Getenv("PATH"))
 	if err := cut.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -91,15 +91,17 @@ func (s *site) planWithoutBus(backup, dir string) {
 	s.t.Helper()
 	latest := []string{"restore", "plan", "--cluster", "lab", "--server", s.servers[0].Addr(), "--to-directory", dir, "-o", "json"}
 	var p app.RestorePlan
-	out, err := exec.CommandContext(s.t.Context(), binary, append(latest, "--config", s.toml)...).Output()
+	cmd := exec.CommandContext(s.t.Context(), binary, append(latest, "--config", s.toml)...)
+	cmd.Env = s.environ()
+	out, err := cmd.Output()
 	if err = errors.Join(err, json.Unmarshal(out, &p)); err != nil || p.Refused() || p.Need == 0 || p.Free == nil || !strings.Contains(backup, p.Backup) {
 		s.t.Errorf("%+v, %v\n%s", p, err, out)
 	}
 	copied := filepath.Join(s.t.TempDir(), "copy")
-	if out, err := exec.CommandContext(s.t.Context(), "cp", "-r", filepath.Join(s.dir, "data", "Backups"), copied).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(s.t.Context(), "cp", "-r", filepath.Join(s.here, "Backups"), copied).CombinedOutput(); err != nil {
 		s.t.Fatalf("%v: %s", err, out)
 	}
-	out, err = exec.CommandContext(s.t.Context(), binary, append(latest, "--config", "/nowhere", "--folder", copied, "--key", filepath.Join(s.dir, "data", "manifest.pub"))...).Output()
+	out, err = exec.CommandContext(s.t.Context(), binary, append(latest, "--config", "/nowhere", "--folder", copied, "--key", filepath.Join(s.here, "manifest.pub"))...).Output()
 	if err != nil || !json.Valid(out) {
 		s.t.Errorf("without a configuration: %v\n%s", err, out)
 	}

@@ -8,23 +8,14 @@ import (
 	"strings"
 	"time"
 
-	"drydock/app"
 	"drydock/bus"
-	"drydock/config"
 	"drydock/job"
 )
 
 // another is a second process with the given roles on the bus of the first.
 func (s *site) another(roles string) *site {
 	s.t.Helper()
-	cfg, err := config.Load(s.toml)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	remote, err := app.Remote(cfg)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	remote := s.remote()
 	text, err := os.ReadFile(s.toml)
 	if err != nil {
 		s.t.Fatal(err)

@@ -170,7 +170,7 @@ func startService(t *testing.T, s *mariadbdtest.Service) {
 // awaitRow waits until the row of a job that ended while the database was down is closed, and the script has nothing left.
 func (s *site) awaitRow(h *host, j job.Job) {
 	s.t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; {
+	for deadline := time.Now().Add(patience(time.Minute)); ; {
 		h.cycle()
 		var state, done int
 		err := query(s.t, s.servers[0]).QueryRowContext(bustest.Context(s.t),

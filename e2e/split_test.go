@@ -263,6 +263,9 @@ func TestSplitLosesNothingWhenOneProcessOfEachRoleDies(t *testing.T) {
 		awaitFile(t, filepath.Join(tools[i], "half"))
 		j := s.awaitJob(s.slot(i, cluster, "mariabackup"), "streaming", func(j job.Job) bool { return j.State == job.Processing })
 		victim = j.Dispatch.Receiver
+		if j.Dispatch.Address != s.rig.Addrs[victim] {
+			t.Errorf("%s says that it is reached at %s, not at %s", victim, j.Dispatch.Address, s.rig.Addrs[victim])
+		}
 	}
 	dead := []string{victim, "gateway-1", "scheduler-1", s.leader(), "alert"}
 	s.kill(dead...)

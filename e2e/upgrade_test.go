@@ -145,7 +145,7 @@ func TestForeignScriptWithoutTheEndLineIsOfferedOursOnce(t *testing.T) {
 	if got := call("/actions/send-jobs-upgrade"); got != "true" {
 		t.Errorf("send-jobs-upgrade: %s", got)
 	}
-	if err := l.(*net.TCPListener).SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+	if err := l.(*net.TCPListener).SetDeadline(time.Now().Add(patience(30 * time.Second))); err != nil {
 		t.Fatal(err)
 	}
 	conn, err := l.Accept()
@@ -153,7 +153,7 @@ func TestForeignScriptWithoutTheEndLineIsOfferedOursOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(patience(30 * time.Second))); err != nil {
 		t.Fatal(err)
 	}
 	if text, err := io.ReadAll(conn); err != nil || !bytes.Equal(text, scripts.Script()) || !bytes.HasSuffix(text, []byte("\n# EOF\n")) {

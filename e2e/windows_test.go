@@ -39,7 +39,7 @@ scheduler-db-servers-logs-cron = "* * * * * *"
 		t.Errorf("the job waits with the reason %q", held.Reason)
 	}
 	s.mustCLI("cancel", held.ID)
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patience(20 * time.Second))
 	for skipped := false; !skipped; {
 		for _, k := range s.ticks() {
 			skipped = skipped || k.Outcome == bus.Skipped && strings.Contains(k.Reason, "the fleet is on hold") && k.Trigger.Kind == job.Cron
@@ -77,7 +77,8 @@ monitoring-scheduler = true
 maintenance-window-policy = "wait"
 scheduler-max-concurrent-backups = 1
 `}).start()
-	out := s.mustCLI("blackout", "add", "lab", "--for", "8s", "--reason", "freeze")
+	closed := patience(8 * time.Second)
+	out := s.mustCLI("blackout", "add", "lab", "--for", closed.String(), "--reason", "freeze")
 	if out, err := s.cli("blackout", "add", "--to", "2020-01-01"); err == nil || !strings.Contains(out, "ends at") {
 		t.Errorf("a blackout in the past: %v %s", err, out)
 	}
@@ -86,6 +87,7 @@ scheduler-max-concurrent-backups = 1
 	}
 	// A schedule's tick, written as a scheduler writes it.
 	due := time.Now().UTC()
+	open := due.Add(closed - patience(time.Second))
 	_, _, _, err := store.NewLedger(s.bus(), "scheduler@test").Update(t.Context(), "lab", "mariabackup", func(bus.Tick) (bus.Tick, bool) {
 		return bus.Tick{Outcome: bus.Fired, Due: due, Trigger: job.Trigger{Kind: job.Cron}}, true
 	})
@@ -98,7 +100,7 @@ scheduler-max-concurrent-backups = 1
 		t.Errorf("reason %q", j.Reason)
 	}
 	j = s.awaitEnd(j.ID, "mariabackup")
-	if j.State != job.Success || j.Started().Before(due.Add(7*time.Second)) {
+	if j.State != job.Success || j.Started().Before(open) {
 		t.Errorf("the backup is %s (%s), started %s, due %s", j.State, j.Reason, j.Started(), due)
 	}
 }

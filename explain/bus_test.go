@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"drydock/bus"
 	"drydock/explain"
 	"drydock/internal/bustest"
@@ -17,9 +15,7 @@ import (
 	"drydock/window"
 )
 
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/nats-io/nats.go.(*Conn).Close.func1"))
-}
+func TestMain(m *testing.M) { bustest.Main(m) }
 
 // What a scheduler writes is what the reasons are told apart by: should it name another gate, or describe in other words what a
 // job waits for, what it decided would be put down to something else. So a real one decides here, and every message named
@@ -70,7 +66,7 @@ func TestWhatARealSchedulerDecidedIsExplained(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	stop := run(ctx, t, conn, down, busy, held, shut, refused, waits, off)
+	stop := run(t, conn, down, busy, held, shut, refused, waits, off)
 	bustest.Until(t, 30*time.Second, "the schedule is switched off", func() bool {
 		_, err := store.NewControl(conn).SwitchOff(ctx, bus.Switch{Cluster: "off", Task: "mariabackup", By: "carol", Note: "bug 17"})
 		return err == nil
@@ -124,32 +120,14 @@ func TestWhatARealSchedulerDecidedIsExplained(t *testing.T) {
 }
 
 // run starts a scheduler; stop waits for its end.
-func run(ctx context.Context, t *testing.T, conn *bus.Conn, clusters ...scheduler.Cluster) (stop func()) {
+func run(t *testing.T, conn *bus.Conn, clusters ...scheduler.Cluster) (stop func()) {
 	t.Helper()
 	const actor = "scheduler@test"
-	ctx, cancel := context.WithCancel(ctx)
 	view := store.NewView(conn)
 	s, err := scheduler.New(scheduler.Config{Actor: actor, Log: bustest.Log(t), Clusters: clusters}, conn,
 		store.NewJobs(conn, actor, view), store.NewLedger(conn, actor), view)
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan error, 2)
-	go func() { done <- view.Run(ctx) }()
-	go func() { done <- s.Run(ctx) }()
-	stopped := false
-	stop = func() {
-		if stopped {
-			return
-		}
-		stopped = true
-		cancel()
-		for range 2 {
-			if err := <-done; err != nil {
-				t.Error(err)
-			}
-		}
-	}
-	t.Cleanup(stop)
-	return stop
+	return bustest.Run(t, view.Run, s.Run)
 }

@@ -127,7 +127,7 @@ func problemOf(err error) *problem {
 		return p
 	}
 	switch {
-	case errors.Is(err, store.ErrBlackout), errors.Is(err, store.ErrUser), errors.Is(err, auth.ErrPassword):
+	case errors.Is(err, store.ErrBlackout), errors.Is(err, store.ErrUser), errors.Is(err, store.ErrNote), errors.Is(err, auth.ErrPassword):
 		return errBadRequest.withMessage("%v", err) // it says what is wrong with it
 	case errors.Is(err, store.ErrNoSchedule):
 		return errSchedule.withMessage("%v", err)

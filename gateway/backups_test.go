@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"drydock/bus"
+	"drydock/internal/bustest"
 	"drydock/job"
 	"drydock/store"
 )
@@ -120,9 +121,62 @@ func TestTheDryRunByREST(t *testing.T) {
 	if err := r.deps.Conn.NC.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	said := r.call("GET", "/api/backups?cluster=sql&retention=1", r.user("admin"), nil)
+	said := r.judged("sql")
 	if want := skipped.Add(time.Hour).Format(time.RFC3339); said.status != http.StatusOK || !strings.Contains(said.body, want) || strings.Contains(said.body, skipped.Format(time.RFC3339)) {
 		t.Errorf("the backup goes at %s: %v", want, said)
+	}
+}
+
+// judged lists the backups of a cluster with the verdicts on them, when all receivers have answered.
+func (r *rig) judged(cluster string) (said answer) {
+	r.t.Helper()
+	bustest.Until(r.t, 20*time.Second, "the receivers have judged the backups", func() bool {
+		said = r.call("GET", "/api/backups?retention=1&cluster="+cluster, r.user("admin"), nil)
+		return said.status != http.StatusOK || !strings.Contains(said.body, `"retention_pending":true`)
+	})
+	return said
+}
+
+// A receiver that stands still must not keep people from the list of backups, nor what the others have said; and what is not known
+// yet must not look like what nobody will ever know.
+func TestAReceiverThatStandsStillKeepsNobodyFromTheBackups(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.catalogued("sql", "01A")
+	r.catalogued("sql", "01B")
+	answer := make(chan struct{})
+	for name, m := range map[string]string{"a-quick": "01A", "b-still": "01B"} {
+		svc, err := micro.AddService(r.deps.Conn.NC, micro.Config{Name: bus.KeeperService, Version: "0.0.0", Metadata: map[string]string{"receiver": name}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = svc.Stop() })
+		sub, err := r.deps.Conn.NC.Subscribe(bus.ReceiverSubject(name, bus.VerbPlan), func(ask *nats.Msg) {
+			if name == "b-still" {
+				<-answer
+			}
+			data, _ := json.Marshal(bus.PlanReply{Items: []bus.PlanItem{{Receiver: name, Cluster: "sql", Server: db1, Backup: m, Keep: true, Why: []string{"rule of " + name}}}})
+			_ = ask.Respond(data)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = sub.Unsubscribe() })
+	}
+	if err := r.deps.Conn.NC.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	var said string
+	bustest.Until(t, 20*time.Second, "the quick receiver has answered", func() bool { // and the other one has not, whatever the time
+		said = r.call("GET", "/api/backups?retention=1&cluster=sql", r.user("admin"), nil).body
+		return strings.Contains(said, "rule of a-quick")
+	})
+	if !strings.Contains(said, `"retention_pending":true`) || strings.Contains(said, "rule of b-still") || !strings.Contains(said, "01B") {
+		t.Errorf("while a receiver stands still: %s", said)
+	}
+	close(answer)
+	if said := r.judged("sql"); !strings.Contains(said.body, "rule of a-quick") || !strings.Contains(said.body, "rule of b-still") {
+		t.Errorf("after all answered: %v", said)
 	}
 }
 

@@ -31,6 +31,7 @@ type Config struct {
 	TrustedProxies []netip.Prefix // optional: who is believed about where a caller is (X-Forwarded-For)
 
 	Address    string // where database containers reach the API (monitoring-address)
+	Receiver   string // optional: name of the receiver on this host, for clients that stream to the host of the API
 	OpenConfig bool   // api-credentials-secure-config is false: S/config needs no credentials and holds no secrets
 
 	MaxConnections int // optional: of both ports together; 0 means [DefaultConnections]

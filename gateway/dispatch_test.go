@@ -91,25 +91,7 @@ func (y *yard) startBlindable(cfg gateway.DispatchConfig) (stop, blind func()) {
 	if err != nil {
 		y.Fatal(err)
 	}
-	stop, blind = y.background(d.Run), y.background(view.Run)
-	return stop, blind
-}
-
-// background runs f until the returned function is called or the test ends; it waits for it.
-func (y *yard) background(f func(context.Context) error) (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if err := f(ctx); err != nil {
-			y.Error(err)
-		}
-	})
-	stop = sync.OnceFunc(func() {
-		cancel()
-		wg.Wait()
-	})
-	y.Cleanup(stop)
-	return stop
+	return bustest.Run(y.T, d.Run), bustest.Run(y.T, view.Run)
 }
 
 var dueAt = time.Date(2026, 11, 22, 3, 0, 0, 0, time.UTC)

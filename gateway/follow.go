@@ -113,7 +113,7 @@ func (g *Gateway) follow(c *gin.Context, j job.Job) {
 	if !g.stillReads(c, j.Cluster) {
 		return // since the request was let in
 	}
-	live, behind, last := true, 2, job.State("") // behind: followers that have not caught up yet
+	told := followed{live: true, behind: 2}
 	for {
 		var err error
 		select {
@@ -122,7 +122,7 @@ func (g *Gateway) follow(c *gin.Context, j job.Job) {
 		case <-g.stopping:
 			return
 		case <-end.C:
-			_ = out.write(event{name: "end", data: gin.H{"state": last}}) // the last one either way
+			_ = out.write(event{name: "end", data: gin.H{"state": told.state}}) // the last one either way
 			return
 		case <-changed:
 			changed = g.users.Changed()
@@ -135,16 +135,11 @@ func (g *Gateway) follow(c *gin.Context, j job.Job) {
 			}
 			err = out.ping()
 		case e := <-events:
-			switch e.name {
-			case "":
-				behind--
-			case "state":
-				live, last = e.live, e.data.(stateChange).State
-			}
+			told.take(e)
 			if e.name != "" {
 				err = out.write(e)
 			}
-			if end.Stop(); !live && behind == 0 {
+			if end.Stop(); told.all() {
 				end.Reset(followGrace)
 			}
 		}
@@ -153,6 +148,25 @@ func (g *Gateway) follow(c *gin.Context, j job.Job) {
 		}
 	}
 }
+
+// followed is how far a stream has come.
+type followed struct {
+	live   bool
+	state  job.State // the last that was told
+	behind int       // followers that have not caught up yet
+}
+
+func (f *followed) take(e event) {
+	switch e.name {
+	case "":
+		f.behind--
+	case "state":
+		f.live, f.state = e.live, e.data.(stateChange).State
+	}
+}
+
+// all reports whether the job has ended and everything that was there is told.
+func (f *followed) all() bool { return !f.live && f.behind == 0 }
 
 // stillReads reports whether the caller of a stream may go on reading: its token may have been revoked meanwhile.
 func (g *Gateway) stillReads(c *gin.Context, cluster string) bool {

@@ -54,6 +54,7 @@ type Gateway struct {
 	work    background
 	page    *web.Web
 
+	serving  chan struct{} // closed by Run when calls are answered
 	stopping chan struct{} // closed by Run when intake ends; event streams listen to it
 }
 
@@ -67,11 +68,11 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	}
 	g := &Gateway{
 		Deps: deps, cfg: cfg, log: cfg.Log, clusters: map[string]*cluster{}, sum: scripts.Checksum(cfg.Script),
-		logs: bus.NewBatcher(deps.Conn, bus.StreamLogs), stopping: make(chan struct{}), answerBy: shellLeaves,
+		logs: bus.NewBatcher(deps.Conn, bus.StreamLogs), serving: make(chan struct{}), stopping: make(chan struct{}), answerBy: shellLeaves,
 		control: store.NewControl(deps.Conn), desk: restore.NewDesk(deps.Conn, cfg.Name),
 		users: store.NewUserView(deps.Conn), audits: store.NewAudits(deps.Conn, cfg.Name), logins: store.NewLogins(deps.Conn), verbs: map[string]string{}, tries: newLimiter(time.Now),
 	}
-	g.verdicts = newVerdicts(deps.Conn)
+	g.verdicts = newVerdicts(deps.Conn, g.work.run, func() { g.page.Judged() })
 	g.people = store.NewUsers(deps.Conn, g.users)
 	g.readings = metrics.NewReader(metricsConfig(cfg), deps.Conn, deps.View, deps.Catalog)
 	override := map[string]map[string][]string{}
@@ -107,12 +108,15 @@ func newAuth(cfg Config, override map[string]map[string][]string, users auth.Dir
 	if err != nil {
 		return nil, err
 	}
-	secrets := map[string]string{}
+	secrets, first := map[string]string{}, map[string]string{}
 	for _, c := range cfg.Clusters {
 		secrets[c.Name] = c.Password
+		if first[c.Name], err = store.FirstSecret(ctx, conn, c.Name, auth.SecretDigest(key, c.Name, c.Password)); err != nil {
+			return nil, fmt.Errorf("look up the password that cluster %s had at first: %w", c.Name, err)
+		}
 	}
 	a, err := auth.New(key, auth.Config{
-		Users: cfg.Users, Grants: cfg.Grants, ClusterGrants: override, Lifetime: cfg.TokenLifetime, Directory: users, Secrets: secrets,
+		Users: cfg.Users, Grants: cfg.Grants, ClusterGrants: override, Lifetime: cfg.TokenLifetime, Directory: users, Secrets: secrets, First: first,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
@@ -160,6 +164,9 @@ func (g *Gateway) Close() {
 // stopTimeout is what calls in flight get when the gateway stops.
 const stopTimeout = 10 * time.Second
 
+// Serving is closed when [Gateway.Run] answers calls.
+func (g *Gateway) Serving() <-chan struct{} { return g.serving }
+
 // Run serves until ctx ends (nil) or a listener fails. It stops in order: no new calls, calls in flight to their end,
 // then what runs in the background, then the log writer, on which calls wait.
 func (g *Gateway) Run(ctx context.Context) error {
@@ -190,6 +197,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 			}
 		})
 	}
+	close(g.serving)
 	g.log.Info("gateway serves", "addr", g.APIAddr(), "clear", fmt.Sprint(g.HTTPAddr()))
 
 	var err error

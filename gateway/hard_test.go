@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -155,18 +156,98 @@ func TestIdleConnectionsPushOutEachOtherAndNobodyElse(t *testing.T) {
 		t.Errorf("the longest idle connection is still there: %v", err)
 	}
 	last := conns[len(conns)-1]
-	_ = last.SetDeadline(time.Now().Add(20 * time.Second))
-	answer := make([]byte, 12)
-	if _, err := io.WriteString(last, "GET /healthz HTTP/1.1\r\nHost: x\r\nUser-Agent: x\r\n\r\n"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.ReadFull(last, answer); err != nil || string(answer) != "HTTP/1.1 200" {
-		t.Errorf("the newest connection: %q, %v", answer, err)
+	if !answersOn(last) {
+		t.Error("the newest connection does not work")
 	}
 	for _, c := range conns {
 		c.Close()
 	}
 	bustest.Until(t, 20*time.Second, "closed connections are forgotten", func() bool { return r.g.Connections() < 10 })
+}
+
+// The same over TLS, where each costs more and whose handshakes may stop in the middle: below the limit all are held and still work,
+// at the limit the oldest go, and scripts, who must shake hands too, are served at once.
+func TestIdleTLSConnectionsPushOutEachOtherAndNobodyElse(t *testing.T) {
+	t.Parallel()
+	const kept, more = 250, 100
+	for _, c := range []struct {
+		name string
+		open func(*testing.T, net.Addr) net.Conn
+		asks bool // can be asked for something afterwards
+	}{
+		{"shaken hands", func(t *testing.T, at net.Addr) net.Conn { return dialed(t, at, true) }, true},
+		{"half a handshake", func(t *testing.T, at net.Addr) net.Conn { return half(t, at) }, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, func(c *gateway.Config) { c.MaxConnections = kept })
+			serves := func(when string) {
+				t.Helper()
+				begun := time.Now()
+				out, _ := raw(t, r.g.APIAddr(), true, true, shellRequest("GET", "/healthz", "", ""))
+				if took := time.Since(begun); !strings.HasPrefix(out, "HTTP/1.1 200 ") || took > 10*time.Second {
+					t.Errorf("%s: %.40q after %s", when, out, took)
+				}
+			}
+			var conns []net.Conn
+			for range kept - 20 { // room for the callers
+				conns = append(conns, c.open(t, r.g.APIAddr()))
+			}
+			serves("below the limit")
+			if n := r.g.Connections(); c.asks && n < len(conns) {
+				t.Errorf("%d of %d are left below the limit", n, len(conns))
+			}
+			if c.asks && !answersOn(conns[0]) {
+				t.Error("the oldest does not work below the limit")
+			}
+			for range more {
+				conns = append(conns, c.open(t, r.g.APIAddr()))
+			}
+			bustest.Until(t, 20*time.Second, "the limit holds", func() bool { return r.g.Connections() <= kept })
+			serves("at the limit")
+			if c.asks && (answersOn(conns[1]) || !answersOn(conns[len(conns)-1])) {
+				t.Error("the oldest still works, or the newest does not")
+			}
+			for _, conn := range conns {
+				conn.Close()
+			}
+			bustest.Until(t, 20*time.Second, "closed connections are forgotten", func() bool { return r.g.Connections() < 10 })
+		})
+	}
+}
+
+// half begins a handshake over TLS, and does not go on when the server has answered.
+func half(t *testing.T, addr net.Addr) net.Conn {
+	t.Helper()
+	c := dialed(t, addr, false)
+	stop := &stopping{Conn: c}
+	if err := tls.Client(stop, &tls.Config{InsecureSkipVerify: true}).Handshake(); err == nil || !stop.answered {
+		t.Fatalf("the handshake ended: %v, answered %v", err, stop.answered)
+	}
+	return c
+}
+
+// stopping is a connection whose first bytes from the server are not handed on.
+type stopping struct {
+	net.Conn
+	answered bool
+}
+
+func (s *stopping) Read(b []byte) (int, error) {
+	n, err := s.Conn.Read(b)
+	s.answered = n > 0
+	return 0, errors.Join(errors.New("gone"), err)
+}
+
+// answersOn asks for something on a connection that was idle.
+func answersOn(c net.Conn) bool {
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	answer := make([]byte, 12)
+	if _, err := io.WriteString(c, "GET /healthz HTTP/1.1\r\nHost: x\r\nUser-Agent: x\r\n\r\n"); err != nil {
+		return false
+	}
+	_, err := io.ReadFull(c, answer)
+	return err == nil && string(answer) == "HTTP/1.1 200"
 }
 
 // bodies are the routes that read a body: by the API's document, and both methods of the scripts' routes.

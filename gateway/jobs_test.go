@@ -3,11 +3,14 @@ package gateway_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/nats-io/nats.go"
 
 	"drydock/bus"
 	"drydock/gateway"
@@ -77,6 +80,38 @@ func TestTakenJobOfAPIModeHasItsPort(t *testing.T) {
 		}
 	}
 	r.want(r.call("POST", path("api", db1, "/actions/receive-task/optimize"), token, nil), 200, "NO_RECEIVER_NEEDED")
+}
+
+// A client that knows no address would stream to a host where nobody listens for it, if another host's receiver was picked.
+func TestAClientThatStreamsToTheHostOfTheAPIGetsTheReceiverThere(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(c *gateway.Config) { c.Receiver = "here" })
+	token := r.token("api", db1)
+	take := func(agent, want string) {
+		t.Helper()
+		j := r.offered("api", db1, "mariabackup")
+		req, err := http.NewRequest("POST", "http://"+r.g.HTTPAddr().String()+path("api", db1, "/needs/mariabackup"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("User-Agent", agent)
+		req.Header.Set("Authorization", "Bearer "+token)
+		r.want(do(t, req), 200, "true")
+		if now, _ := r.last(j.Key()); now.Dispatch.Receiver != want {
+			t.Errorf("%s is to stream to %s, want %s", agent, now.Dispatch.Receiver, want)
+		}
+		r.apply(j.Key(), job.Cancel, nil)
+	}
+	take("curl", "rx") // there is none here
+	_, err := r.conn.NC.Subscribe(bus.ReceiverSubject("here", bus.VerbOpen), func(m *nats.Msg) {
+		answer, _ := json.Marshal(bus.OpenReply{Receiver: "here", Address: "10.0.1.5", Port: 4002})
+		_ = m.Respond(answer)
+	})
+	if err = errors.Join(err, r.conn.NC.Flush()); err != nil {
+		t.Fatal(err)
+	}
+	take("curl", "here")
+	take("drydock-dbjobs/1", "rx") // it knows the address of any
 }
 
 func TestJobWithoutAFreePortGoesBackToTheQueue(t *testing.T) {

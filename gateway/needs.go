@@ -68,8 +68,10 @@ func (g *Gateway) needsChannel(ctx context.Context, k *call, name string) (bool,
 }
 
 const (
-	// openTimeout is what the receiver gets to reserve a port: a shell client waits for half a second in all.
+	// openTimeout is what the receiver gets to reserve a port: a shell client waits for half a second in all. The others have more
+	// patience, but one receiver that stands still must not take all of it: the next call goes to another.
 	openTimeout = 250 * time.Millisecond
+	openPatient = 2 * time.Second
 	// shellLeaves is after how long a shell client must be taken for gone (wire.md section 1).
 	shellLeaves = 450 * time.Millisecond
 )
@@ -90,7 +92,7 @@ func (g *Gateway) claim(c *gin.Context, j job.Job) (bool, error) {
 	}
 	var to job.Dispatch
 	if task.Flow == job.FlowIn {
-		port, err := g.reserve(ctx, bus.OpenRequest{Key: j.Key(), JobID: j.ID, Attempt: j.Attempt})
+		port, err := g.reserve(c.Request, bus.OpenRequest{Key: j.Key(), JobID: j.ID, Attempt: j.Attempt})
 		if err != nil {
 			return false, g.noPort(ctx, j, err)
 		}
@@ -161,10 +163,21 @@ func (g *Gateway) giveBack(ctx context.Context, j job.Job, reason string) error 
 	return err
 }
 
-// reserve asks a receiver for a port.
-func (g *Gateway) reserve(ctx context.Context, req bus.OpenRequest) (bus.OpenReply, error) {
-	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+// reserve asks a receiver for a port: any one, or for a client that streams to the host of the API the one on this host, if
+// there is one.
+func (g *Gateway) reserve(r *http.Request, req bus.OpenRequest) (bus.OpenReply, error) {
+	within := openPatient
+	if shellLike(r) {
+		within = openTimeout
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), within)
 	defer cancel()
+	if g.cfg.Receiver != "" && !ownScript(r) {
+		here, err := bus.Request[bus.OpenReply](ctx, g.Conn, bus.ReceiverSubject(g.cfg.Receiver, bus.VerbOpen), req)
+		if !errors.Is(err, bus.ErrNobody) {
+			return here, err
+		}
+	}
 	return bus.Request[bus.OpenReply](ctx, g.Conn, bus.SubjectReceiverOpen, req)
 }
 

@@ -123,10 +123,16 @@ func (g *Gateway) listTicks(c *gin.Context) {
 	reply(c, http.StatusOK, gin.H{"ticks": out})
 }
 
-// judgedBackup is a backup with what the next prune would do with it; nil when its receiver did not answer.
+// judgedBackup is a backup with what the next prune would do with it; nil when its receiver did not answer, or not yet.
 type judgedBackup struct {
 	store.Manifest
 	Retention *web.Verdict `json:"retention,omitempty"`
+}
+
+// backupsAnswer is a list of backups.
+type backupsAnswer struct {
+	Backups []judgedBackup `json:"backups"`
+	Pending bool           `json:"retention_pending,omitempty"` // receivers are being asked: more verdicts may come
 }
 
 func (g *Gateway) listBackups(c *gin.Context) {
@@ -157,7 +163,8 @@ func (g *Gateway) listBackups(c *gin.Context) {
 		reply(c, http.StatusOK, gin.H{"backups": kept})
 		return
 	}
-	judged, said := []judgedBackup{}, g.verdicts.of(c.Request.Context(), q.cluster)
+	judged := []judgedBackup{}
+	said, pending := g.verdicts.of(c.Request.Context(), q.cluster)
 	for _, m := range kept {
 		b := judgedBackup{Manifest: m}
 		if v, ok := said[m.ID]; ok {
@@ -165,7 +172,7 @@ func (g *Gateway) listBackups(c *gin.Context) {
 		}
 		judged = append(judged, b)
 	}
-	reply(c, http.StatusOK, gin.H{"backups": judged})
+	reply(c, http.StatusOK, backupsAnswer{judged, pending})
 }
 
 // listAlerts lists the conditions that are open, or with all=1 every edge since a time.

@@ -51,10 +51,7 @@ func newRig(t *testing.T, change ...func(*gateway.Config)) *rig {
 	t.Helper()
 	conn := bustest.Start(t)
 	r := &rig{t: t, conn: conn, view: store.NewView(conn)}
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = r.view.Run(ctx) })
-	t.Cleanup(func() { cancel(); wg.Wait() })
+	bustest.Run(t, r.view.Run)
 	r.jobs = store.NewJobs(conn, "gateway@test", r.view)
 	r.deps = gateway.Deps{Conn: conn, Jobs: r.jobs, Ledger: store.NewLedger(conn, "gateway@test"), View: r.view, Catalog: store.NewCatalog(conn), Docs: store.NewDocs(conn)}
 	r.cfg = config(t)

@@ -53,7 +53,7 @@ func TestSwitchingASchedule(t *testing.T) {
 		t.Errorf("on while it is on: %s", got)
 	}
 	r.want(r.call("POST", off, admin, []byte(`{"note":`)), 400, "")
-	if got := r.call("POST", off, admin, []byte(`{"note":"`+strings.Repeat("x", 600)+`"}`)); got.status != 409 || !strings.Contains(got.body, "600 bytes") {
+	if got := r.call("POST", off, admin, []byte(`{"note":"`+strings.Repeat("x", 600)+`"}`)); got.status != 400 || !strings.Contains(got.body, "600 bytes") {
 		t.Errorf("a long note: %s", got)
 	}
 	s := decode[bus.Switch](t, r.call("POST", off, admin, []byte(`{"note":"bug 17"}`)))

@@ -13,6 +13,7 @@ import (
 	"drydock/bus"
 	"drydock/gateway"
 	"drydock/internal/bustest"
+	"drydock/internal/freeport"
 	"drydock/job"
 	"drydock/scripts"
 	"drydock/store"
@@ -87,19 +88,9 @@ func TestExhaustedPoolIsNoScriptCheck(t *testing.T) {
 	close(r.rx.checks)
 }
 
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 func TestScriptIsSentToAListenerThatComesUpLate(t *testing.T) {
 	t.Parallel()
-	port := freePort(t)
+	port := freeport.Pick(t)
 	r := newRig(t, func(c *gateway.Config) { c.Clusters[0].ReceiverPorts = []int{port, 1} })
 	if err := r.deps.Docs.Put(r.ctx(), "sql", db1, store.DocScript, store.ScriptDoc{SHA256: "other", Upgrade: true}); err != nil {
 		t.Fatal(err)
@@ -168,7 +159,7 @@ func TestUpgradeThatFailedIsNotAskedForBeforeTheNextCheck(t *testing.T) {
 
 func TestStopDoesNotWaitForAHostThatNeverListens(t *testing.T) {
 	t.Parallel()
-	port := freePort(t)
+	port := freeport.Pick(t)
 	r := newRig(t, func(c *gateway.Config) { c.Clusters[0].ReceiverPorts = []int{port} })
 	r.want(r.call("POST", path("sql", db1, "/actions/send-jobs-upgrade"), "", seal(db1)), 200, "true")
 	r.want(r.call("POST", path("sql", db1, "/actions/receive-jobs-check"), "", seal(db1)), 200, "")

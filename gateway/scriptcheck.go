@@ -73,7 +73,7 @@ func (g *Gateway) receiveScript(c *gin.Context) {
 	now := time.Now()
 	id, first := g.checks.enter(key, job.NewID(now, bus.NewMessageID(), key))
 	req := bus.OpenRequest{Key: key, JobID: id, Attempt: 1, Check: true}
-	port, err := g.reserve(c.Request.Context(), req)
+	port, err := g.reserve(c.Request, req)
 	if first && (err != nil || !g.work.run(func(ctx context.Context) { g.awaitScript(ctx, k, req, port) })) {
 		g.checks.leave(key)
 	}

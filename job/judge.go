@@ -31,79 +31,101 @@ type Verdict struct {
 // where it says so. A restore passes only with the whole backup sent, checked against its manifest while it was read; what
 // the worker says about bytes and hash is then about what it received.
 func Judge(t Task, j Job, late bool) Verdict {
-	var checks []Check
-	waiting := false
-	// open is a condition that may still come true; fixed is one that will not change any more.
-	open := func(name string, held bool, note string) {
-		checks = append(checks, Check{name, held, note})
-		waiting = waiting || !held
-	}
-	refuted := false
-	fixed := func(name string, held bool, note string) {
-		checks = append(checks, Check{name, held, note})
-		refuted = refuted || !held
-	}
-
-	end, inLog := t.Format.EndLine()
+	var c trial
 	if len(j.Evidence.Exit) > 0 {
-		fixed("exit status", allZero(j.Evidence.Exit), fmt.Sprint(j.Evidence.Exit))
+		c.fixed("exit status", allZero(j.Evidence.Exit), fmt.Sprint(j.Evidence.Exit))
 	}
 	if j.Evidence.Finding != "" {
-		fixed("finding", false, j.Evidence.Finding)
+		c.fixed("finding", false, j.Evidence.Finding)
 	}
-	if t.Flow == FlowIn {
-		s := j.Stream
-		switch {
-		case s == nil || s.Opened.IsZero():
-			open("stream", false, "no stream came")
-		case s.Err != "":
-			fixed("stream", false, s.Err)
-		default:
-			open("stream", s.Complete, "stream not ended")
-		}
-		if s != nil && s.Complete {
-			if j.Evidence.Sent != nil {
-				fixed("bytes", *j.Evidence.Sent == s.Bytes, fmt.Sprintf("sent %d, received %d", *j.Evidence.Sent, s.Bytes))
-			}
-			if t.Kind == KindBackup {
-				fixed("size", s.Bytes > 0, "empty stream")
-			}
-			if endsInStream := end != "" && !inLog; endsInStream {
-				fixed("format", s.Format == FormatGood, cmp.Or(s.Format, fmt.Sprintf("nobody looked for the tool's end (%q)", end)))
-			} else if s.Format != "" {
-				fixed("format", !s.Broken, s.Format)
-			}
-			if j.Evidence.SentSHA256 != "" && s.Algo == "sha256" {
-				fixed("hash", strings.EqualFold(j.Evidence.SentSHA256, s.Hash), "hash of the sent bytes differs")
-			}
-		}
+	switch t.Flow {
+	case FlowIn:
+		c.received(t, j)
+	case FlowOut:
+		c.sent(j)
 	}
-	if t.Flow == FlowOut {
-		switch s := j.Stream; {
-		case s == nil || s.Opened.IsZero():
-			open("stream", false, "nothing was sent")
-		case s.Err != "":
-			fixed("stream", false, s.Err)
-		default:
-			open("stream", s.Complete, "not sent to its end")
-			if s.Complete && j.Evidence.Sent != nil {
-				fixed("bytes", *j.Evidence.Sent == s.Bytes, fmt.Sprintf("sent %d, received %d", s.Bytes, *j.Evidence.Sent))
-			}
-			if s.Complete && j.Evidence.SentSHA256 != "" {
-				fixed("hash", strings.EqualFold(j.Evidence.SentSHA256, s.Hash), "hash of the received bytes differs")
-			}
-		}
+	if end, inLog := t.Format.EndLine(); end != "" && inLog {
+		c.open("end line", j.Evidence.Completed, fmt.Sprintf("the tool's line %q did not come", end))
 	}
-	if end != "" && inLog {
-		open("end line", j.Evidence.Completed, fmt.Sprintf("the tool's line %q did not come", end))
-	}
+	return c.verdict(late)
+}
 
-	v := Verdict{Checks: checks}
+// trial gathers the conditions that apply to one job.
+type trial struct {
+	checks  []Check
+	waiting bool // an open condition does not hold
+	refuted bool // a fixed one does not
+}
+
+// open adds a condition that may still come true.
+func (c *trial) open(name string, held bool, note string) {
+	c.checks = append(c.checks, Check{name, held, note})
+	c.waiting = c.waiting || !held
+}
+
+// fixed adds a condition that will not change any more.
+func (c *trial) fixed(name string, held bool, note string) {
+	c.checks = append(c.checks, Check{name, held, note})
+	c.refuted = c.refuted || !held
+}
+
+// stream adds the condition that a stream came to its end; none and unended say what is missing otherwise.
+func (c *trial) stream(s *Stream, none, unended string) {
 	switch {
-	case refuted, waiting && late:
-		v.Event, v.Reason = Refute, missing(checks)
-	case waiting:
-		v.Reason = "waits for: " + missing(checks)
+	case s == nil || s.Opened.IsZero():
+		c.open("stream", false, none)
+	case s.Err != "":
+		c.fixed("stream", false, s.Err)
+	default:
+		c.open("stream", s.Complete, unended)
+	}
+}
+
+// received adds what a stream to a receiver has to be.
+func (c *trial) received(t Task, j Job) {
+	s := j.Stream
+	c.stream(s, "no stream came", "stream not ended")
+	if s == nil || !s.Complete {
+		return
+	}
+	if j.Evidence.Sent != nil {
+		c.fixed("bytes", *j.Evidence.Sent == s.Bytes, fmt.Sprintf("sent %d, received %d", *j.Evidence.Sent, s.Bytes))
+	}
+	if t.Kind == KindBackup {
+		c.fixed("size", s.Bytes > 0, "empty stream")
+	}
+	if end, inLog := t.Format.EndLine(); end != "" && !inLog { // it ends in the stream
+		c.fixed("format", s.Format == FormatGood, cmp.Or(s.Format, fmt.Sprintf("nobody looked for the tool's end (%q)", end)))
+	} else if s.Format != "" {
+		c.fixed("format", !s.Broken, s.Format)
+	}
+	if j.Evidence.SentSHA256 != "" && s.Algo == "sha256" {
+		c.fixed("hash", strings.EqualFold(j.Evidence.SentSHA256, s.Hash), "hash of the sent bytes differs")
+	}
+}
+
+// sent adds what a stream to the worker has to be.
+func (c *trial) sent(j Job) {
+	s := j.Stream
+	c.stream(s, "nothing was sent", "not sent to its end")
+	if s == nil || s.Err != "" || !s.Complete {
+		return
+	}
+	if j.Evidence.Sent != nil {
+		c.fixed("bytes", *j.Evidence.Sent == s.Bytes, fmt.Sprintf("sent %d, received %d", s.Bytes, *j.Evidence.Sent))
+	}
+	if j.Evidence.SentSHA256 != "" {
+		c.fixed("hash", strings.EqualFold(j.Evidence.SentSHA256, s.Hash), "hash of the received bytes differs")
+	}
+}
+
+func (c *trial) verdict(late bool) Verdict {
+	v := Verdict{Checks: c.checks}
+	switch {
+	case c.refuted, c.waiting && late:
+		v.Event, v.Reason = Refute, missing(c.checks)
+	case c.waiting:
+		v.Reason = "waits for: " + missing(c.checks)
 	default:
 		v.Event = Pass
 	}

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -35,26 +36,49 @@ const (
 	pruneTime = 5 * time.Minute
 )
 
-// Plan gives each what every receiver would keep and delete now of the backups of a cluster. A receiver that has backups and does not
-// answer is an item with that problem.
+// Plan gives each what every receiver would keep and delete now of the backups of a cluster, by the names of the receivers. A receiver
+// that has backups and does not answer is an item with that problem.
 func (d *Desk) Plan(ctx context.Context, cluster string, each func(bus.PlanItem)) error {
-	names, err := d.receivers(ctx, cluster)
-	if err != nil {
+	got := map[string]Answer{}
+	if err := d.Ask(ctx, cluster, func(a Answer) { got[a.Receiver] = a }); err != nil {
 		return err
 	}
-	for _, name := range names {
-		items, err := d.planOf(ctx, name, cluster)
-		for _, i := range items {
+	for _, name := range slices.Sorted(maps.Keys(got)) {
+		for _, i := range got[name].Items {
 			each(i)
 		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if err != nil {
+		if err := got[name].Err; err != nil {
 			each(bus.PlanItem{Receiver: name, Cluster: cluster, Keep: true, Why: []string{"nothing of it is deleted"}, Problem: silent(name, err)})
 		}
 	}
 	return nil
+}
+
+// Answer is what a receiver would do; with Err, as far as it said.
+type Answer struct {
+	Receiver string
+	Items    []bus.PlanItem
+	Err      error
+}
+
+// Ask asks every receiver what it would keep and delete now of the backups of a cluster. each gets the answers as they come, one at a
+// time: none waits for a receiver that is slow.
+func (d *Desk) Ask(ctx context.Context, cluster string, each func(Answer)) error {
+	names, err := d.receivers(ctx, cluster)
+	if err != nil {
+		return err
+	}
+	answers := make(chan Answer) // one send for each receiver, read below
+	for _, name := range names {
+		go func() {
+			items, err := d.planOf(ctx, name, cluster)
+			answers <- Answer{name, items, err}
+		}()
+	}
+	for range names {
+		each(<-answers)
+	}
+	return context.Cause(ctx)
 }
 
 func silent(name string, err error) string {

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"drydock/bus"
+	"drydock/durable"
 	"drydock/job"
 	"drydock/receiver/sink"
 	"drydock/store"
@@ -182,7 +183,7 @@ func draftManifest(m store.Manifest) (draft string, err error) {
 	}
 	dir, name := filepath.Split(m.Path)
 	draft = filepath.Join(dir, "."+name+ManifestSuffix+".tmp")
-	if err := writeSynced(draft, append(data, '\n')); err != nil {
+	if err := durable.Write(draft, append(data, '\n')); err != nil {
 		return "", fmt.Errorf("write manifest of %s: %w", m.ID, errors.Join(err, os.Remove(draft)))
 	}
 	return draft, nil
@@ -193,25 +194,8 @@ func nameManifest(draft string, m store.Manifest) error {
 	if err := os.Rename(draft, m.Path+ManifestSuffix); err != nil {
 		return fmt.Errorf("name manifest of %s: %w", m.ID, err)
 	}
-	if err := syncFolder(filepath.Dir(draft)); err != nil {
+	if err := durable.SyncFolder(filepath.Dir(draft)); err != nil {
 		return fmt.Errorf("name manifest of %s: %w", m.ID, err)
 	}
 	return nil
-}
-
-func writeSynced(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	return errors.Join(err, f.Sync(), f.Close())
-}
-
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

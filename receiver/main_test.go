@@ -21,6 +21,7 @@ import (
 
 	"drydock/bus"
 	"drydock/internal/bustest"
+	"drydock/internal/freeport"
 	"drydock/job"
 	"drydock/store"
 )
@@ -55,14 +56,8 @@ func newRig(t *testing.T, edit func(*Config)) *rig {
 func (g *rig) follow(c *bus.Conn) {
 	g.view = store.NewView(c)
 	g.jobs = store.NewJobs(c, "receiver@rcv", g.view)
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = g.view.Run(ctx) })
-	g.t.Cleanup(func() {
-		g.stop()
-		cancel()
-		wg.Wait()
-	})
+	bustest.Run(g.t, g.view.Run)
+	g.t.Cleanup(func() { g.stop() })
 }
 
 func (g *rig) config(edit func(*Config)) Config {
@@ -327,18 +322,10 @@ func wantReset(t *testing.T, c *net.TCPConn) {
 	}
 }
 
-var nextPort atomic.Int64
-
-// freePorts are outside of the range from which the system picks ports for others.
 func freePorts(t *testing.T, n int) (out []int) {
 	t.Helper()
-	for len(out) < n {
-		port := 20000 + (os.Getpid()*37+int(nextPort.Add(1)))%12000
-		ln, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
-		if err == nil {
-			ln.Close()
-			out = append(out, port)
-		}
+	for range n {
+		out = append(out, freeport.Pick(t))
 	}
 	return out
 }

@@ -7,17 +7,13 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"drydock/bus"
 	"drydock/internal/bustest"
 	"drydock/job"
 	"drydock/store"
 )
 
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/nats-io/nats.go.(*Conn).Close.func1"))
-}
+func TestMain(m *testing.M) { bustest.Main(m) }
 
 var (
 	db1 = job.Server{Host: "10.0.1.5", Port: 3306}
@@ -86,20 +82,7 @@ func (r *rig) start(actor string, conn *bus.Conn, now func() time.Time, clusters
 // background runs f until the test ends or stop is called.
 func (r *rig) background(f func(context.Context) error) (stop func()) {
 	r.t.Helper()
-	ctx, cancel := context.WithCancel(r.ctx)
-	done := make(chan error, 1)
-	go func() { done <- f(ctx) }()
-	var once sync.Once
-	stop = func() {
-		once.Do(func() {
-			cancel()
-			if err := <-done; err != nil {
-				r.t.Error(err)
-			}
-		})
-	}
-	r.t.Cleanup(stop)
-	return stop
+	return bustest.Run(r.t, f)
 }
 
 func (r *rig) clock() time.Time {

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"drydock/internal/freeport"
 )
 
 func TestBackupArrivesWholeThoughThePasswordIsHostile(t *testing.T) {
@@ -139,7 +141,7 @@ func TestInterruptedScriptReportsAndLeavesNothing(t *testing.T) {
 // A tool that exits 0 without its last line has not made a backup.
 func TestBackupWithoutItsLastLineIsAnError(t *testing.T) {
 	t.Parallel()
-	m := newManager(t, oddPassword, freePort(t), false)
+	m := newManager(t, oddPassword, freeport.Pick(t), false)
 	c := newClient(t, m)
 	c.fakeTool("mariadb-backup", `echo data; echo "Copying ./db/completed OK! .ibd" >&2`)
 	m.offer("mariabackup", "B", 1)

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -129,15 +128,6 @@ func eventually(t *testing.T, m *manager, what string, ok func() bool) {
 			t.Fatalf("%s: not in time; calls %v", what, view(m, func() []string { return slices.Clone(m.calls) }))
 		}
 	}
-}
-
-func freePort(t *testing.T) int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 func startDB(t *testing.T, extra ...string) *mariadbd.Server {

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"drydock/internal/freeport"
 )
 
 func TestIdleCycleIsOneCall(t *testing.T) {
@@ -95,7 +97,7 @@ func TestLoopGoesOnBesideABlockedJobAndEndsOnTerm(t *testing.T) {
 
 func TestKilledScriptGoesOnWithItsLogAndReportsTheJob(t *testing.T) {
 	t.Parallel()
-	m := newManager(t, oddPassword, freePort(t), false)
+	m := newManager(t, oddPassword, freeport.Pick(t), false)
 	c := newClient(t, m)
 	knowVariables(t, c, nil)
 	c.fakeTool("mariadb-check", `for i in {1..7}; do echo "line $i"; done; touch "$HOME/written"; printf 'cut off'; read -r -t 100 <>`+fifo(t))
@@ -147,7 +149,7 @@ func exists(path string) bool {
 
 func TestLogLinesArriveAsWritten(t *testing.T) {
 	t.Parallel()
-	m := newManager(t, oddPassword, freePort(t), false)
+	m := newManager(t, oddPassword, freeport.Pick(t), false)
 	c := newClient(t, m)
 	c.fakeTool("mariadb-check", `printf 'tab\there\nquote " and \\ and \\n\n\e[31mred\e[0m\nbad \xff\xfe byte\n  spaces  \n\n'; printf '[ERROR] broken\nno line feed'`)
 	m.offer("optimize", "O", 1)
@@ -171,7 +173,7 @@ func TestLogLinesArriveAsWritten(t *testing.T) {
 
 func TestPiledUpLinesGoOutInLargerCalls(t *testing.T) {
 	t.Parallel()
-	m := newManager(t, oddPassword, freePort(t), false)
+	m := newManager(t, oddPassword, freeport.Pick(t), false)
 	c := newClient(t, m)
 	c.fakeTool("mariadb-check", `for i in {1..1000}; do echo "line $i"; done`)
 	m.offer("optimize", "P", 1)
@@ -190,7 +192,7 @@ func TestPiledUpLinesGoOutInLargerCalls(t *testing.T) {
 // manager's limit and be lost.
 func TestLinesThatGrowInJSONStayBelowTheLimitOfABody(t *testing.T) {
 	t.Parallel()
-	m := newManager(t, oddPassword, freePort(t), false)
+	m := newManager(t, oddPassword, freeport.Pick(t), false)
 	m.set(func() { m.limit = 1 << 20 })
 	c := newClient(t, m)
 	c.fakeTool("mariadb-check", `printf -v line '%032000d' 0; for i in {1..12}; do echo "$i ${line//0/$'\e'}"; done`)
@@ -207,7 +209,7 @@ func TestLinesThatGrowInJSONStayBelowTheLimitOfABody(t *testing.T) {
 
 func TestBatchThatIsTooLargeForAManagerIsSentLineByLine(t *testing.T) {
 	t.Parallel()
-	m := newManager(t, oddPassword, freePort(t), false)
+	m := newManager(t, oddPassword, freeport.Pick(t), false)
 	m.set(func() { m.limit = 2000 })
 	c := newClient(t, m)
 	c.fakeTool("mariadb-check", `printf -v fill '%0500d' 0; for i in {1..9}; do echo "$i $fill"; done; echo "$fill$fill$fill$fill"; echo last`)
@@ -226,7 +228,7 @@ func TestBatchThatIsTooLargeForAManagerIsSentLineByLine(t *testing.T) {
 
 func TestCutLineSaysSo(t *testing.T) {
 	t.Parallel()
-	m := newManager(t, oddPassword, freePort(t), false)
+	m := newManager(t, oddPassword, freeport.Pick(t), false)
 	c := newClient(t, m)
 	c.fakeTool("mariadb-check", `printf '%032768d\n' 1; printf '%032769d\n' 2`)
 	m.offer("optimize", "C", 1)
@@ -240,7 +242,7 @@ func TestCutLineSaysSo(t *testing.T) {
 
 func TestSharedLogFolderIsNotCleanedForOthers(t *testing.T) {
 	t.Parallel()
-	m := newManager(t, oddPassword, freePort(t), false)
+	m := newManager(t, oddPassword, freeport.Pick(t), false)
 	c := newClient(t, m)
 	long := time.Now().Add(-30 * 24 * time.Hour)
 	old := func(path, text string) string {
@@ -277,7 +279,7 @@ func TestSharedLogFolderIsNotCleanedForOthers(t *testing.T) {
 
 func TestLinesBelowTheLevelStayHere(t *testing.T) {
 	t.Parallel()
-	m := newManager(t, oddPassword, freePort(t), false)
+	m := newManager(t, oddPassword, freeport.Pick(t), false)
 	m.set(func() { m.level = "WARN" })
 	c := newClient(t, m)
 	c.fakeTool("mariadb-check", `echo "a.b OK"; echo "Warning: slow"; echo "DEBUG: x"`)
@@ -290,7 +292,7 @@ func TestLinesBelowTheLevelStayHere(t *testing.T) {
 
 func TestFailedCallIsTriedThreeTimesAndNoted(t *testing.T) {
 	t.Parallel()
-	m := newManager(t, oddPassword, freePort(t), false)
+	m := newManager(t, oddPassword, freeport.Pick(t), false)
 	m.failing(func(path string) int {
 		if path == "jobs-pending" {
 			return 502
@@ -318,7 +320,7 @@ func TestFailedCallIsTriedThreeTimesAndNoted(t *testing.T) {
 
 func TestTerminalStateIsTriedFiveTimesThenByTheNextCycle(t *testing.T) {
 	t.Parallel()
-	m := newManager(t, oddPassword, freePort(t), false)
+	m := newManager(t, oddPassword, freeport.Pick(t), false)
 	c := newClient(t, m)
 	knowVariables(t, c, nil)
 	c.fakeTool("mariadb-check", "echo fine")
@@ -552,7 +554,7 @@ func TestDatabaseIsReachedWhereTheEnvironmentSays(t *testing.T) {
 // TestLinesOutliveTheReportOfTheirJob: the manager takes the end of the job and not yet its lines.
 func TestLinesOutliveTheReportOfTheirJob(t *testing.T) {
 	t.Parallel()
-	m := newManager(t, oddPassword, freePort(t), false)
+	m := newManager(t, oddPassword, freeport.Pick(t), false)
 	c := newClient(t, m)
 	knowVariables(t, c, nil)
 	c.fakeTool("mariadb-check", `echo "why it went so"`)
@@ -578,7 +580,7 @@ func TestLinesOutliveTheReportOfTheirJob(t *testing.T) {
 // TestAnEndWithoutAnIDIsToldOnce: told again by a later cycle, it would end the task's next job, which has not run yet.
 func TestAnEndWithoutAnIDIsToldOnce(t *testing.T) {
 	t.Parallel()
-	m := newManager(t, oddPassword, freePort(t), false)
+	m := newManager(t, oddPassword, freeport.Pick(t), false)
 	m.set(func() { m.foreign = true })
 	c := newClient(t, m)
 	knowVariables(t, c, nil)

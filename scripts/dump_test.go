@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"drydock/internal/freeport"
 	"drydock/internal/mariadbd"
 	"drydock/internal/mariadbdtest"
 )
@@ -133,7 +134,7 @@ func TestDumpsThatAreNotWholeAreErrors(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			m := newManager(t, oddPassword, freePort(t), false)
+			m := newManager(t, oddPassword, freeport.Pick(t), false)
 			client := newClient(t, m)
 			client.env = append(client.env, "DRYDOCK_STALL=2")
 			client.fakeTool(c.tool, c.body)

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"drydock/internal/freeport"
 )
 
 func TestErrorLogArrivesWhileTheDatabaseIsDown(t *testing.T) {
@@ -65,7 +67,7 @@ type logRun struct {
 }
 
 func newLogRun(t *testing.T) *logRun {
-	m := newManager(t, oddPassword, freePort(t), false) // no database there
+	m := newManager(t, oddPassword, freeport.Pick(t), false) // no database there
 	c := newClient(t, m)
 	r := &logRun{client: c, path: filepath.Join(t.TempDir(), "error.log")}
 	knowVariables(t, c, map[string]string{"log_error": r.path})

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"drydock/internal/freeport"
 	"drydock/internal/mariadbd"
 	"drydock/internal/mariadbdtest"
 )
@@ -71,7 +72,7 @@ func newRestoreRun(t *testing.T) *restoreRun {
 	db := mariadbdtest.Start(t, mariadbd.Options{Password: oddPassword, LogBin: true})
 	m := newManager(t, oddPassword, db.Port(), false)
 	r := &restoreRun{client: newClient(t, m), db: db, service: mariadbdtest.NewService(t, db, "mariadb")}
-	m.receiver = freePort(t)
+	m.receiver = freeport.Pick(t)
 	r.env = append(slices.DeleteFunc(r.env, func(v string) bool { return strings.HasPrefix(v, "PATH=") }),
 		"PATH="+r.service.Path(), "DRYDOCK_DB_SERVICE=mariadb", "DRYDOCK_SERVICE_WAIT=60",
 		"DRYDOCK_RECEIVER_PORT="+strconv.Itoa(m.receiver))

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"drydock/internal/freeport"
 )
 
 // copied makes the client run a copy of the script, which may be replaced.
@@ -89,7 +91,7 @@ func TestUpgradeIsRefusedUnlessWhole(t *testing.T) {
 // offerUpgrade makes the manager announce a new script and deliver it when asked.
 func (c *client) offerUpgrade(script []byte, sum string) {
 	c.t.Helper()
-	port := freePort(c.t)
+	port := freeport.Pick(c.t)
 	c.m.set(func() {
 		c.m.receiver, c.m.upgrade, c.m.newer = port, script, true
 		c.m.extra = []string{"jobs-upgrade" + sum}

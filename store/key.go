@@ -15,6 +15,7 @@ import (
 const (
 	tokenKey    = "jwt"
 	manifestKey = "manifest"
+	secretKey   = "secret" // after a cluster
 )
 
 // SigningKey is the key that signs API tokens: 256 random bits, made by whichever gateway comes first and shared over
@@ -23,20 +24,34 @@ func SigningKey(ctx context.Context, c *bus.Conn) ([]byte, error) { return share
 
 // sharedKey is 256 random bits that all of an installation share: whoever asks first makes them.
 func sharedKey(ctx context.Context, c *bus.Conn, name string) ([]byte, error) {
+	fresh := make([]byte, 32)
+	rand.Read(fresh)
+	return recorded(ctx, c, name, fresh)
+}
+
+// recorded is what stands under a name, which is fresh when nothing did.
+func recorded(ctx context.Context, c *bus.Conn, name string, fresh []byte) ([]byte, error) {
 	kv, err := c.Bucket(ctx, bus.BucketKeys)
 	if err != nil {
 		return nil, err
 	}
-	fresh := make([]byte, 32)
-	rand.Read(fresh)
-	if _, err := kv.Create(ctx, name, fresh); err == nil {
-		return fresh, nil
-	} else if !errors.Is(err, jetstream.ErrKeyExists) {
-		return nil, fmt.Errorf("make the key %q: %w", name, err)
-	}
 	e, err := kv.Get(ctx, name)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		if _, err = kv.Create(ctx, name, fresh); err == nil {
+			return fresh, nil
+		}
+		if errors.Is(err, jetstream.ErrKeyExists) { // another one was quicker
+			e, err = kv.Get(ctx, name)
+		}
+	}
 	if err != nil {
-		return nil, fmt.Errorf("read the key %q: %w", name, err)
+		return nil, fmt.Errorf("read or make the key %q: %w", name, err)
 	}
 	return e.Value(), nil
+}
+
+// FirstSecret is the digest of a cluster's database password that was recorded first, which is this one when none was.
+func FirstSecret(ctx context.Context, c *bus.Conn, cluster, digest string) (string, error) {
+	first, err := recorded(ctx, c, bus.ControlKey(cluster, secretKey), []byte(digest))
+	return string(first), err
 }

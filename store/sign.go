@@ -22,7 +22,7 @@ type Signature struct {
 }
 
 // unsigned are the fields that the signature does not cover: itself, and what changes after the backup was made.
-var unsigned = []string{"signature", "archives", "drills", "verifications", "lost", "restores", "pin", "removal"}
+var unsigned = []string{"signature", "archives", "drills", "verifications", "unverified", "lost", "restores", "pin", "removal"}
 
 // The ways in which a manifest is not vouched for.
 var (

@@ -38,8 +38,11 @@ func (s Switches) At(task string, t time.Time) (bus.Switch, bool) {
 // ErrNoSchedule is returned for a task that the configuration gives no schedule that is on. There is nothing to switch.
 var ErrNoSchedule = errors.New("no such schedule")
 
-// ErrSwitched is returned for a schedule that is already as it was to be, and for a note that is too long.
+// ErrSwitched is returned for a schedule that is already as it was to be.
 var ErrSwitched = errors.New("nothing is switched")
+
+// ErrNote is returned for a note that is too long. A shorter one may be tried.
+var ErrNote = errors.New("note is too long")
 
 const (
 	keySwitches = "_switches"
@@ -60,10 +63,10 @@ func (c *Control) Switches(ctx context.Context, cluster string) (Switches, error
 }
 
 // SwitchOff switches the schedule of s.Task off from now on, by s.By with s.Note. Whether there is such a schedule is for a
-// scheduler to say. Errors: [ErrNoSchedule], [ErrSwitched], [bus.ErrNobody].
+// scheduler to say. Errors: [ErrNote], [ErrNoSchedule], [ErrSwitched], [bus.ErrNobody].
 func (c *Control) SwitchOff(ctx context.Context, s bus.Switch) (bus.Switch, error) {
 	if s.Note = strings.TrimSpace(s.Note); len(s.Note) > maxNote {
-		return s, fmt.Errorf("%w: the note has %d bytes, at most %d are kept", ErrSwitched, len(s.Note), maxNote)
+		return s, fmt.Errorf("%w: it has %d bytes, at most %d are kept", ErrNote, len(s.Note), maxNote)
 	}
 	if err := c.hasSchedule(ctx, s.Cluster, s.Task); err != nil {
 		return s, err

@@ -3,7 +3,6 @@ package store
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"regexp"
@@ -47,23 +46,6 @@ type User struct {
 	Tokens []Token `json:"tokens,omitempty"`
 }
 
-// Ended is a session that its user ended.
-type Ended struct {
-	ID    string    `json:"id"`
-	Until time.Time `json:"until"` // when it would have ended anyway
-}
-
-// Token is a named API token. What it may is what its user may and one of Grants covers.
-type Token struct {
-	ID      string    `json:"id"`
-	Name    string    `json:"name"`
-	Hash    string    `json:"hash"`             // SHA-256 of the token, hex; it has 256 random bits, so no more is needed
-	Grants  []string  `json:"grants,omitempty"` // empty: all that its user may
-	Created time.Time `json:"created"`
-	By      string    `json:"by"`
-	Expires time.Time `json:"expires"`
-}
-
 // AtRunTime reports whether the user was added at run time and is still there.
 func (u User) AtRunTime() bool { return u.Hash != "" }
 
@@ -77,11 +59,6 @@ func (u User) Info() UserInfo {
 		out.Tokens = append(out.Tokens, t.Info())
 	}
 	return out
-}
-
-// Info is t without its hash.
-func (t Token) Info() TokenInfo {
-	return TokenInfo{ID: t.ID, Name: t.Name, Grants: t.Grants, Created: t.Created, By: t.By, Expires: t.Expires}
 }
 
 // The sources of a user.
@@ -106,28 +83,11 @@ type UserInfo struct {
 	Tokens    []TokenInfo         `json:"tokens"`
 }
 
-// TokenInfo is an API token as people may see it.
-type TokenInfo struct {
-	ID      string    `json:"id"`
-	Name    string    `json:"name"`
-	Grants  []string  `json:"grants,omitempty"`
-	Created time.Time `json:"created"`
-	By      string    `json:"by"`
-	Expires time.Time `json:"expires"`
-}
-
-const (
-	// MaxTokens is how many API tokens a user may have; those that expired do not count.
-	MaxTokens = 50
-	// maxEnded is how many sessions a user may end one by one while they would still be good. One more ends all.
-	maxEnded = 200
-	maxWords = 200
-)
+const maxWords = 200 // of grants in a list, and of clusters with some of their own
 
 var (
 	userName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$`)
 	grantWord = regexp.MustCompile(`^[a-z][a-z0-9-]{0,63}$`)
-	tokenName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9 ._@/+-]{0,63}$`)
 )
 
 // systemUser is the user that database hosts become (auth.SystemUser).
@@ -261,18 +221,6 @@ func (s *Users) SetDisabled(ctx context.Context, name string, disabled bool, by 
 	})
 }
 
-// SetGrants replaces the grants of a user; nil clusters leave those of the clusters as they are. Errors: [ErrNoUser],
-// [ErrUser].
-func (s *Users) SetGrants(ctx context.Context, name string, grants []string, clusters map[string][]string, by string) (User, error) {
-	return s.EditGrants(ctx, name, by, func(u *User) error {
-		u.Grants = grants
-		if clusters != nil {
-			u.Clusters = clusters
-		}
-		return nil
-	})
-}
-
 // EditGrants lets edit change Grants and Clusters; it may run several times. Errors: [ErrNoUser], [ErrUser], edit's.
 func (s *Users) EditGrants(ctx context.Context, name, by string, edit func(*User) error) (User, error) {
 	return s.changeAtRunTime(ctx, name, by, func(u *User) error {
@@ -281,79 +229,6 @@ func (s *Users) EditGrants(ctx context.Context, name, by string, edit func(*User
 		}
 		return checkAllGrants(u.Grants, u.Clusters)
 	})
-}
-
-// EndSessions ends all sessions of a user, of the configuration's too, and with tokens also the API tokens.
-func (s *Users) EndSessions(ctx context.Context, name string, tokens bool, by string) (User, error) {
-	return s.change(ctx, name, by, func(u *User) error {
-		endAll(u)
-		if tokens {
-			u.Tokens = nil
-		}
-		return nil
-	})
-}
-
-// EndSession ends one session, which would have gone on until a time.
-func (s *Users) EndSession(ctx context.Context, name, id string, until time.Time) error {
-	_, err := s.edit(ctx, name, func(u *User) error {
-		if slices.ContainsFunc(u.Ended, func(e Ended) bool { return e.ID == id }) {
-			return nil
-		}
-		u.Ended = slices.DeleteFunc(u.Ended, func(e Ended) bool { return !e.Until.After(time.Now()) })
-		if len(u.Ended) >= maxEnded {
-			endAll(u) // the document stays small, and no session that was ended comes back
-			return nil
-		}
-		u.Ended = append(u.Ended, Ended{id, until})
-		return nil
-	})
-	return err
-}
-
-// AddToken gives a user, of the configuration or not, an API token. Errors: [ErrUser].
-func (s *Users) AddToken(ctx context.Context, name string, t Token, by string) (User, error) {
-	if !tokenName.MatchString(t.Name) {
-		return User{}, fmt.Errorf("%w: a token's name has 1 to 64 letters, digits, spaces and . _ @ / + -, a letter or digit first", ErrUser)
-	}
-	if err := CheckGrants(t.Grants); err != nil {
-		return User{}, err
-	}
-	t.Created, t.By = now(), by
-	return s.change(ctx, name, by, func(u *User) error {
-		if slices.ContainsFunc(u.Tokens, func(x Token) bool { return x.ID == t.ID }) {
-			return nil // an earlier try did it after all
-		}
-		u.Tokens = slices.DeleteFunc(u.Tokens, func(x Token) bool { return !x.Expires.After(time.Now()) })
-		switch {
-		case len(u.Tokens) >= MaxTokens:
-			return fmt.Errorf("%w: %s has %d tokens already; revoke some", ErrUser, name, MaxTokens)
-		case slices.ContainsFunc(u.Tokens, func(x Token) bool { return x.Name == t.Name }):
-			return fmt.Errorf("%w: %s has a token %q already; revoke it or choose another name", ErrUser, name, t.Name)
-		}
-		u.Tokens = append(u.Tokens, t)
-		return nil
-	})
-}
-
-// RemoveToken revokes the API token with this id or name. Errors: [ErrNoToken].
-func (s *Users) RemoveToken(ctx context.Context, name, token, by string) (removed Token, err error) {
-	_, err = s.change(ctx, name, by, func(u *User) error {
-		i := slices.IndexFunc(u.Tokens, func(t Token) bool { return t.ID == token })
-		if i < 0 {
-			i = slices.IndexFunc(u.Tokens, func(t Token) bool { return t.Name == token })
-		}
-		switch {
-		case i >= 0:
-			removed = u.Tokens[i]
-			u.Tokens = slices.Delete(u.Tokens, i, i+1)
-			return nil
-		case removed.ID != "":
-			return nil
-		}
-		return fmt.Errorf("%w: %q of user %s", ErrNoToken, token, name)
-	})
-	return removed, err
 }
 
 // changeAtRunTime is change for what only users have that were added at run time.
@@ -396,10 +271,6 @@ func (s *Users) edit(ctx context.Context, name string, change func(*User) error)
 	}
 	return after, nil
 }
-
-func endAll(u *User) { u.Epoch, u.Ended = newEpoch(), nil }
-
-func newEpoch() string { return rand.Text() }
 
 func noUser(name string) error {
 	return fmt.Errorf("%w among those added at run time: %q", ErrNoUser, name)

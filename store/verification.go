@@ -18,6 +18,21 @@ type Verification struct {
 // same reports whether both tell of one look.
 func (v Verification) same(w Verification) bool { return v.Time.Equal(w.Time) && v.By == w.By }
 
+// Unverified says that a look at the bytes of a stored backup could not be done: nothing is known against it, and nothing for it.
+type Unverified struct {
+	Time time.Time `json:"time"`
+	By   string    `json:"by"` // who asked for it
+	Why  string    `json:"why"`
+}
+
+// Unseen is the last verification if it could not be done; nil when one was done after it, or a drill.
+func (m Manifest) Unseen() *Unverified {
+	if n := len(m.Drills); m.Unverified == nil || n > 0 && m.Drills[n-1].Time.After(m.Unverified.Time) {
+		return nil
+	}
+	return m.Unverified
+}
+
 // verificationsKept bounds what is remembered of them: the last ones.
 const verificationsKept = 10
 
@@ -72,7 +87,16 @@ func (f Fault) How() string {
 // AddVerification records a verification of a backup, unless the catalogue has it no more.
 func (c *Catalog) AddVerification(ctx context.Context, m Manifest, v Verification) error {
 	return c.update(ctx, m, func(now Manifest, exists bool) (Manifest, bool) {
+		now.Unverified = nil
 		now.Verifications = lastVerifications(append(slices.Clone(now.Verifications), v))
+		return now, exists
+	})
+}
+
+// SetUnverified records that a verification of a backup could not be done, unless the catalogue has it no more.
+func (c *Catalog) SetUnverified(ctx context.Context, m Manifest, u Unverified) error {
+	return c.update(ctx, m, func(now Manifest, exists bool) (Manifest, bool) {
+		now.Unverified = &u
 		return now, exists
 	})
 }

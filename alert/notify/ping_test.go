@@ -1,13 +1,11 @@
 package notify
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -36,7 +34,7 @@ func TestPingsSayStartFailAndSuccessAndHideNoFailure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer pinging(n, view)()
+	bustest.Run(t, view.Run, n.Run)
 	count := 0
 	run := func(s job.Server, events ...job.Event) {
 		t.Helper()
@@ -63,15 +61,6 @@ func TestPingsSayStartFailAndSuccessAndHideNoFailure(t *testing.T) {
 	want("/start", "", "/start", "/fail", "/start")
 	run(db2, good...)
 	want("/start", "", "/start", "/fail", "/start", "/start", "")
-}
-
-// pinging has the notifier and its view run until the returned function is called.
-func pinging(n *Notifier, view *store.View) (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = view.Run(ctx) })
-	wg.Go(func() { _ = n.Run(ctx) })
-	return func() { cancel(); wg.Wait() }
 }
 
 // ran puts a job of a cluster's server through these events; tick names it.
@@ -112,7 +101,7 @@ func TestADeadPingHostHoldsUpItsOwnClusterOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.pinger.client.Timeout = time.Hour
-	defer pinging(n, view)()
+	bustest.Run(t, view.Run, n.Run)
 	good := []job.Event{job.Offer, job.Claim, job.Start, job.Done, job.Pass}
 	r.ran("lost", db1, "1", good...)
 	select {
@@ -171,11 +160,7 @@ func TestALatePingHidesNothingNewer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = view.Run(ctx) })
-	defer wg.Wait()
-	defer cancel()
+	bustest.Run(t, view.Run)
 	last := r.ran("prod", db1, "2", job.Offer, job.Claim, job.Start, job.Error)
 	key := last.Key()
 	bustest.Until(t, soon, "the view shows that it failed", func() bool { v, _ := view.Get(key); return v.State == job.Halted })

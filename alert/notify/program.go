@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"drydock/child"
 )
 
 const (
@@ -75,11 +77,11 @@ func plainEnv() (env []string) {
 
 // runProgram gives input to a program and returns the beginning of what it says. When ctx ends, its whole group is killed.
 func runProgram(ctx context.Context, argv, env []string, input []byte) (string, error) {
-	var out head
+	out := child.Head{Most: keptOutput}
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env, cmd.Stdin = env, bytes.NewReader(input)
 	cmd.Stdout, cmd.Stderr = &out, &out
-	cmd.SysProcAttr = childAttr()
+	cmd.SysProcAttr = child.Attr()
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = killGrace
 	// A child that is to end with us ends with the thread that made it.
@@ -102,14 +104,4 @@ func exitStatus(err error) int {
 		return exit.ExitCode()
 	}
 	return 0
-}
-
-// head keeps the beginning of what is written to it.
-type head struct{ bytes.Buffer }
-
-func (h *head) Write(p []byte) (int, error) {
-	if room := keptOutput - h.Len(); room > 0 {
-		_, _ = h.Buffer.Write(p[:min(room, len(p))]) // never fails
-	}
-	return len(p), nil
 }

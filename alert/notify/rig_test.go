@@ -17,8 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"drydock/bus"
 	"drydock/internal/bustest"
 	"drydock/job"
@@ -38,7 +36,7 @@ func TestMain(m *testing.M) {
 	if spec := os.Getenv(victimEnv); spec != "" {
 		victim(spec)
 	}
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/nats-io/nats.go.(*Conn).Close.func1"))
+	bustest.Main(m)
 }
 
 const soon = 20 * time.Second // what happens at once happens within this, on a busy machine too

@@ -18,14 +18,15 @@ type disk struct {
 }
 
 const (
-	diskSize = 512 << 20
+	diskSize   = 512 << 20
+	serverDisk = 2 << 30 // of a server of the bus: nothing is to fill it
 	// throttleFile takes "MAJOR:MINOR WRITES" per second; in the root group it holds for everyone who writes there.
 	throttleFile = "/sys/fs/cgroup/blkio/blkio.throttle.write_iops_device"
 )
 
 // mountDisk puts ext4 in the file image, over a loop device, at path; where that cannot be, a file system in memory.
 func mountDisk(path, image string) (disk, error) {
-	device, why := mountLoop(path, image)
+	device, why := mountLoop(path, image, diskSize)
 	if why == nil {
 		return disk{path: path, device: device}, nil
 	}
@@ -35,14 +36,14 @@ func mountDisk(path, image string) (disk, error) {
 	return disk{path: path, why: why}, nil
 }
 
-func mountLoop(path, image string) (device string, err error) {
+func mountLoop(path, image string, size int64) (device string, err error) {
 	if _, err := os.Stat(throttleFile); err != nil {
 		return "", err // its one use here
 	}
 	if err := os.WriteFile(image, nil, 0o600); err != nil {
 		return "", err
 	}
-	if err := os.Truncate(image, diskSize); err != nil {
+	if err := os.Truncate(image, size); err != nil {
 		return "", err
 	}
 	if err := command("mkfs.ext4", "-q", "-m", "0", "-E", "lazy_itable_init=1", image); err != nil {

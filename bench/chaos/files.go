@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // checkBackups compares every backup that is called a success with what the tool wrote, by the notes of the tool's
@@ -204,10 +206,24 @@ func (v *verdict) checkFiles(s *site, catalog []entry[manifestRecord]) {
 		in := filepath.Base(filepath.Dir(path))
 		return in == "work" || in == "jobs" || unfinished(filepath.Base(path))
 	})
+	if s.split == nil && len(s.staging) == 0 && inMemory("/dev/shm") {
+		v.broken(promiseFiles, "", nil, "no folder was found in which groups of messages are staged: this looks in the wrong place")
+	}
+	for dir := range s.staging {
+		if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+			v.broken(promiseFiles, "", nil, "%s is left over, where groups of messages were staged", dir)
+		}
+	}
 	if files == 0 {
 		v.broken(promiseFiles, "", nil, "not one file was found to look at")
 	}
-	v.checked("%d files in the folders of drydock and of the script", files)
+	v.checked("%d files in the folders of drydock and of the script, and %d folders in which groups of messages were staged", files, len(s.staging))
+}
+
+// inMemory says whether a folder is one of a tmpfs, as the bus wants it.
+func inMemory(dir string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(dir, &st) == nil && st.Type == unix.TMPFS_MAGIC
 }
 
 // unfinished says that a name is one that files have until they get another.

@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -53,7 +54,7 @@ func TestOtherBytesAreNotTheBackup(t *testing.T) {
 // Of the files in a data folder those that belong to nothing are named, and no others.
 func TestFilesOfNobodyAreFound(t *testing.T) {
 	t.Parallel()
-	s := &site{dir: t.TempDir()}
+	s := &site{dir: t.TempDir(), staging: map[string]bool{}}
 	for _, path := range []string{
 		"data/nats/x.tmp", "data/work/.lock", "data/Backups/.binlogs.lock", "data/lab/h_1/log_error.log", "data/lab/h_1/.log_error.log.last",
 		"data/Backups/lab/h_1/good", "data/Backups/lab/h_1/good.manifest.json", "data/Backups/lab/h_1/rejected/odd", "state/lab/h_1/log/J.out",
@@ -67,9 +68,19 @@ func TestFilesOfNobodyAreFound(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for _, dir := range []string{s.path("left"), s.path("gone")} { // of two runs that had groups of messages staged there
+		link := s.path("data/nats/staging")
+		if err := errors.Join(os.RemoveAll(link), os.Mkdir(dir, 0o700), os.Symlink(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+		s.noteStaging()
+	}
+	if err := os.Remove(s.path("gone")); err != nil {
+		t.Fatal(err)
+	}
 	var v verdict
 	v.checkFiles(s, []entry[manifestRecord]{{V: manifestRecord{Path: s.path("data/Backups/lab/h_1/good")}}})
-	if len(v.Violations) != 7 {
-		t.Errorf("it found %v, there are 7", v.Violations)
+	if len(v.Violations) != 8 {
+		t.Errorf("it found %v, there are 8", v.Violations)
 	}
 }

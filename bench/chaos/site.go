@@ -34,7 +34,7 @@ type site struct {
 	pace                    pace
 	marker                  string // in the environment of all that is started
 	api, nats               int    // ports of drydock, when it is one process
-	disk                    disk   // of the data folder, when it is one process
+	disk                    disk   // of the data folder, when it is one process; otherwise of the server slowed
 	split                   *split // the processes that it is split over; nil: it is one
 
 	db     *mariadbd.Server
@@ -43,6 +43,8 @@ type site struct {
 	notes  []string // what happened beside the plan
 	// crashed says which part of drydock ended without being struck.
 	crashed []string
+	// staging are the folders outside of its own in which drydock had the bus stage its groups of messages.
+	staging map[string]bool
 }
 
 // whole is the name of the only part of a drydock that is not split.
@@ -50,7 +52,7 @@ const whole = "drydock"
 
 // newSite starts everything below dir.
 func newSite(ctx context.Context, dir string, o options) (*site, error) {
-	s := &site{dir: dir, binary: o.binary, scriptFile: o.script, jobsMode: o.jobsMode(), pace: o.pace, marker: "DRYDOCK_CHAOS=" + dir, parts: map[string]*process{}}
+	s := &site{dir: dir, binary: o.binary, scriptFile: o.script, jobsMode: o.jobsMode(), pace: o.pace, marker: "DRYDOCK_CHAOS=" + dir, parts: map[string]*process{}, staging: map[string]bool{}}
 	for _, name := range []string{"data", "state", "tmp", "tool", "sent", "db"} {
 		if err := os.MkdirAll(s.path(name), 0o700); err != nil {
 			return s, err
@@ -64,7 +66,7 @@ func newSite(ctx context.Context, dir string, o options) (*site, error) {
 		return s, err
 	}
 	if o.split() {
-		s.split, err = newSplit(o, s.path("data"))
+		err = s.prepareSplit(o)
 	} else {
 		err = s.prepareWhole()
 	}
@@ -247,6 +249,7 @@ func (s *site) start(ctx context.Context, names ...string) error {
 
 // launch starts a part and does not wait for it.
 func (s *site) launch(name string) (err error) {
+	s.noteStaging() // of the one before
 	cmd, up := exec.Command(s.binary, "serve", "--config", s.path("drydock.toml")), `"drydock is up"`
 	if s.split != nil {
 		if cmd, err = s.split.command(name, s.path("drydock.toml")); err != nil {
@@ -304,8 +307,16 @@ func (s *site) scriptProcesses() []relative {
 	return relatives("DRYDOCK_STATE_DIR=" + s.path("state"))
 }
 
+// noteStaging remembers where drydock stages groups of messages now.
+func (s *site) noteStaging() {
+	if dir, err := os.Readlink(s.path("data", "nats", "staging")); err == nil {
+		s.staging[dir] = true
+	}
+}
+
 // close ends everything and says what would not go. The folder stays the caller's.
 func (s *site) close() (err error) {
+	s.noteStaging()
 	if s.script != nil {
 		if e := s.script.stop(30 * time.Second); e != nil {
 			err = errors.Join(err, e)
@@ -333,6 +344,9 @@ func (s *site) sweep() {
 
 // remove takes the folder of the run away, and the small disk in it.
 func (s *site) remove() {
+	if s.split != nil {
+		s.split.roads.close()
+	}
 	s.disk.unmount()
 	_ = os.RemoveAll(s.dir)
 }

@@ -24,7 +24,12 @@ type split struct {
 	rig  *splitrig.Rig
 	keys string // of the configuration: where the bus is
 	loop string // the loop around the script that looks for a gateway that answers
+	// roads are between the servers of the bus.
+	roads roads
 }
+
+// slowed is the server of the bus that has a disk of its own.
+const slowed = "nats-2"
 
 // gatewayPort is that of every gateway: each has an address of its own.
 const gatewayPort = 10005
@@ -38,8 +43,33 @@ func newSplit(o options, dir string) (*split, error) {
 	if err := splitrig.Build(o.repo, rig.NATS); err != nil {
 		return nil, err
 	}
-	keys, err := rig.BusKeys()
-	return &split{rig: rig, keys: keys, loop: filepath.Join(o.repo, "packaging/compose/dbjobs-loop")}, err
+	s := &split{rig: rig, loop: filepath.Join(o.repo, "packaging/compose/dbjobs-loop")}
+	if s.keys, err = rig.BusKeys(); err != nil {
+		return nil, err
+	}
+	if s.roads, err = newRoads(s.servers(), rig.Addrs); err != nil {
+		return nil, err
+	}
+	rig.Detours = s.roads.detours()
+	return s, nil
+}
+
+// prepareSplit splits the drydock and gives one server of the bus a disk of its own, where that can be slowed.
+func (s *site) prepareSplit(o options) (err error) {
+	if s.split, err = newSplit(o, s.path("data")); err != nil {
+		return err
+	}
+	home := s.split.rig.Home(slowed)
+	if err := os.MkdirAll(home, 0o700); err != nil {
+		return err
+	}
+	device, err := mountLoop(home, s.path("disk.img"), serverDisk)
+	if err != nil {
+		s.note("no server of the bus has a disk that gets slow: %v", err)
+		return nil
+	}
+	s.disk = disk{path: home, device: device}
+	return nil
 }
 
 func (s *split) command(name, config string) (*exec.Cmd, error) {
@@ -75,6 +105,8 @@ var apart = []blow{
 	{"kill -9 a server of the bus", 12, (*storm).killServer},
 	{"a server of the bus loses its disk", 4, (*storm).wipeServer},
 	{"SIGSTOP a server of the bus", 8, (*storm).stopServer},
+	{"a server of the bus cut off from the others", 10, (*storm).isolateServer},
+	{"slow disk of a server of the bus", 6, (*storm).slowServer},
 }
 
 // killEachRole kills a scheduler, a gateway, a receiver, the alert role and a server of the bus, and starts them together.
@@ -109,10 +141,56 @@ func (st *storm) wipeServer(ctx context.Context) error {
 	if err := st.awaitBus(ctx, 2); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(st.site.split.rig.Home(name)); err != nil {
+	kept, err := filepath.Glob(filepath.Join(st.site.split.rig.Home(name), "*")) // the folder may be a mount
+	if err != nil {
 		return err
 	}
+	for _, path := range kept {
+		if err := os.RemoveAll(path); err != nil {
+			return err
+		}
+	}
 	if err := st.site.start(ctx, name); err != nil {
+		return err
+	}
+	return st.awaitBus(ctx, 3)
+}
+
+// isolateServer cuts a server off from the other two for 1 to 10 seconds. Those who are connected to it still are, also when it
+// leads: what it acknowledges alone, or tells of the past, would be wrong.
+func (st *storm) isolateServer(ctx context.Context) error {
+	name := pickOf(st, st.site.split.servers())
+	if st.leader(ctx, "DRYDOCK_JOBS") == name {
+		st.count["of them the leader of DRYDOCK_JOBS"]++
+	}
+	heal, err := st.site.split.roads.isolate(name, st.site.split.servers())
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	defer heal()
+	pause(ctx, time.Second+time.Duration(st.rng.Int64N(int64(9*time.Second))))
+	heal()
+	return st.awaitBus(ctx, 3)
+}
+
+// leader is the server that leads a stream, empty when nobody says.
+func (st *storm) leader(ctx context.Context, stream string) string {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	js, err := jetstream.New(st.nc)
+	if err != nil {
+		return ""
+	}
+	s, err := js.Stream(ctx, stream)
+	if err != nil || s.CachedInfo().Cluster == nil {
+		return ""
+	}
+	return s.CachedInfo().Cluster.Leader
+}
+
+// slowServer lets the disk of a server take some ten writes a second.
+func (st *storm) slowServer(ctx context.Context) error {
+	if err := st.slow(ctx, slowed); err != nil {
 		return err
 	}
 	return st.awaitBus(ctx, 3)

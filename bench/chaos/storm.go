@@ -305,7 +305,11 @@ func (st *storm) fillDisk(ctx context.Context) error {
 }
 
 // slowDisk lets the disk of drydock's data folder take some ten writes a second; a sync wants several.
-func (st *storm) slowDisk(ctx context.Context) error {
+func (st *storm) slowDisk(ctx context.Context) error { return st.slow(ctx, whole) }
+
+// slow slows the small disk, which is that of a part, and at times kills the part meanwhile: what it had begun to write is written
+// by nobody.
+func (st *storm) slow(ctx context.Context, part string) error {
 	s := st.site
 	if s.disk.device == "" {
 		return errNothing
@@ -316,14 +320,14 @@ func (st *storm) slowDisk(ctx context.Context) error {
 	pause(ctx, 2*st.stopTime())
 	killed := st.rng.IntN(4) == 0
 	if killed {
-		s.parts[whole].kill() // what it had begun to write is written by nobody
+		s.parts[part].kill()
 	}
 	if err := s.disk.slow(0); err != nil {
 		return err
 	}
 	if killed {
-		st.count["of them with kill -9 drydock, disk slow"]++
-		return s.start(ctx, whole)
+		st.count["of them with kill -9 "+part+", disk slow"]++
+		return s.start(ctx, part)
 	}
 	return nil
 }

@@ -12,7 +12,6 @@ import (
 	"drydock/alert/notify"
 	"drydock/app"
 	"drydock/bus"
-	"drydock/job"
 	"drydock/store"
 )
 
@@ -26,16 +25,11 @@ func (c *cli) alertsCmd() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.listing(cmd, func(ctx context.Context, conn *bus.Conn, w io.Writer) error {
-				if server != "" {
-					s, err := job.ParseServer(server)
-					if err != nil {
-						return err
-					}
-					f.Server = s
+				var err error
+				if f.Server, err = onlyServer(server); err != nil {
+					return err
 				}
-				if since > 0 {
-					f.Since = time.Now().Add(-since)
-				}
+				f.Since = ago(since)
 				f.Limit = c.ask(cmd)
 				alerts := store.NewAlerts(conn, cliActor())
 				if !f.History {
@@ -104,15 +98,13 @@ func (c *cli) ackCmd() *cobra.Command {
 					return err
 				}
 			}
-			return c.withBus(cmd.Context(), func(ctx context.Context, conn *bus.Conn) error {
-				return audited(ctx, conn, bus.Audit{Verb: "alert-ack", Target: args[0], Reason: reason}, func(a *bus.Audit) error {
-					o, err := store.NewAlerts(conn, cliActor()).Acknowledge(ctx, args[0], ack)
-					if err == nil {
-						a.Cluster, a.Target = o.Cluster, o.Condition
-						fmt.Fprintln(cmd.OutOrStdout(), "acknowledged:", o.Condition)
-					}
-					return err
-				})
+			act := bus.Audit{Verb: "alert-ack", Target: args[0], Reason: reason}
+			return c.act(cmd, act, func(ctx context.Context, conn *bus.Conn, a *bus.Audit) error {
+				o, err := store.NewAlerts(conn, cliActor()).Acknowledge(ctx, args[0], ack)
+				if err == nil {
+					a.Cluster, a.Target = o.Cluster, o.Condition
+				}
+				return said(cmd, err, "acknowledged: %s", o.Condition)
 			})
 		},
 	}
@@ -135,15 +127,12 @@ func (c *cli) unackCmd() *cobra.Command {
 		Short: "Take an acknowledgement back",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.withBus(cmd.Context(), func(ctx context.Context, conn *bus.Conn) error {
-				return audited(ctx, conn, bus.Audit{Verb: "alert-unack", Target: args[0]}, func(a *bus.Audit) error {
-					o, err := store.NewAlerts(conn, cliActor()).Unacknowledge(ctx, args[0])
-					if err == nil {
-						a.Cluster, a.Target = o.Cluster, o.Condition
-						fmt.Fprintln(cmd.OutOrStdout(), "not acknowledged any more:", o.Condition)
-					}
-					return err
-				})
+			return c.act(cmd, bus.Audit{Verb: "alert-unack", Target: args[0]}, func(ctx context.Context, conn *bus.Conn, a *bus.Audit) error {
+				o, err := store.NewAlerts(conn, cliActor()).Unacknowledge(ctx, args[0])
+				if err == nil {
+					a.Cluster, a.Target = o.Cluster, o.Condition
+				}
+				return said(cmd, err, "not acknowledged any more: %s", o.Condition)
 			})
 		},
 	}
@@ -158,9 +147,7 @@ func (c *cli) sentCmd() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.withBus(cmd.Context(), func(ctx context.Context, conn *bus.Conn) error {
-				if since > 0 {
-					f.Since = time.Now().Add(-since)
-				}
+				f.Since = ago(since)
 				f.Limit = c.ask(cmd)
 				list, err := store.Notifications(ctx, conn, f)
 				if err != nil {

@@ -41,6 +41,13 @@ func audited(ctx context.Context, conn *bus.Conn, a bus.Audit, do func(*bus.Audi
 	return nil
 }
 
+// act is audited for an act on the running drydock that needs nothing else.
+func (c *cli) act(cmd *cobra.Command, a bus.Audit, do func(ctx context.Context, conn *bus.Conn, a *bus.Audit) error) error {
+	return c.withBus(cmd.Context(), func(ctx context.Context, conn *bus.Conn) error {
+		return audited(ctx, conn, a, func(a *bus.Audit) error { return do(ctx, conn, a) })
+	})
+}
+
 // outcomeOf tells what was refused from what broke, and from what was done although the command complains.
 func outcomeOf(err error) bus.AuditOutcome {
 	var complaint exitCode
@@ -82,9 +89,7 @@ func (c *cli) auditCmd() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.withBus(cmd.Context(), func(ctx context.Context, conn *bus.Conn) error {
-				if since > 0 {
-					f.Since = time.Now().Add(-since)
-				}
+				f.Since = ago(since)
 				f.Limit = c.ask(cmd)
 				list, err := store.NewAudits(conn, cliActor()).List(ctx, f)
 				if err != nil {

@@ -118,11 +118,9 @@ func (c *cli) backupsRebuildCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.withBus(cmd.Context(), func(ctx context.Context, conn *bus.Conn) error {
-				return audited(ctx, conn, bus.Audit{Verb: "catalog-rebuild", Target: folder}, func(*bus.Audit) error {
-					return c.printFound(cmd, func(each func(app.Found)) error {
-						return app.RebuildCatalog(ctx, conn, folder, keys, each)
-					})
+			return c.act(cmd, bus.Audit{Verb: "catalog-rebuild", Target: folder}, func(ctx context.Context, conn *bus.Conn, _ *bus.Audit) error {
+				return c.printFound(cmd, func(each func(app.Found)) error {
+					return app.RebuildCatalog(ctx, conn, folder, keys, each)
 				})
 			})
 		},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -9,23 +10,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"drydock/bus"
-	"drydock/config"
 	"drydock/store"
 )
 
 // operator is the name of who calls, as holds and ticks show it.
 func operator() string { return strings.TrimPrefix(cliActor(), "cli:") }
-
-// scope is the cluster that a command names, "" for the whole fleet.
-func scope(cfg *config.Config, args []string) (string, error) {
-	if len(args) == 0 {
-		return "", nil
-	}
-	if _, ok := cfg.Cluster(args[0]); !ok {
-		return "", fmt.Errorf("no cluster %q in %s", args[0], cfg.File)
-	}
-	return args[0], nil
-}
 
 // withControl runs f with the holds and blackouts of the running drydock and the cluster that args name.
 func (c *cli) withControl(ctx context.Context, args []string, f func(ctx context.Context, conn *bus.Conn, control *store.Control, cluster string) error) error {
@@ -43,6 +32,14 @@ func (c *cli) withControl(ctx context.Context, args []string, f func(ctx context
 	return f(ctx, conn, store.NewControl(conn), cluster)
 }
 
+// actOnControl is withControl for an act, which is audited.
+func (c *cli) actOnControl(cmd *cobra.Command, args []string, a bus.Audit, do func(ctx context.Context, control *store.Control, a *bus.Audit) error) error {
+	return c.withControl(cmd.Context(), args, func(ctx context.Context, conn *bus.Conn, control *store.Control, cluster string) error {
+		a.Cluster = cluster
+		return audited(ctx, conn, a, func(a *bus.Audit) error { return do(ctx, control, a) })
+	})
+}
+
 func (c *cli) holdCmd() *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
@@ -50,14 +47,9 @@ func (c *cli) holdCmd() *cobra.Command {
 		Short: "Let no job begin on a cluster, or on the whole fleet, until unhold; what runs goes on",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.withControl(cmd.Context(), args, func(ctx context.Context, conn *bus.Conn, control *store.Control, cluster string) error {
-				return audited(ctx, conn, bus.Audit{Verb: "hold", Cluster: cluster, Reason: reason}, func(*bus.Audit) error {
-					h, err := control.SetHold(ctx, store.Hold{Cluster: cluster, Reason: reason, By: operator()})
-					if err == nil {
-						fmt.Fprintln(cmd.OutOrStdout(), h)
-					}
-					return err
-				})
+			return c.actOnControl(cmd, args, bus.Audit{Verb: "hold", Reason: reason}, func(ctx context.Context, control *store.Control, a *bus.Audit) error {
+				h, err := control.SetHold(ctx, store.Hold{Cluster: a.Cluster, Reason: reason, By: operator()})
+				return said(cmd, err, "%s", h)
 			})
 		},
 	}
@@ -71,15 +63,12 @@ func (c *cli) unholdCmd() *cobra.Command {
 		Short: "Lift the hold of a cluster, or of the whole fleet",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.withControl(cmd.Context(), args, func(ctx context.Context, conn *bus.Conn, control *store.Control, cluster string) error {
-				return audited(ctx, conn, bus.Audit{Verb: "unhold", Cluster: cluster}, func(a *bus.Audit) error {
-					h, err := control.LiftHold(ctx, cluster)
-					if err == nil {
-						a.Detail = "of " + h.By
-						fmt.Fprintln(cmd.OutOrStdout(), "lifted:", h)
-					}
-					return err
-				})
+			return c.actOnControl(cmd, args, bus.Audit{Verb: "unhold"}, func(ctx context.Context, control *store.Control, a *bus.Audit) error {
+				h, err := control.LiftHold(ctx, a.Cluster)
+				if err == nil {
+					a.Detail = "of " + h.By
+				}
+				return said(cmd, err, "lifted: %s", h)
 			})
 		},
 	}
@@ -101,33 +90,18 @@ func (c *cli) blackoutAddCmd() *cobra.Command {
 			`  drydock blackout add --for 2h --reason "network change"`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			b := store.Blackout{From: time.Now(), Reason: reason, By: operator()}
+			b := store.Blackout{Reason: reason, By: operator()}
 			var err error
-			if from != "" {
-				if b.From, err = parseTime(from); err != nil {
-					return err
-				}
+			if b.From, b.To, err = span(from, to, lasts); err != nil {
+				return err
 			}
-			switch {
-			case (to == "") == (lasts == 0):
-				return fmt.Errorf("give either --to or --for")
-			case to == "":
-				b.To = b.From.Add(lasts)
-			default:
-				if b.To, err = parseTime(to); err != nil {
-					return err
+			return c.actOnControl(cmd, args, bus.Audit{Verb: "blackout-add", Reason: reason}, func(ctx context.Context, control *store.Control, a *bus.Audit) error {
+				b.Cluster = a.Cluster
+				added, err := control.AddBlackout(ctx, b)
+				if err == nil {
+					a.Target, a.Detail = added.ID, added.From.Format(time.RFC3339)+" to "+added.To.Format(time.RFC3339)
 				}
-			}
-			return c.withControl(cmd.Context(), args, func(ctx context.Context, conn *bus.Conn, control *store.Control, cluster string) error {
-				b.Cluster = cluster
-				return audited(ctx, conn, bus.Audit{Verb: "blackout-add", Cluster: cluster, Reason: reason}, func(a *bus.Audit) error {
-					added, err := control.AddBlackout(ctx, b)
-					if err == nil {
-						a.Target, a.Detail = added.ID, added.From.Format(time.RFC3339)+" to "+added.To.Format(time.RFC3339)
-						fmt.Fprintf(cmd.OutOrStdout(), "%s  %s\n", added.ID, added)
-					}
-					return err
-				})
+				return said(cmd, err, "%s  %s", added.ID, added)
 			})
 		},
 	}
@@ -136,6 +110,24 @@ func (c *cli) blackoutAddCmd() *cobra.Command {
 	cmd.Flags().DurationVar(&lasts, "for", 0, "how long it lasts, instead of --to")
 	cmd.Flags().StringVarP(&reason, "reason", "r", "", "why, for everybody who wonders")
 	return cmd
+}
+
+// span reads a time with an end, or with how long it lasts. It begins now when nothing else is said.
+func span(from, to string, lasts time.Duration) (begin, end time.Time, err error) {
+	begin = time.Now()
+	if from != "" {
+		if begin, err = parseTime(from); err != nil {
+			return begin, end, err
+		}
+	}
+	switch {
+	case (to == "") == (lasts == 0):
+		return begin, end, errors.New("give either --to or --for")
+	case to == "":
+		return begin, begin.Add(lasts), nil
+	}
+	end, err = parseTime(to)
+	return begin, end, err
 }
 
 // parseTime reads a time with its zone, or one of this machine's zone.
@@ -199,15 +191,12 @@ func (c *cli) blackoutRemoveCmd() *cobra.Command {
 		Short: "End or call off a blackout",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.withControl(cmd.Context(), nil, func(ctx context.Context, conn *bus.Conn, control *store.Control, _ string) error {
-				return audited(ctx, conn, bus.Audit{Verb: "blackout-remove", Target: args[0]}, func(a *bus.Audit) error {
-					b, err := control.RemoveBlackout(ctx, args[0])
-					if err == nil {
-						a.Cluster, a.Detail = b.Cluster, b.String()
-						fmt.Fprintln(cmd.OutOrStdout(), "removed:", b)
-					}
-					return err
-				})
+			return c.actOnControl(cmd, nil, bus.Audit{Verb: "blackout-remove", Target: args[0]}, func(ctx context.Context, control *store.Control, a *bus.Audit) error {
+				b, err := control.RemoveBlackout(ctx, args[0])
+				if err == nil {
+					a.Cluster, a.Detail = b.Cluster, b.String()
+				}
+				return said(cmd, err, "removed: %s", b)
 			})
 		},
 	}

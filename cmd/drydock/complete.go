@@ -40,40 +40,47 @@ func (c *cli) complete(root *cobra.Command) {
 		"user":   c.users, "destination": c.destinations, "grant": grantWords, "on": c.clusters,
 	}
 	each(root, func(cmd *cobra.Command) {
-		var args []completer
-		words := strings.Fields(cmd.Use)[1:]
-		for _, word := range words {
-			word = strings.Trim(word, "[].")
-			list := places[cmd.Name()+" "+word]
-			if list == nil {
-				list = places[word]
-			}
-			args = append(args, list)
-		}
 		if cmd.ValidArgsFunction == nil && cmd.HasParent() {
-			cmd.ValidArgsFunction = func(cmd *cobra.Command, earlier []string, typed string) ([]string, cobra.ShellCompDirective) {
-				at := len(earlier)
-				if last := len(args) - 1; at > last && last >= 0 && strings.HasSuffix(words[last], "...") {
-					at = last // it may be said again
-				}
-				if at >= len(args) || args[at] == nil {
-					if at < len(args) && (strings.Contains(cmd.Use, "DIR") || strings.Contains(cmd.Use, "FILE")) {
-						return nil, cobra.ShellCompDirectiveDefault
-					}
-					return nil, cobra.ShellCompDirectiveNoFileComp
-				}
-				return matching(args[at](contextOf(cmd), earlier), typed), cobra.ShellCompDirectiveNoFileComp
-			}
+			cmd.ValidArgsFunction = completeArgs(cmd, places)
 		}
 		for name, list := range flags {
-			if cmd.LocalFlags().Lookup(name) == nil {
-				continue
+			if cmd.LocalFlags().Lookup(name) != nil {
+				_ = cmd.RegisterFlagCompletionFunc(name, list.complete) // it fails for a flag that is completed already
 			}
-			_ = cmd.RegisterFlagCompletionFunc(name, func(cmd *cobra.Command, earlier []string, typed string) ([]string, cobra.ShellCompDirective) {
-				return matching(list(contextOf(cmd), earlier), typed), cobra.ShellCompDirectiveNoFileComp
-			}) // it fails for a flag that is completed already
 		}
 	})
+}
+
+// completeArgs completes the arguments of a command by their names in its usage.
+func completeArgs(cmd *cobra.Command, places map[string]completer) cobra.CompletionFunc {
+	var args []completer
+	words := strings.Fields(cmd.Use)[1:]
+	for _, word := range words {
+		word = strings.Trim(word, "[].")
+		list := places[cmd.Name()+" "+word]
+		if list == nil {
+			list = places[word]
+		}
+		args = append(args, list)
+	}
+	return func(cmd *cobra.Command, earlier []string, typed string) ([]string, cobra.ShellCompDirective) {
+		at := len(earlier)
+		if last := len(args) - 1; at > last && last >= 0 && strings.HasSuffix(words[last], "...") {
+			at = last // it may be said again
+		}
+		switch {
+		case at < len(args) && args[at] != nil:
+			return args[at].complete(cmd, earlier, typed)
+		case at < len(args) && (strings.Contains(cmd.Use, "DIR") || strings.Contains(cmd.Use, "FILE")):
+			return nil, cobra.ShellCompDirectiveDefault
+		}
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// complete offers those of the list that go on as typed, and no files.
+func (list completer) complete(cmd *cobra.Command, earlier []string, typed string) ([]string, cobra.ShellCompDirective) {
+	return matching(list(contextOf(cmd), earlier), typed), cobra.ShellCompDirectiveNoFileComp
 }
 
 // each visits every command.
@@ -113,7 +120,7 @@ func (c *cli) servers(_ context.Context, earlier []string) (names []string) {
 	if err != nil {
 		return nil
 	}
-	_, named := config.Cluster{}, false
+	named := false
 	if len(earlier) > 0 {
 		_, named = cfg.Cluster(earlier[0])
 	}

@@ -21,11 +21,17 @@ func (c *cli) drillCmd() *cobra.Command {
 	return cmd
 }
 
+// drillOrder is what `drydock drill run` was given.
+type drillOrder struct {
+	folderFlags
+	scratch string
+	memory  int64 // MiB
+	quiet   bool
+}
+
 func (c *cli) drillRunCmd() *cobra.Command {
-	var f folderFlags
-	var scratch string
-	var memory int64
-	var quiet, queue, wait, force bool
+	var o drillOrder
+	var queue, wait, force bool
 	cmd := &cobra.Command{
 		Use:   "run BACKUP",
 		Short: "Drill a backup on this machine; exit status 1 if it does not restore, 2 if the drill could not be done",
@@ -38,59 +44,71 @@ func (c *cli) drillRunCmd() *cobra.Command {
 			if queue {
 				return c.queueBackup(cmd, "backupdrill", args[0], wait, force)
 			}
-			cfg, err := config.Load(c.file)
-			if err != nil {
-				return err
-			}
-			folder, keys, err := f.read(c)
-			if err != nil {
-				return err
-			}
-			found, err := app.FindBackup(folder, args[0], keys)
-			if err != nil {
-				return err
-			}
-			o := app.DrillOptions{Scratch: scratch, Memory: memory << 20, By: operator()}
-			if o.Scratch == "" {
-				o.Scratch = app.ScratchFolder(cfg, found.Manifest.Cluster)
-			}
-			o.Compare = app.DrillCompares(cfg, found.Manifest.Cluster)
-			if o.Memory == 0 {
-				o.Memory = app.DrillMemory(cfg, found.Manifest.Cluster)
-			}
-			if o.Identities, err = app.Identities(cfg, found.Manifest.Cluster); err != nil {
-				return err
-			}
-			o.Step = func(what string) { fmt.Fprintln(os.Stderr, time.Now().Format("15:04:05"), what) }
-			o.Line = func(text string) {
-				if !quiet {
-					fmt.Fprintln(os.Stderr, "  ", short(text, 200))
-				}
-			}
-			d, err := app.RunDrill(cmd.Context(), found, o)
-			if err != nil { // says nothing about the backup
-				fmt.Fprintln(os.Stderr, "drydock:", err)
-				return exitCode(2)
-			}
-			c.recordDrill(cmd.Context(), found.Manifest, d)
-			if err := c.print(cmd.OutOrStdout(), d, drillHeading, drillRows(found.Manifest, d)); err != nil {
-				return err
-			}
-			if d.Problem != "" {
-				return exitCode(1)
-			}
-			return nil
+			return c.drillHere(cmd, o, args[0])
 		},
 	}
 	c.outputFlag(cmd)
-	f.add(cmd)
-	cmd.Flags().StringVar(&scratch, "scratch", "", "folder to work in (default: backup-drill-scratch); it needs the size of the unpacked backup, or several times that of a dump, and 512 MiB")
-	cmd.Flags().Int64Var(&memory, "memory", 0, "MiB for preparing and for the scratch server (default: backup-drill-memory)")
-	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "do not show what the tools say")
+	o.add(cmd)
+	cmd.Flags().StringVar(&o.scratch, "scratch", "", "folder to work in (default: backup-drill-scratch); it needs the size of the unpacked backup, or several times that of a dump, and 512 MiB")
+	cmd.Flags().Int64Var(&o.memory, "memory", 0, "MiB for preparing and for the scratch server (default: backup-drill-memory)")
+	cmd.Flags().BoolVarP(&o.quiet, "quiet", "q", false, "do not show what the tools say")
 	cmd.Flags().BoolVar(&queue, "queue", false, "have the receiver that holds the backup do it, as a job; the other flags but --wait and --force do nothing then")
 	cmd.Flags().BoolVarP(&wait, "wait", "w", false, "with --queue: wait for the end; exit status 0 only if it restores")
 	cmd.Flags().BoolVar(&force, "force", false, "with --queue: although the cluster is on hold or blacked out")
 	return cmd
+}
+
+// drillHere drills a backup of this machine. Exit status 1 says that it does not restore, 2 that nothing is known of it.
+func (c *cli) drillHere(cmd *cobra.Command, o drillOrder, id string) error {
+	cfg, err := config.Load(c.file)
+	if err != nil {
+		return err
+	}
+	folder, keys, err := o.read(c)
+	if err != nil {
+		return err
+	}
+	found, err := app.FindBackup(folder, id, keys)
+	if err != nil {
+		return err
+	}
+	options, err := o.options(cfg, found.Manifest.Cluster)
+	if err != nil {
+		return err
+	}
+	d, err := app.RunDrill(cmd.Context(), found, options)
+	if err != nil { // says nothing about the backup
+		fmt.Fprintln(os.Stderr, "drydock:", err)
+		return exitCode(2)
+	}
+	c.recordDrill(cmd.Context(), found.Manifest, d)
+	if err := c.print(cmd.OutOrStdout(), d, drillHeading, drillRows(found.Manifest, d)); err != nil {
+		return err
+	}
+	if d.Problem != "" {
+		return exitCode(1)
+	}
+	return nil
+}
+
+// options are how a backup of the cluster is drilled: as the flags say, else as the configuration does.
+func (o drillOrder) options(cfg *config.Config, cluster string) (app.DrillOptions, error) {
+	out := app.DrillOptions{Scratch: o.scratch, Memory: o.memory << 20, Compare: app.DrillCompares(cfg, cluster), By: operator()}
+	if out.Scratch == "" {
+		out.Scratch = app.ScratchFolder(cfg, cluster)
+	}
+	if out.Memory == 0 {
+		out.Memory = app.DrillMemory(cfg, cluster)
+	}
+	out.Step = func(what string) { fmt.Fprintln(os.Stderr, time.Now().Format("15:04:05"), what) }
+	out.Line = func(text string) {
+		if !o.quiet {
+			fmt.Fprintln(os.Stderr, "  ", short(text, 200))
+		}
+	}
+	var err error
+	out.Identities, err = app.Identities(cfg, cluster)
+	return out, err
 }
 
 // queueBackup asks for a task about a backup of the catalogue, as a job of the receiver that has it.

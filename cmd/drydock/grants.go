@@ -57,7 +57,7 @@ func onFlag(cmd *cobra.Command, cluster *string) {
 // editGrants changes the words of a user, everywhere or on one cluster.
 func (o *office) editGrants(cmd *cobra.Command, verb, name, cluster string, force bool, edit func([]string) ([]string, error)) error {
 	if cluster != "" {
-		if _, err := scope(o.cfg, []string{cluster}); err != nil {
+		if _, err := clusterNamed(o.cfg, cluster); err != nil {
 			return err
 		}
 	}
@@ -105,7 +105,7 @@ func (o *office) clusterGrants(texts []string) (map[string][]string, error) {
 		if !ok {
 			return nil, fmt.Errorf("--on %q: write CLUSTER=WORDS, as in prod=db-backup", text)
 		}
-		if _, err := scope(o.cfg, []string{cluster}); err != nil {
+		if _, err := clusterNamed(o.cfg, cluster); err != nil {
 			return nil, err
 		}
 		if out == nil {

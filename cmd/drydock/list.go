@@ -37,19 +37,14 @@ func (c *cli) jobsCmd() *cobra.Command {
 				if len(args) == 1 {
 					return c.showJob(ctx, w, jobs, args[0])
 				}
-				if server != "" {
-					s, err := job.ParseServer(server)
-					if err != nil {
-						return err
-					}
-					f.Server = s
+				var err error
+				if f.Server, err = onlyServer(server); err != nil {
+					return err
 				}
 				if f.State = job.State(state); state != "" && !f.State.Known() {
 					return fmt.Errorf("unknown state %q: the states are %v", state, job.States)
 				}
-				if since > 0 {
-					f.Since = time.Now().Add(-since)
-				}
+				f.Since = ago(since)
 				f.Limit = c.ask(cmd)
 				list, err := jobs.List(ctx, f)
 				if err != nil {
@@ -155,9 +150,7 @@ func (c *cli) ticksCmd() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.listing(cmd, func(ctx context.Context, conn *bus.Conn, w io.Writer) error {
-				if since > 0 {
-					f.Since = time.Now().Add(-since)
-				}
+				f.Since = ago(since)
 				f.Limit = c.ask(cmd)
 				list, err := store.NewLedger(conn, cliActor()).List(ctx, f)
 				if err != nil {
@@ -189,12 +182,9 @@ func (c *cli) backupsCmd() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.listing(cmd, func(ctx context.Context, conn *bus.Conn, w io.Writer) error {
-				var s job.Server
-				if server != "" {
-					var err error
-					if s, err = job.ParseServer(server); err != nil {
-						return err
-					}
+				s, err := onlyServer(server)
+				if err != nil {
+					return err
 				}
 				list, err := store.NewCatalog(conn).All(ctx, cluster, s)
 				if err != nil {

@@ -55,14 +55,13 @@ func (c *cli) natsUserAddCmd() *cobra.Command {
 				fmt.Fprintf(cmd.ErrOrStderr(), "the password of %s, keep it now: %s\n", r.Name, password)
 				return said(cmd, nil, "%s", bus.ReaderConfig(r))
 			}
-			return c.withBus(cmd.Context(), func(ctx context.Context, conn *bus.Conn) error {
-				return audited(ctx, conn, bus.Audit{Verb: "nats-user-add", Target: r.Name, Detail: "read-only"}, func(*bus.Audit) error {
-					if err := store.NewReaders(conn).Add(ctx, r); err != nil {
-						return err
-					}
-					fmt.Fprintf(cmd.ErrOrStderr(), "added %s, which can only read; its password, keep it now:\n", r.Name)
-					return said(cmd, nil, "%s", password)
-				})
+			act := bus.Audit{Verb: "nats-user-add", Target: r.Name, Detail: "read-only"}
+			return c.act(cmd, act, func(ctx context.Context, conn *bus.Conn, _ *bus.Audit) error {
+				if err := store.NewReaders(conn).Add(ctx, r); err != nil {
+					return err
+				}
+				fmt.Fprintf(cmd.ErrOrStderr(), "added %s, which can only read; its password, keep it now:\n", r.Name)
+				return said(cmd, nil, "%s", password)
 			})
 		},
 	}

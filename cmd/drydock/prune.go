@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"drydock/bus"
-	"drydock/config"
 	"drydock/pruning"
 	"drydock/store"
 )
@@ -32,7 +31,7 @@ func (c *cli) backupsPruneCmd() *cobra.Command {
 				return err
 			}
 			defer conn.NC.Close()
-			clusters, err := named(cfg, args)
+			clusters, err := clustersNamed(cfg, args)
 			if err != nil {
 				return err
 			}
@@ -51,20 +50,6 @@ func (c *cli) backupsPruneCmd() *cobra.Command {
 	cmd.Flags().BoolVar(&force, "force", false, "although the cluster is on hold or blacked out")
 	cmd.Flags().BoolVarP(&wait, "wait", "w", false, "wait for the end; exit status 0 only if the job reached success")
 	return cmd
-}
-
-// named are the clusters that the arguments name, all without any.
-func named(cfg *config.Config, args []string) (names []string, err error) {
-	if len(args) == 1 {
-		if _, ok := cfg.Cluster(args[0]); !ok {
-			return nil, fmt.Errorf("no cluster %q in %s", args[0], cfg.File)
-		}
-		return args, nil
-	}
-	for _, cl := range cfg.Clusters {
-		names = append(names, cl.Name)
-	}
-	return names, nil
 }
 
 func (c *cli) planPrune(ctx context.Context, w io.Writer, conn *bus.Conn, clusters []string) error {
@@ -129,11 +114,7 @@ func (c *cli) backupsPinCmd(on bool) *cobra.Command {
 				}
 				return audited(ctx, conn, act, func(*bus.Audit) error {
 					m, err := catalog.SetPin(ctx, m, store.Pin{On: on, Time: time.Now().UTC(), By: operator(), Reason: reason})
-					if err != nil {
-						return err
-					}
-					_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s  %s of %s is %s\n", m.ID, m.Task, m.Server, state)
-					return err
+					return said(cmd, err, "%s  %s of %s is %s", m.ID, m.Task, m.Server, state)
 				})
 			})
 		},

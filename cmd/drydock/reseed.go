@@ -130,11 +130,11 @@ func (o restoreOrder) request(cfg *config.Config) (r restore.Request, err error)
 	if !ok {
 		return r, fmt.Errorf("cannot restore from %q: it is physical, logical or master", o.kind)
 	}
-	cluster, ok := cfg.Cluster(o.cluster)
-	if !ok {
-		return r, fmt.Errorf("no cluster %q in %s", o.cluster, cfg.File)
+	cluster, err := clusterNamed(cfg, o.cluster)
+	if err != nil {
+		return r, err
 	}
-	server, err := namedServer(cluster, o.server)
+	server, err := serverOf(cluster, o.server)
 	if err != nil {
 		return r, err
 	}

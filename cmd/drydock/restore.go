@@ -207,14 +207,6 @@ func (o *recoveryOrder) find(folder string, keys []store.PublicKey, known app.Kn
 	return app.LatestBackup(folder, o.cluster, of, to, keys, known)
 }
 
-func serverNamed(text string) (job.Server, error) {
-	s, err := job.ParseServer(text)
-	if err == nil && s.Port == 0 {
-		s.Port = 3306
-	}
-	return s, err
-}
-
 // known is what the catalogue tells, if it can be reached.
 func (c *cli) known(ctx context.Context) app.Known {
 	_, conn, err := c.dial()

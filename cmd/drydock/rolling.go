@@ -47,8 +47,8 @@ func (c *cli) withOperation(ctx context.Context, cluster string, f func(context.
 }
 
 func operation(ctx context.Context, cfg *config.Config, jobs *store.Jobs, cluster string) (job.Job, error) {
-	if _, ok := cfg.Cluster(cluster); !ok {
-		return job.Job{}, fmt.Errorf("no cluster %q in %s", cluster, cfg.File)
+	if _, err := clusterNamed(cfg, cluster); err != nil {
+		return job.Job{}, err
 	}
 	var found []job.Job
 	for _, t := range job.Tasks() {
@@ -90,11 +90,7 @@ func (c *cli) rollingOrderCmd(word, short string) *cobra.Command {
 			return c.withOperation(cmd.Context(), args[0], func(ctx context.Context, conn *bus.Conn, jobs *store.Jobs, j job.Job) error {
 				return audited(ctx, conn, aboutJob(word, j), func(*bus.Audit) error {
 					j, err := jobs.Order(ctx, j, word, operator())
-					if err != nil {
-						return err
-					}
-					fmt.Fprintf(cmd.OutOrStdout(), "%s  %s  %s: %s\n", j.ID, j.Task, j.State, word)
-					return nil
+					return said(cmd, err, "%s  %s  %s: %s", j.ID, j.Task, j.State, word)
 				})
 			})
 		},

@@ -153,9 +153,9 @@ func refuseUnconfirmed(ctx context.Context, conn *bus.Conn, cfg *config.Config, 
 
 // targets are the servers whose slots a request means, and what the jobs are told. Errors name what is unknown.
 func targets(cfg *config.Config, r runRequest) ([]job.Server, map[string]string, error) {
-	cluster, ok := cfg.Cluster(r.cluster)
-	if !ok {
-		return nil, nil, fmt.Errorf("no cluster %q in %s", r.cluster, cfg.File)
+	cluster, err := clusterNamed(cfg, r.cluster)
+	if err != nil {
+		return nil, nil, err
 	}
 	task, err := job.TaskByName(r.task)
 	if err != nil {
@@ -176,27 +176,12 @@ func targets(cfg *config.Config, r runRequest) ([]job.Server, map[string]string,
 	case !task.OneServer():
 		return nil, nil, fmt.Errorf("%s works on the whole cluster; leave --server out", task.Name)
 	}
-	s, err := namedServer(cluster, r.server)
+	s, err := serverOf(cluster, r.server)
 	if err != nil {
 		return nil, nil, err
 	}
 	slots, told := task.Slots([]job.Server{s}, true)
 	return slots, told, nil
-}
-
-// namedServer is the server of a cluster that somebody wrote down.
-func namedServer(cluster config.Cluster, text string) (job.Server, error) {
-	s, err := job.ParseServer(text)
-	if err != nil {
-		return s, err
-	}
-	if s.Port == 0 {
-		s.Port = 3306
-	}
-	if !slices.Contains(app.Servers(cluster.Servers), s) {
-		return s, fmt.Errorf("no server %s in cluster %s", s, cluster.Name)
-	}
-	return s, nil
 }
 
 // board is what is known of the jobs being watched.

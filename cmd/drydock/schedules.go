@@ -89,10 +89,7 @@ func (c *cli) schedulesOffCmd() *cobra.Command {
 				if errors.Is(err, bus.ErrNobody) {
 					return fmt.Errorf("%w, so that nobody knows whether there is such a schedule: start one, or let nothing begin by `drydock hold %s`", errNoScheduler, a.Cluster)
 				}
-				if err == nil {
-					fmt.Fprintln(cmd.OutOrStdout(), s)
-				}
-				return err
+				return said(cmd, err, "%s", s)
 			})
 		},
 	}
@@ -110,9 +107,8 @@ func (c *cli) schedulesOnCmd() *cobra.Command {
 				s, err := control.SwitchOn(ctx, a.Cluster, a.Target, operator())
 				if err == nil {
 					a.Detail = s.String()
-					fmt.Fprintln(cmd.OutOrStdout(), s)
 				}
-				return err
+				return said(cmd, err, "%s", s)
 			})
 		},
 	}
@@ -123,8 +119,6 @@ func (c *cli) switchSchedule(cmd *cobra.Command, a bus.Audit, args []string, f f
 	if _, err := job.TaskByName(args[1]); err != nil {
 		return fmt.Errorf("%w %q: `drydock schedules list` lists those that have a schedule", err, args[1])
 	}
-	return c.withControl(cmd.Context(), args, func(ctx context.Context, conn *bus.Conn, control *store.Control, cluster string) error {
-		a.Cluster, a.Target = cluster, args[1]
-		return audited(ctx, conn, a, func(a *bus.Audit) error { return f(ctx, control, a) })
-	})
+	a.Target = args[1]
+	return c.actOnControl(cmd, args, a, f)
 }

@@ -29,23 +29,19 @@ func (c *cli) tailCmd() *cobra.Command {
 		Long:  "Shows states and log lines as they come, until Ctrl-C. With JOB from its beginning, until its end.",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			if server != "" {
-				if t.server, err = job.ParseServer(server); err != nil {
-					return err
-				}
+			if t.server, err = onlyServer(server); err != nil {
+				return err
 			}
 			if t.least = slices.Index(logLevels, strings.ToUpper(level)); t.least < 0 {
 				return fmt.Errorf("unknown level %q: the levels are %s", level, strings.Join(logLevels, ", "))
 			}
+			t.w, t.colours = cmd.OutOrStdout(), colourful(cmd.OutOrStdout())
 			return c.withBus(cmd.Context(), func(ctx context.Context, conn *bus.Conn) error {
-				t.w, t.colours = cmd.OutOrStdout(), colourful(cmd.OutOrStdout())
 				from := bus.From{Since: time.Now().Add(-since)}
 				if len(args) == 1 {
-					j, err := store.NewJobs(conn, cliActor(), nil).Find(ctx, args[0])
-					if err != nil {
-						return fmt.Errorf("follow job %s: %w", args[0], err)
+					if from.Since, err = t.only(ctx, conn, args[0]); err != nil {
+						return err
 					}
-					t.id, from.Since = j.ID, j.Created.Add(-time.Second)
 				}
 				ctx, stop := whileRead(ctx, cmd.OutOrStdout())
 				defer stop()
@@ -71,6 +67,16 @@ type tail struct {
 	mu   sync.Mutex // both followers write
 	w    io.Writer
 	seen uint64 // log messages up to this sequence are shown
+}
+
+// only narrows the tail to one job, and returns from when on there may be something about it.
+func (t *tail) only(ctx context.Context, conn *bus.Conn, id string) (time.Time, error) {
+	j, err := store.NewJobs(conn, cliActor(), nil).Find(ctx, id)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("follow job %s: %w", id, err)
+	}
+	t.id = j.ID
+	return j.Created.Add(-time.Second), nil
 }
 
 func (t *tail) reach(seq uint64) {
@@ -190,12 +196,10 @@ func (c *cli) cancelCmd() *cobra.Command {
 					return err
 				}
 				return audited(ctx, conn, aboutJob("cancel", j), func(*bus.Audit) error {
-					j, err := jobs.Cancel(ctx, j, cliActor())
-					if err != nil {
+					if j, err = jobs.Cancel(ctx, j, cliActor()); err != nil {
 						return fmt.Errorf("cancel %s: %w", args[0], err)
 					}
-					fmt.Fprintln(cmd.OutOrStdout(), j.ID, j.State)
-					return nil
+					return said(cmd, nil, "%s %s", j.ID, j.State)
 				})
 			})
 		},

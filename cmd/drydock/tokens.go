@@ -81,3 +81,23 @@ func (c *cli) tokenRevokeCmd() *cobra.Command {
 		})
 	})
 }
+
+func (c *cli) usersEndCmd() *cobra.Command {
+	var tokens bool
+	cmd := c.userCmd("revoke-tokens USER", "End all sessions of a user at once, of one in the configuration, too", func(cmd *cobra.Command, o *office, args []string) error {
+		detail := "sessions"
+		if tokens {
+			detail = "sessions and API tokens"
+		}
+		act := bus.Audit{Verb: "user-revoke-tokens", Target: args[0], Detail: detail}
+		return audited(o.ctx, o.conn, act, func(*bus.Audit) error {
+			if err := o.exists(args[0]); err != nil {
+				return err
+			}
+			_, err := o.users.EndSessions(o.ctx, args[0], tokens, operator())
+			return said(cmd, err, "ended all %s of %s", detail, args[0])
+		})
+	})
+	cmd.Flags().BoolVar(&tokens, "api-tokens", false, "and revoke all API tokens")
+	return cmd
+}

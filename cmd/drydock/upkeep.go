@@ -38,16 +38,12 @@ func (c *cli) replayCmd() *cobra.Command {
 		Short: "Fill the bucket drydock_serverstate again from the log of jobs",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.withBus(cmd.Context(), func(ctx context.Context, conn *bus.Conn) error {
-				return audited(ctx, conn, bus.Audit{Verb: "replay"}, func(a *bus.Audit) error {
-					n, err := store.Replay(ctx, conn, slog.New(slog.NewTextHandler(os.Stderr, nil)))
-					if err != nil {
-						return err
-					}
+			return c.act(cmd, bus.Audit{Verb: "replay"}, func(ctx context.Context, conn *bus.Conn, a *bus.Audit) error {
+				n, err := store.Replay(ctx, conn, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+				if err == nil {
 					a.Detail = fmt.Sprintf("%d states", n)
-					fmt.Fprintf(cmd.OutOrStdout(), "%d states written\n", n)
-					return nil
-				})
+				}
+				return said(cmd, err, "%d states written", n)
 			})
 		},
 	}

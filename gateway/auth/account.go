@@ -74,9 +74,16 @@ func (a *Auth) systemBinding(cluster, server string) (string, bool) {
 	return a.digest("system", cluster, server, secret), ok && secret != ""
 }
 
+// SecretDigest is a keyed digest of a cluster's database password, for [Config.First].
+func SecretDigest(key []byte, cluster, secret string) string {
+	return digest(key, "first", cluster, secret)
+}
+
+func (a *Auth) digest(parts ...string) string { return digest(a.key, parts...) }
+
 // digest is a keyed digest of parts, none of which can run into the next.
-func (a *Auth) digest(parts ...string) string {
-	mac := hmac.New(sha256.New, a.key)
+func digest(key []byte, parts ...string) string {
+	mac := hmac.New(sha256.New, key)
 	for _, p := range parts {
 		fmt.Fprintf(mac, "%d:%s,", len(p), p)
 	}

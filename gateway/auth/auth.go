@@ -35,7 +35,10 @@ type Config struct {
 	// Directory knows the users that were added at run time; nil means none.
 	Directory Directory
 	// Secrets are the database passwords by cluster: what [Auth.System] hands out ends with them.
-	Secrets  map[string]string
+	Secrets map[string]string
+	// First are the digests ([SecretDigest]) by cluster of the passwords that were in force when a drydock that binds tokens to them
+	// came. A token that an earlier one gave out is good for that password only.
+	First    map[string]string
 	Lifetime time.Duration    // of a token; 0 means [DefaultLifetime]
 	Now      func() time.Time // for tests; nil means [time.Now]
 }

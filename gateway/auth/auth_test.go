@@ -160,9 +160,11 @@ func TestAScriptsTokenOutlivesItsLongestBackup(t *testing.T) {
 func TestAScriptsTokenOutlivesTheUpgrade(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1_800_000_000, 0)
-	a := newAuth(t, auth.Config{
+	cfg := auth.Config{
 		Users: map[string]string{"dba": "x"}, Secrets: map[string]string{"prod": "db secret"}, Now: func() time.Time { return now },
-	})
+		First: map[string]string{"prod": auth.SecretDigest(key, "prod", "db secret")},
+	}
+	a := newAuth(t, cfg)
 	old := func(claims jwt.MapClaims) string {
 		claims["iat"], claims["exp"] = now.Unix(), now.Add(7*24*time.Hour).Unix()
 		token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString(key)
@@ -185,6 +187,14 @@ func TestAScriptsTokenOutlivesTheUpgrade(t *testing.T) {
 		if who, err := a.Verify(old(claims)); !errors.Is(err, auth.ErrToken) {
 			t.Errorf("%s: %+v, %v", name, who, err)
 		}
+	}
+	cfg.Secrets = map[string]string{"prod": "another"}
+	if who, err := newAuth(t, cfg).Verify(script); !errors.Is(err, auth.ErrToken) {
+		t.Errorf("it outlives the password: %+v, %v", who, err)
+	}
+	cfg.Secrets["prod"], cfg.First = "db secret", nil
+	if who, err := newAuth(t, cfg).Verify(script); !errors.Is(err, auth.ErrToken) {
+		t.Errorf("nobody knows the password that it was given out for: %+v, %v", who, err)
 	}
 	now = now.Add(8 * 24 * time.Hour)
 	if _, err := a.Verify(script); !errors.Is(err, auth.ErrToken) {

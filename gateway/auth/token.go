@@ -76,7 +76,7 @@ func (a *Auth) Verify(token string) (Principal, error) {
 	p := Principal{Name: c.User, Cluster: c.Cluster, Server: c.Server, SessionID: c.ID, Expires: time.Unix(c.Expires, 0), auth: a}
 	if p.Bound() {
 		want, known := a.systemBinding(c.Cluster, c.Server)
-		return checked(p, known && (same(want, c.Binding) || c.unbound()))
+		return checked(p, known && (same(want, c.Binding) || c.unbound() && a.unchanged(c.Cluster)))
 	}
 	x, known := a.account(c.User)
 	p.account = &x
@@ -86,9 +86,15 @@ func (a *Auth) Verify(token string) (Principal, error) {
 
 // unbound tells the token of a database host that a drydock gave out which did not bind tokens to the password yet: a script that
 // was in the middle of a backup when drydock was upgraded logs in once only, and must come to its end. No token has been made
-// like that since, so the last of them ends with its own time, [systemLifetime] after the upgrade or the lifetime that was configured.
+// like that since, so the last of them ends with its own time, [systemLifetime] after the upgrade or the lifetime that was configured,
+// or with the password that was in force at the upgrade ([Auth.unchanged]).
 func (c claims) unbound() bool {
 	return c.User == SystemUser && c.Binding == "" && c.ID == ""
+}
+
+// unchanged reports whether a cluster has the password that it had when tokens began to be bound to it.
+func (a *Auth) unchanged(cluster string) bool {
+	return same(a.cfg.First[cluster], SecretDigest(a.key, cluster, a.cfg.Secrets[cluster]))
 }
 
 func same(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }

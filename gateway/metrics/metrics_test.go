@@ -1,10 +1,8 @@
 package metrics
 
 import (
-	"context"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -229,8 +227,7 @@ func TestTallyKnowsWhatWasBeforeItAndCountsWhatComes(t *testing.T) {
 	ctx, view := bustest.Context(t), store.NewView(conn)
 	key := job.Key{Cluster: "prod", Server: db1, Task: "optimize"}
 	jobs := store.NewJobs(conn, "test", view)
-	background(t, view.Run)
-	background(t, store.NewProjector(conn, bustest.Log(t)).Run)
+	bustest.Run(t, view.Run, store.NewProjector(conn, bustest.Log(t)).Run)
 	run := func(events ...job.Event) {
 		t.Helper()
 		due := time.Now().UTC()
@@ -257,7 +254,7 @@ func TestTallyKnowsWhatWasBeforeItAndCountsWhatComes(t *testing.T) {
 	})
 
 	r := NewReader(Config{Clusters: map[string][]job.Server{"prod": {db1}}}, conn, view, store.NewCatalog(conn))
-	background(t, r.Run)
+	bustest.Run(t, r.Run)
 	bustest.Until(t, 20*time.Second, "the last run is known", func() bool { return !r.tally.Counted().Ended[key].At.IsZero() })
 	c := r.tally.Counted()
 	if e := c.Ended[key]; e.State != job.Halted || e.Success.IsZero() || !e.Success.Before(e.At) || len(c.Runs) != 0 {
@@ -284,12 +281,4 @@ func TestTallyKnowsWhatWasBeforeItAndCountsWhatComes(t *testing.T) {
 	if got := r.Snapshot(ctx); got.Jobs[JobKey{"prod", job.Success}] != 1 || got.Failed["projection"] || got.Failed["binlogs"] {
 		t.Errorf("%+v, %+v", got.Jobs, got.Failed)
 	}
-}
-
-// background runs until the test ends.
-func background(t *testing.T, run func(context.Context) error) {
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = run(ctx) })
-	t.Cleanup(func() { cancel(); wg.Wait() })
 }

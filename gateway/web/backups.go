@@ -94,8 +94,9 @@ type backupRow struct {
 	Change int
 	Odd    bool
 	Known  bool // Change says something
-	// Verdict is nil when its receiver did not answer.
+	// Verdict is nil when its receiver did not answer, or, when it is Pending, not yet.
 	Verdict *Verdict
+	Pending bool
 }
 
 const (
@@ -143,11 +144,13 @@ func (w *Web) backups(v *visit) (any, error) {
 
 // judge adds what a prune would do with each of the rows, which are of one cluster: every receiver is asked for it.
 func (w *Web) judge(v *visit, cluster string, rows []backupRow) {
-	said := w.Verdicts(v.Context(), cluster)
+	said, pending := w.Verdicts(v.Context(), cluster)
 	for i := range rows {
-		if verdict, ok := said[rows[i].ID]; ok {
+		verdict, ok := said[rows[i].ID]
+		if ok {
 			rows[i].Verdict = &verdict
 		}
+		rows[i].Pending = pending && !ok
 	}
 }
 

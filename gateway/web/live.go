@@ -139,65 +139,88 @@ func (w *Web) stream(v *visit, p *page) error {
 	}
 	s := w.hub.join(p.on, match)
 	defer w.hub.leave(s)
-	out := &events{rc: http.NewResponseController(v.out), out: v.out}
-	if err := out.begin(); err != nil {
+	l := &live{
+		web: w, v: v, p: p, woken: s, logs: newLogFollow(w), known: strings.Split(v.query.Get("shown"), "."),
+		out: &events{rc: http.NewResponseController(v.out), out: v.out},
+	}
+	defer l.logs.leave()
+	if err := l.out.begin(); err != nil {
 		return nil
 	}
-	follow := newLogFollow(w)
-	defer func() { follow.leave() }()
-	if err := follow.join(v, data, s, out); err != nil {
+	if err := l.logs.join(v, data, s, l.out); err != nil {
 		return nil
 	}
+	s.kick() // whatever happened before the stream was joined
+	l.run()
+	return nil
+}
 
+// live is a page in a browser that is kept up to date.
+type live struct {
+	web   *Web
+	v     *visit
+	p     *page
+	out   *events
+	woken *sub
+	logs  logFollow
+	known []string // sums of the parts as they are shown
+}
+
+// run looks again whenever something happened, until the stream is over.
+func (l *live) run() {
 	ping := time.NewTicker(livePing)
 	defer ping.Stop()
-	known := strings.Split(v.query.Get("shown"), ".")
-	s.kick() // whatever happened before the stream was joined
-	changed := w.Changed()
+	changed := l.web.Changed()
 	for {
 		pinged := false
 		select {
-		case <-v.Context().Done():
-			return nil
-		case <-w.stopping:
-			return nil
+		case <-l.v.Context().Done():
+			return
+		case <-l.web.stopping:
+			return
 		case <-ping.C:
 			pinged = true
 		case <-changed:
-			changed = w.Changed()
-		case <-s.wake:
-		}
-		if v.who, err = w.session(v.token); err != nil {
-			_ = out.send("gone", "", "the session has ended")
-			return nil
+			changed = l.web.Changed()
+		case <-l.woken.wake:
 		}
 		began := time.Now()
-		data, err := p.data(v)
-		var gone *problem
-		if errors.As(err, &gone) {
-			_ = out.send("gone", "", gone.text)
-			return nil
+		if !l.look(pinged) {
+			return
 		}
-		if err == nil {
-			known, err = w.sendChanged(out, p, data, known)
-		}
-		if err == nil && pinged {
-			err = follow.join(v, data, s, out)
-		}
-		if err == nil {
-			err = follow.send(out)
-		}
-		if err == nil && pinged {
-			err = out.ping()
-		}
-		if err != nil {
-			if v.Context().Err() == nil {
-				w.log.Debug("a stream of the page ends", "page", p.name, "err", err)
-			}
-			return nil
-		}
-		w.rest(v.Context(), min(max(livePause, liveShare*time.Since(began)), liveRest))
+		l.web.rest(l.v.Context(), min(max(livePause, liveShare*time.Since(began)), liveRest))
 	}
+}
+
+// look sends what has changed since the last look; false says that the stream is over.
+func (l *live) look(pinged bool) bool {
+	var err error
+	if l.v.who, err = l.web.session(l.v.token); err != nil {
+		_ = l.out.send("gone", "", "the session has ended")
+		return false
+	}
+	data, err := l.p.data(l.v)
+	var gone *problem
+	if errors.As(err, &gone) {
+		_ = l.out.send("gone", "", gone.text)
+		return false
+	}
+	if err == nil {
+		l.known, err = l.web.sendChanged(l.out, l.p, data, l.known)
+	}
+	if err == nil && pinged {
+		err = l.logs.join(l.v, data, l.woken, l.out)
+	}
+	if err == nil {
+		err = l.logs.send(l.out)
+	}
+	if err == nil && pinged {
+		err = l.out.ping()
+	}
+	if err != nil && l.v.Context().Err() == nil {
+		l.web.log.Debug("a stream of the page ends", "page", l.p.name, "err", err)
+	}
+	return err == nil
 }
 
 // rest waits, unless there is nobody left to wait for.

@@ -50,8 +50,9 @@ type Deps struct {
 	Catalog *store.Catalog
 	Docs    *store.Docs
 	Control *store.Control
-	// Verdicts is what a prune would do now with the backups of a cluster, by id.
-	Verdicts func(ctx context.Context, cluster string) map[string]Verdict
+	// Verdicts is what a prune would do now with the backups of a cluster, by id; pending while more may come. [Web.Judged] is
+	// called then.
+	Verdicts func(ctx context.Context, cluster string) (said map[string]Verdict, pending bool)
 	// Verify says who a token stands for.
 	Verify func(token string) (auth.Principal, error)
 	// Changed is closed when what users may do has changed: streams look again then.
@@ -114,6 +115,9 @@ func New(cfg Config, deps Deps, stopping <-chan struct{}) (*Web, error) {
 	deps.View.OnChange(func(ev bus.JobEvent) { w.hub.tell(change{topic: topicJobs, key: ev.Job.Key()}) })
 	return w, nil
 }
+
+// Judged has the open pages of backups look at the verdicts again.
+func (w *Web) Judged() { w.hub.tell(change{topic: topicBackups}) }
 
 // Serves reports whether the request is for the page; any other is the API's.
 func (w *Web) Serves(r *http.Request) bool {

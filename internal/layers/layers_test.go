@@ -16,7 +16,7 @@ import (
 // layers are the packages by their first folder, the lowest first: imports go down only. Packages of one folder may import
 // each other.
 var layers = [][]string{
-	{"job", "window", "calendar", "dump", "xbstream", "scripts", "retention"}, // each stands alone
+	{"job", "window", "calendar", "dump", "xbstream", "scripts", "retention", "durable", "child"}, // each stands alone
 	{"bus", "config"},
 	{"store"},
 	{"pruning", "restore", "explain"}, // what several services and the commands do

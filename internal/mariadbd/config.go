@@ -4,8 +4,6 @@ import (
 	"crypto/sha1"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -132,20 +130,4 @@ func passwordHash(password string) string {
 // of init files wants it.
 func quoteText(v string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`, "\n", `\n`, "\r", `\r`, "\x00", `\0`).Replace(v) + "'"
-}
-
-// freePort picks a port nobody listens on. It stays below the kernel's default
-// range for outgoing connections (32768 and up), so that no client socket can
-// sit on the port while a server restarts.
-func freePort() (int, error) {
-	const first, count, tries = 20000, 12000, 64
-	for range tries {
-		port := first + rand.IntN(count)
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if err != nil {
-			continue
-		}
-		return port, l.Close()
-	}
-	return 0, fmt.Errorf("find a free port in %d-%d: none in %d tries", first, first+count-1, tries)
 }

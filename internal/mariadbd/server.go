@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+
+	"drydock/internal/freeport"
 )
 
 const (
@@ -134,7 +136,7 @@ func (s *Server) create(ctx context.Context) error {
 // launchOn picks a port if the caller left it open, and launches.
 func (s *Server) launchOn(ctx context.Context, args ...string) (err error) {
 	if s.opts.Port == 0 {
-		if s.port, err = freePort(); err != nil {
+		if s.port, err = freeport.Find(); err != nil {
 			return err
 		}
 	}

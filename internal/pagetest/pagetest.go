@@ -16,6 +16,8 @@ import (
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+
+	"drydock/internal/bustest"
 )
 
 // Browser is one tab of a browser of its own.
@@ -29,7 +31,7 @@ type Browser struct {
 }
 
 // limit is how long one thing that is waited for may take, on a machine that others use too.
-const limit = 40 * time.Second
+func limit() time.Duration { return bustest.Patience * 40 * time.Second }
 
 // Open starts Chromium at a width and height in pixels. It ends with the test, which fails when the page broke its own
 // Content-Security-Policy or a script threw.
@@ -100,7 +102,7 @@ func (b *Browser) Problems() []string {
 // Do does things in the browser, and fails the test when one of them cannot be done in time.
 func (b *Browser) Do(steps ...chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, limit)
+	ctx, cancel := context.WithTimeout(b.ctx, limit())
 	defer cancel()
 	if err := chromedp.Do(ctx, steps...); err != nil {
 		b.t.Fatalf("in the browser: %v\n%s", err, b.Seen())
@@ -121,7 +123,7 @@ func (b *Browser) Seen() string {
 // Get evaluates JavaScript.
 func Get[T any](b *Browser, js string) T {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, limit)
+	ctx, cancel := context.WithTimeout(b.ctx, limit())
 	defer cancel()
 	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](js))
 	if err != nil {
@@ -149,10 +151,10 @@ func (b *Browser) Login(user, password string) {
 // Until waits until a JavaScript expression is true. The page is looked at between its frames: nothing is slept.
 func (b *Browser) Until(what, js string) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, limit)
+	ctx, cancel := context.WithTimeout(b.ctx, limit())
 	defer cancel()
 	for {
-		_, err := chromedp.Run(ctx, chromedp.Poll[chromedp.Void](js, chromedp.WithPollingTimeout(limit)))
+		_, err := chromedp.Run(ctx, chromedp.Poll[chromedp.Void](js, chromedp.WithPollingTimeout(limit())))
 		if err == nil {
 			return
 		}
@@ -183,7 +185,7 @@ func (b *Browser) Theme(theme string) {
 // Shot writes the whole page as a picture.
 func (b *Browser) Shot(file string) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, limit)
+	ctx, cancel := context.WithTimeout(b.ctx, limit())
 	defer cancel()
 	png, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
 	if err != nil {

@@ -26,6 +26,9 @@ type Rig struct {
 	Services map[string]Service
 	Addrs    map[string]string // 127.x.y.z by service
 	Secrets  map[string]string // what packaging/prepare wrote to .env
+	// Detours is where a server of the bus finds another one, host and port by "FROM>TO". Empty: where it is. With one no server
+	// learns from the others of a shorter way.
+	Detours map[string]string
 }
 
 // Service is what the tests need to know of a service in compose.yaml.
@@ -133,9 +136,15 @@ func (r *Rig) Text(name string) (string, error) {
 	home := r.Home(name)
 	pairs := []string{"/etc/nats/tls", r.tls(), "/etc/drydock/tls", r.tls(), `"/data"`, `"` + home + `"`, "/var/lib/drydock", home, "0.0.0.0:", r.Addrs[name] + ":"}
 	for _, node := range r.Names() {
+		if at := r.Detours[name+">"+node]; at != "" {
+			pairs = append(pairs, node+":6222", at)
+		}
 		if IsNATS(node) {
 			pairs = append(pairs, node+":", r.Addrs[node]+":")
 		}
+	}
+	if IsNATS(name) && len(r.Detours) > 0 {
+		pairs = append([]string{`"0.0.0.0:6222"`, `"` + r.Addrs[name] + `:6222", advertise: "` + r.Addrs[name] + `:1"`}, pairs...) // nobody is there
 	}
 	return strings.NewReplacer(pairs...).Replace(string(text)), nil
 }

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"drydock/internal/freeport"
 )
 
 // Server is a running sshd. It listens on all of 127.0.0.0/8, so that a test can have several hosts.
@@ -39,7 +41,7 @@ func Start(t testing.TB, env map[string]string) *Server {
 		t.Fatal(err)
 	}
 	s := &Server{
-		Port: freePort(t), User: me.Username, KeyFile: filepath.Join(dir, "client"),
+		Port: freeport.Pick(t), User: me.Username, KeyFile: filepath.Join(dir, "client"),
 		KnownHosts: filepath.Join(dir, "known_hosts"), log: &logBuffer{},
 	}
 	hostKey := filepath.Join(dir, "host")
@@ -142,16 +144,6 @@ func keygen(t testing.TB, kind, file string) {
 	if out, err := exec.Command("ssh-keygen", "-q", "-t", kind, "-N", "", "-f", file).CombinedOutput(); err != nil {
 		t.Fatalf("ssh-keygen: %v\n%s", err, out)
 	}
-}
-
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // logBuffer is a buffer that may be read while sshd writes.

@@ -104,13 +104,13 @@ func TestEachReceiverArchivesWhatItHolds(t *testing.T) {
 	g.start("a")
 	g.start("b")
 	for _, m := range []struct{ id, receiver string }{{b.ID, "b"}, {a.ID, "a"}} {
-		j := g.succeeded(g.ended(g.queue(taskArchive, map[string]string{argBackup: m.id})))
+		j := g.succeeded(g.Ended(g.Queue(taskArchive, map[string]string{argBackup: m.id})))
 		if j.Dispatch.Receiver != m.receiver {
 			t.Errorf("the backup of %s was archived by %s", m.receiver, j.Dispatch.Receiver)
 		}
 	}
 	for range 3 { // anybody may do it, and only one does
-		g.succeeded(g.ended(g.queue(taskCheck, nil)))
+		g.succeeded(g.Ended(g.Queue(taskCheck, nil)))
 	}
 	if n := len(g.snapshots()); n != 2 {
 		t.Errorf("%d snapshots, want 2", n)

@@ -21,12 +21,12 @@ func TestPruneKeepsWhatTheKeysSayOfEachTask(t *testing.T) {
 		physical = append(physical, g.publish("rcv", "mariabackup", 1000, ended), g.publish("rcv", "mariabackup", 1000, ended.Add(time.Hour)))
 	}
 	dumps = append(dumps, g.publish("rcv", "mysqldump", 1000, noon.AddDate(-3, 0, 0)))
-	g.succeeded(g.ended(g.queue(taskArchive, nil))) // all that are not archived
+	g.succeeded(g.Ended(g.Queue(taskArchive, nil))) // all that are not archived
 	if n := len(g.snapshots()); n != 7 {
 		t.Fatalf("%d snapshots, want 7", n)
 	}
 	g.restic("backup", "--tag", "other", "--host", db1.String(), physical[0].Path) // not drydock's
-	g.succeeded(g.ended(g.queue(taskPrune, nil)))
+	g.succeeded(g.Ended(g.Queue(taskPrune, nil)))
 	var kept []string
 	for _, m := range slices.Concat(physical, dumps) {
 		now := g.record(m)
@@ -43,7 +43,7 @@ func TestPruneKeepsWhatTheKeysSayOfEachTask(t *testing.T) {
 	if n := len(g.snapshots()); n != 4 {
 		t.Errorf("%d snapshots, want 3 and the one of somebody else", n)
 	}
-	g.succeeded(g.ended(g.queue(taskCheck, nil)))
+	g.succeeded(g.Ended(g.Queue(taskCheck, nil)))
 }
 
 func TestPruneTakesWhatIsLeftOfAnIncompleteArchiveAway(t *testing.T) {
@@ -51,9 +51,9 @@ func TestPruneTakesWhatIsLeftOfAnIncompleteArchiveAway(t *testing.T) {
 	g := newRig(t)
 	g.start("rcv")
 	m := g.publish("rcv", "mariabackup", 1000, time.Now().AddDate(0, 0, -1))
-	g.succeeded(g.ended(g.queue(taskArchive, nil)))
+	g.succeeded(g.Ended(g.Queue(taskArchive, nil)))
 	g.restic("backup", "--tag", tagsOf(m), "--host", hostOf(m.Server), m.Path+manifestSuffix) // newer, and without the backup
-	g.succeeded(g.ended(g.queue(taskPrune, nil)))
+	g.succeeded(g.Ended(g.Queue(taskPrune, nil)))
 	a, ok := g.record(m).Archived()
 	if list := g.snapshots(); !ok || len(list) != 1 || list[0].ID != a.Snapshot {
 		t.Errorf("snapshots %+v, on record %+v", list, a)
@@ -73,8 +73,8 @@ func TestNothingIsForgottenWhenEveryKeepKeyIsZero(t *testing.T) {
 	for i := range 2 {
 		g.publish("rcv", "mariabackup", 1000, time.Now().AddDate(0, 0, i-2))
 	}
-	g.succeeded(g.ended(g.queue(taskArchive, nil)))
-	g.succeeded(g.ended(g.queue(taskPrune, nil)))
+	g.succeeded(g.Ended(g.Queue(taskArchive, nil)))
+	g.succeeded(g.Ended(g.Queue(taskPrune, nil)))
 	if n := len(g.snapshots()); n != 2 {
 		t.Errorf("%d snapshots, want 2", n)
 	}
@@ -84,7 +84,7 @@ func TestFailedPruneIsAFailedJob(t *testing.T) {
 	t.Parallel()
 	g := newRig(t)
 	g.start("rcv")
-	if j := g.ended(g.queue(taskPrune, nil)); j.State != job.Halted || j.Reason == "" {
+	if j := g.Ended(g.Queue(taskPrune, nil)); j.State != job.Halted || j.Reason == "" {
 		t.Errorf("without a repository the prune is %s (%s)", j.State, j.Reason)
 	}
 	if _, local := g.cluster.Local(); !local {

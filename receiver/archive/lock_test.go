@@ -60,7 +60,7 @@ func TestLockOfADeadResticIsHealed(t *testing.T) {
 	if len(g.locks()) != 1 {
 		t.Fatal("the dead restic left no lock: the test proves nothing")
 	}
-	g.succeeded(g.ended(g.queue(taskPrune, nil))) // needs the repository for itself
+	g.succeeded(g.Ended(g.Queue(taskPrune, nil))) // needs the repository for itself
 	if n := len(g.locks()); n != 0 {
 		t.Errorf("%d locks are left", n)
 	}
@@ -73,8 +73,8 @@ func TestLockOfALivingResticIsWaitedFor(t *testing.T) {
 	g.succeeded(g.archive(g.publish("rcv", "mariabackup", 1000, time.Now())))
 	end := g.locked(t)
 	lock := g.locks()[0].Name()
-	j := g.queue(taskCheck, nil)
-	j = g.when(j, "the job waits", func(j job.Job) bool { return strings.Contains(j.Reason, "waits for another restic") })
+	j := g.Queue(taskCheck, nil)
+	j = g.When(j, "the job waits", func(j job.Job) bool { return strings.Contains(j.Reason, "waits for another restic") })
 	if j.State != job.Processing {
 		t.Errorf("the job is %s", j.State)
 	}
@@ -82,7 +82,7 @@ func TestLockOfALivingResticIsWaitedFor(t *testing.T) {
 		t.Fatalf("the lock of a living restic is gone: %v", now)
 	}
 	end(syscall.SIGINT)
-	g.succeeded(g.ended(j))
+	g.succeeded(g.Ended(j))
 }
 
 func TestCanceledArchiveEndsItsRestic(t *testing.T) {
@@ -91,15 +91,15 @@ func TestCanceledArchiveEndsItsRestic(t *testing.T) {
 	g.cluster.UploadKiB = 50
 	stop := g.start("rcv")
 	m := g.publish("rcv", "mariabackup", 600_000, time.Now()) // 12 s
-	j := g.queue(taskArchive, map[string]string{argBackup: m.ID})
+	j := g.Queue(taskArchive, map[string]string{argBackup: m.ID})
 	bustest.Until(t, soon, "restic works", func() bool { return len(g.locks()) > 0 })
-	g.apply(j, job.Cancel)
+	g.Apply(j, job.Cancel)
 	stop() // returns when every restic has ended
 	if len(g.record(m).Archives) != 0 || len(g.snapshots()) != 0 {
 		t.Error("the canceled archive was made")
 	}
 	g.cluster.UploadKiB = 0
 	g.start("rcv")
-	g.succeeded(g.ended(g.queue(taskPrune, nil))) // whatever lock is left is stale
+	g.succeeded(g.Ended(g.Queue(taskPrune, nil))) // whatever lock is left is stale
 	g.succeeded(g.archive(m))
 }

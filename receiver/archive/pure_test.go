@@ -103,6 +103,13 @@ func TestOrdersAreNotRepeatedWithoutEnd(t *testing.T) {
 			t.Errorf("after %s at %s: not ordered %s later", c.last.State, c.last.Since, c.want)
 		}
 	}
+	r.orders = map[string]order{}
+	if !r.due(m, job.Job{}, now) || r.due(m, job.Job{}, now) {
+		t.Error("the first order is not given, or given twice")
+	}
+	if r.notOrdered(m); !r.due(m, job.Job{}, now) || r.orders["B"].times != 1 {
+		t.Errorf("an order that the bus did not take is waited for: %+v", r.orders["B"])
+	}
 }
 
 func TestWhoWantsTheRepositoryForItselfWaitsForTheOthers(t *testing.T) {

@@ -2,29 +2,24 @@ package archive
 
 import (
 	"bytes"
-	"context"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"drydock/bus"
 	"drydock/internal/bustest"
+	"drydock/internal/jobtest"
 	"drydock/job"
 	"drydock/receiver/duty"
 	"drydock/store"
 )
 
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/nats-io/nats.go.(*Conn).Close.func1"))
-}
+func TestMain(m *testing.M) { bustest.Main(m) }
 
 const password = `p'a"s s$w\o%r&d é#`
 
@@ -34,21 +29,21 @@ const soon = 2 * time.Minute // restic derives a key at each start, on a busy ma
 
 // rig is a bus, a repository, and backups as a receiver publishes them. The test plays the scheduler.
 type rig struct {
+	*jobtest.Scheduler
 	t       *testing.T
 	conn    *bus.Conn
 	dir     string
 	cluster Cluster
-	jobs    *store.Jobs
 	ledger  *store.Ledger
 	catalog *store.Catalog
-	seen    uint64
+	backups int // published so far
 }
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
 	conn := bustest.Start(t)
 	g := &rig{
-		t: t, conn: conn, dir: t.TempDir(), jobs: store.NewJobs(conn, "test", nil), ledger: store.NewLedger(conn, "test"),
+		Scheduler: jobtest.New(t, conn, "lab", db1), t: t, conn: conn, dir: t.TempDir(), ledger: store.NewLedger(conn, "test"),
 		catalog: store.NewCatalog(conn),
 	}
 	g.cluster = Cluster{
@@ -69,30 +64,16 @@ func (g *rig) start(name string) (stop func()) {
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	for _, run := range []func(context.Context) error{view.Run, r.Run} {
-		wg.Go(func() {
-			if err := run(ctx); err != nil {
-				g.t.Error(err)
-			}
-		})
-	}
-	stop = sync.OnceFunc(func() {
-		cancel()
-		wg.Wait()
-	})
-	g.t.Cleanup(stop)
-	return stop
+	return bustest.Run(g.t, view.Run, r.Run)
 }
 
 // publish lays a backup of random bytes and its manifest, as a receiver does, and puts it into the catalogue.
 func (g *rig) publish(receiver, task string, size int, ended time.Time) store.Manifest {
 	g.t.Helper()
-	g.seen++
+	g.backups++
 	k := job.Key{Cluster: "lab", Server: db1, Task: task}
 	m := store.Manifest{
-		Type: store.ManifestType, ID: job.NewID(ended, fmt.Sprint("b", g.seen), k), Cluster: "lab", Server: db1, Task: task,
+		Type: store.ManifestType, ID: job.NewID(ended, fmt.Sprint("b", g.backups), k), Cluster: "lab", Server: db1, Task: task,
 		Receiver: receiver, Ended: ended.UTC().Truncate(time.Millisecond), Size: int64(size), Stored: int64(size),
 	}
 	folder := filepath.Join(g.dir, receiver, "10.0.1.5_3306")
@@ -118,75 +99,17 @@ func (g *rig) publish(receiver, task string, size int, ended time.Time) store.Ma
 	return m
 }
 
-// queue creates a job, as the fan-out does.
-func (g *rig) queue(task string, args map[string]string) job.Job {
-	g.t.Helper()
-	server := db1
-	if t, _ := job.TaskByName(task); t.Whole {
-		server = job.Server{}
-	}
-	g.seen++
-	due := time.Now().UTC()
-	k := job.Key{Cluster: "lab", Server: server, Task: task}
-	j, err := g.jobs.Create(bustest.Context(g.t), job.Job{
-		State: job.Queued, ID: job.NewID(due, fmt.Sprint(g.seen), k), Cluster: "lab", Server: server, Task: task,
-		Mode: job.ByReceiver, Due: due, Args: args, Seen: 1000 + g.seen,
-	}, "due")
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	return j
-}
-
 // archive queues the archive of a backup and waits for its end.
 func (g *rig) archive(m store.Manifest) job.Job {
 	g.t.Helper()
-	return g.ended(g.queue(taskArchive, map[string]string{argBackup: m.ID}))
+	return g.Ended(g.Queue(taskArchive, map[string]string{argBackup: m.ID}))
 }
 
-// ended waits until nobody works on the job any more, and closes it as the closer would.
-func (g *rig) ended(j job.Job) job.Job {
-	g.t.Helper()
-	j = g.when(j, "the work has ended", func(j job.Job) bool { return !j.State.Live() || j.State == job.Finished })
-	if j.State == job.Finished {
-		j = g.apply(j, job.Pass)
-	}
-	return j
-}
-
-// succeeded is ended for a job that must be a success.
+// succeeded returns a job that must be a success.
 func (g *rig) succeeded(j job.Job) job.Job {
 	g.t.Helper()
 	if j.State != job.Success {
 		g.t.Fatalf("%s is %s: %s", j.Task, j.State, j.Reason)
-	}
-	return j
-}
-
-func (g *rig) when(j job.Job, what string, ok func(job.Job) bool) (now job.Job) {
-	g.t.Helper()
-	defer func() {
-		if g.t.Failed() {
-			g.t.Logf("the job is %s: %s", now.State, now.Reason)
-		}
-	}()
-	bustest.Until(g.t, soon, what, func() bool {
-		var err error
-		if now, _, err = g.jobs.Last(bustest.Context(g.t), j.Key()); err != nil {
-			g.t.Fatal(err)
-		}
-		return ok(now)
-	})
-	return now
-}
-
-func (g *rig) apply(j job.Job, events ...job.Event) job.Job {
-	g.t.Helper()
-	for _, e := range events {
-		var err error
-		if j, err = g.jobs.Apply(bustest.Context(g.t), store.RefOf(j), store.Change{Event: e, Reason: "test"}); err != nil {
-			g.t.Fatalf("%s: %v", e, err)
-		}
 	}
 	return j
 }

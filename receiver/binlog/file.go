@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"drydock/durable"
 	"drydock/job"
 	"drydock/receiver/sink"
 	"drydock/store"
@@ -37,8 +38,8 @@ func createSegment(s store.Segment, sign func(store.Segment) (store.Segment, err
 	if err != nil {
 		return nil, fmt.Errorf("encode segment: %w", err)
 	}
-	if err := makeFolder(filepath.Dir(s.Path)); err != nil {
-		return nil, err
+	if err := durable.MakeFolder(filepath.Dir(s.Path)); err != nil {
+		return nil, fmt.Errorf("make the folder of binary logs: %w", err)
 	}
 	file, err := os.OpenFile(s.Path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -125,46 +126,10 @@ func writeManifest(s store.Segment) error {
 	}
 	dir, name := filepath.Split(s.Path)
 	temp := filepath.Join(dir, "."+name+ManifestSuffix+".tmp")
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("write manifest: %w", err)
-	}
-	_, err = f.Write(append(data, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(temp, s.Path+ManifestSuffix)
-	}
-	if err == nil {
-		err = syncFolder(dir)
-	}
-	if err != nil {
+	if err := durable.ReplaceBy(temp, s.Path+ManifestSuffix, append(data, '\n')); err != nil {
 		return fmt.Errorf("write manifest: %w", err)
 	}
 	return nil
-}
-
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
-// makeFolder makes dir and syncs the folders above what is new.
-func makeFolder(dir string) error {
-	if _, err := os.Stat(dir); err == nil {
-		return nil
-	}
-	parent := filepath.Dir(dir)
-	if parent != dir {
-		if err := makeFolder(parent); err != nil {
-			return err
-		}
-	}
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("make the folder of binary logs: %w", err)
-	}
-	return syncFolder(parent)
 }
 
 // recoverSegment closes a segment that a crash left open: the last whole frame ends it. It says false, and removes the file, when
@@ -197,7 +162,7 @@ func recoverSegment(path string, sign func(store.Segment) (store.Segment, error)
 			if err := beginsAsSegment(path); err != nil {
 				return s, false, fmt.Errorf("recover segment %s: %w", path, err)
 			}
-			return s, false, errors.Join(os.Remove(path), removeIfThere(path+ManifestSuffix), syncFolder(filepath.Dir(path)))
+			return s, false, errors.Join(os.Remove(path), removeIfThere(path+ManifestSuffix), durable.SyncFolder(filepath.Dir(path)))
 		}
 		break
 	}

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"filippo.io/age"
-	"go.uber.org/goleak"
 
 	"drydock/bus"
 	"drydock/internal/bustest"
@@ -47,7 +46,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/nats-io/nats.go.(*Conn).Close.func1"))
+	bustest.Main(m)
 }
 
 // archiveInChild is a receiver that can be killed.

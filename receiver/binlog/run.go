@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"drydock/receiver/recovery"
 )
 
 // Target is the server that a replay goes to.
@@ -76,14 +78,10 @@ func or(given, usual string) string {
 	return usual
 }
 
-// program is a tool that ends with ctx, without the environment that would lead it to another server.
+// program is a tool that ends with ctx.
 func program(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
-	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "MYSQL_") && !strings.HasPrefix(v, "MARIADB_") && !strings.HasPrefix(v, "HOME=") {
-			cmd.Env = append(cmd.Env, v)
-		}
-	}
+	cmd.Env = recovery.Environment()
 	cmd.Stderr = new(said)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.WaitDelay = 5 * time.Second

@@ -16,6 +16,7 @@ import (
 	"filippo.io/age"
 
 	"drydock/bus"
+	"drydock/durable"
 	"drydock/job"
 	"drydock/store"
 )
@@ -106,8 +107,8 @@ func (s *Service) Run(ctx context.Context) error {
 
 // lockFolder keeps a second process out: each would cut off what the other is writing.
 func lockFolder(dir string) (unlock func(), err error) {
-	if err := makeFolder(dir); err != nil {
-		return nil, err
+	if err := durable.MakeFolder(dir); err != nil {
+		return nil, fmt.Errorf("make the folder of binary logs: %w", err)
 	}
 	f, err := os.OpenFile(filepath.Join(dir, ".binlogs.lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {

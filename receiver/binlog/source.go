@@ -242,7 +242,7 @@ type head struct {
 	created time.Time
 }
 
-// headOf adds up the first events of a log: the format description and the list of GTIDs.
+// headReader adds up the first events of a log: the format description and the list of GTIDs.
 type headReader struct {
 	head
 	parts []event

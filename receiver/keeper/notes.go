@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"drydock/bus"
+	"drydock/durable"
 	"drydock/receiver"
 	"drydock/store"
 )
@@ -96,20 +97,8 @@ func (k *Keeper) writeNotes(m store.Manifest) error {
 	}
 	dir, name := filepath.Split(path)
 	draft := filepath.Join(dir, "."+name+draftSuffix)
-	if err := writeSynced(draft, data); err != nil {
-		return fmt.Errorf("write notes of %s: %w", m.ID, errors.Join(err, os.Remove(draft)))
+	if err := durable.ReplaceBy(draft, path, data); err != nil {
+		return fmt.Errorf("write notes of %s: %w", m.ID, err)
 	}
-	if err := os.Rename(draft, path); err != nil {
-		return fmt.Errorf("name notes of %s: %w", m.ID, err)
-	}
-	return syncFolder(dir)
-}
-
-func writeSynced(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	return errors.Join(err, f.Sync(), f.Close())
+	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"drydock/bus"
+	"drydock/durable"
 	"drydock/receiver"
 	"drydock/receiver/sink"
 	"drydock/store"
@@ -185,13 +186,10 @@ func (k *Keeper) deleteLeftover(item bus.PlanItem) error {
 	return syncFolder(dir)
 }
 
+// syncFolder makes removals in a folder durable. One that is gone holds none.
 func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	if err := durable.SyncFolder(dir); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return nil
 }

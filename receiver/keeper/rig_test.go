@@ -1,18 +1,14 @@
 package keeper
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
-
-	"go.uber.org/goleak"
 
 	"drydock/bus"
 	"drydock/internal/bustest"
@@ -23,9 +19,7 @@ import (
 	"drydock/store"
 )
 
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/nats-io/nats.go.(*Conn).Close.func1"))
-}
+func TestMain(m *testing.M) { bustest.Main(m) }
 
 const soon = 20 * time.Second
 
@@ -69,20 +63,7 @@ func (g *rig) startStop(name string) (k *Keeper, stop func()) {
 		Name: name, DataDir: g.data(name), Sign: g.signer.SignNotes, Keys: g.keys, Log: bustest.Log(g.t),
 		Clusters: map[string]Cluster{"prod": g.cluster},
 	}, g.conn, view, g.catalog)
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	for _, run := range []func(context.Context) error{view.Run, k.Run} {
-		wg.Go(func() {
-			if err := run(ctx); err != nil {
-				g.t.Error(err)
-			}
-		})
-	}
-	stop = sync.OnceFunc(func() {
-		cancel()
-		wg.Wait()
-	})
-	g.t.Cleanup(stop)
+	stop = bustest.Run(g.t, view.Run, k.Run)
 	bustest.Until(g.t, soon, "the keeper answers", func() bool {
 		_, err := bus.Request[bus.DiskReply](bustest.Context(g.t), g.conn, bus.ReceiverSubject(name, bus.VerbDisk), struct{}{})
 		return err == nil

@@ -4,12 +4,12 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"drydock/bus"
 	"drydock/internal/bustest"
+	"drydock/internal/jobtest"
 	"drydock/job"
 	"drydock/pruning"
 	"drydock/receiver/duty"
@@ -30,30 +30,9 @@ func TestTheJobOfAClusterPrunesAtEveryReceiver(t *testing.T) {
 	runner, err := duty.New(duty.Config{Name: "a", Log: bustest.Log(t), Leases: map[string]time.Duration{"prod": time.Minute}}, g.conn,
 		store.NewJobs(g.conn, "receiver@a", view), view, Worker{map[string]Cluster{"prod": g.cluster}, pruning.NewDesk(g.conn)})
 	g.must(err)
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	for _, run := range []func(context.Context) error{view.Run, runner.Run} {
-		wg.Go(func() {
-			if err := run(ctx); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	t.Cleanup(func() {
-		cancel()
-		wg.Wait()
-	})
-	jobs, k := store.NewJobs(g.conn, "test", nil), job.Key{Cluster: "prod", Task: pruning.Task}
-	due := time.Now().UTC()
-	_, err = jobs.Create(bustest.Context(t), job.Job{
-		State: job.Queued, ID: job.NewID(due, "t", k), Cluster: "prod", Task: pruning.Task, Due: due, Mode: job.ByReceiver,
-	}, "due")
-	g.must(err)
-	var j job.Job
-	bustest.Until(t, soon, "the job is done", func() bool {
-		j, _, err = jobs.Last(bustest.Context(t), k)
-		return err == nil && j.State == job.Finished
-	})
+	bustest.Run(t, view.Run, runner.Run)
+	sched := jobtest.New(t, g.conn, "prod", db1)
+	j := sched.When(sched.Queue(pruning.Task, nil), "the job is done", func(j job.Job) bool { return j.State == job.Finished })
 	if want := "4 deleted, 4000 bytes freed, 2 kept"; j.Evidence.Result != want {
 		t.Errorf("result %q, want %q", j.Evidence.Result, want)
 	}

@@ -11,16 +11,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"drydock/bus"
 	"drydock/internal/backuptest"
 	"drydock/internal/bustest"
+	"drydock/internal/jobtest"
 	"drydock/job"
 	"drydock/receiver/duty"
 	"drydock/store"
@@ -31,7 +29,7 @@ func TestMain(m *testing.M) {
 		drillForTheTest(manifest)
 		return
 	}
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/nats-io/nats.go.(*Conn).Close.func1"))
+	bustest.Main(m)
 }
 
 const soon = 2 * time.Minute
@@ -40,13 +38,13 @@ var db1 = job.Server{Host: "10.0.1.5", Port: 3306}
 
 // rig is a bus with a catalogue, and backups as a receiver publishes them. The test plays the scheduler.
 type rig struct {
+	*jobtest.Scheduler
 	t       *testing.T
 	conn    *bus.Conn
 	dir     string
 	signer  store.Signer
-	jobs    *store.Jobs
 	catalog *store.Catalog
-	seen    uint64
+	backups int // published so far
 }
 
 func newRig(t *testing.T) *rig {
@@ -56,8 +54,7 @@ func newRig(t *testing.T) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &rig{t: t, conn: conn, dir: t.TempDir(), signer: signer, jobs: store.NewJobs(conn, "test", nil), catalog: store.NewCatalog(conn)}
-	return g
+	return &rig{Scheduler: jobtest.New(t, conn, "lab", db1), t: t, conn: conn, dir: t.TempDir(), signer: signer, catalog: store.NewCatalog(conn)}
 }
 
 func (g *rig) scratch() string { return filepath.Join(g.dir, "scratch") }
@@ -78,31 +75,17 @@ func (g *rig) start(name string) (stop func()) {
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	for _, run := range []func(context.Context) error{view.Run, r.Run} {
-		wg.Go(func() {
-			if err := run(ctx); err != nil {
-				g.t.Error(err)
-			}
-		})
-	}
-	stop = sync.OnceFunc(func() {
-		cancel()
-		wg.Wait()
-	})
-	g.t.Cleanup(stop)
-	return stop
+	return bustest.Run(g.t, view.Run, r.Run)
 }
 
 // publish lays a dump and its signed manifest, and puts it into the catalogue.
 func (g *rig) publish(receiver, sql string, ended time.Time) store.Manifest {
 	g.t.Helper()
-	g.seen++
+	g.backups++
 	b := backuptest.Text(g.t, sql)
 	k := job.Key{Cluster: "lab", Server: db1, Task: "mysqldump"}
 	m, err := g.signer.Sign(store.Manifest{
-		Type: store.ManifestType, ID: job.NewID(ended, fmt.Sprint("b", g.seen), k), Cluster: "lab", Server: db1, Task: k.Task, Receiver: receiver,
+		Type: store.ManifestType, ID: job.NewID(ended, fmt.Sprint("b", g.backups), k), Cluster: "lab", Server: db1, Task: k.Task, Receiver: receiver,
 		Ended: ended.UTC().Truncate(time.Millisecond), Path: b.Path, Compress: b.Compress, Size: b.Size, Stored: b.Size, Algo: b.Algo, Hash: b.Hash, StoredHash: b.Hash,
 	})
 	if err != nil {
@@ -119,48 +102,6 @@ func (g *rig) publish(receiver, sql string, ended time.Time) store.Manifest {
 		g.t.Fatal(err)
 	}
 	return m
-}
-
-func (g *rig) queue(name string, args map[string]string) job.Job {
-	g.t.Helper()
-	g.seen++
-	due := time.Now().UTC()
-	k := job.Key{Cluster: "lab", Task: name}
-	j, err := g.jobs.Create(bustest.Context(g.t), job.Job{
-		State: job.Queued, ID: job.NewID(due, fmt.Sprint(g.seen), k), Cluster: "lab", Task: name, Mode: job.ByReceiver, Due: due, Args: args, Seen: g.seen,
-	}, "due")
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	return j
-}
-
-func (g *rig) when(j job.Job, what string, ok func(job.Job) bool) (now job.Job) {
-	g.t.Helper()
-	bustest.Until(g.t, soon, what, func() bool {
-		var err error
-		if now, _, err = g.jobs.Last(bustest.Context(g.t), j.Key()); err != nil {
-			g.t.Fatal(err)
-		}
-		return ok(now)
-	})
-	return now
-}
-
-// ended waits for the end of the work and closes the job as the closer would.
-func (g *rig) ended(j job.Job) job.Job {
-	g.t.Helper()
-	j = g.when(j, "the work has ended", func(j job.Job) bool { return !j.State.Live() || j.State == job.Finished })
-	if j.State != job.Finished {
-		return j
-	}
-	t, _ := job.TaskByName(j.Task)
-	v := job.Judge(t, j, false)
-	j, err := g.jobs.Apply(bustest.Context(g.t), store.RefOf(j), store.Change{Event: v.Event, Reason: v.Reason})
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	return j
 }
 
 func (g *rig) drills(m store.Manifest) []store.Drill { return g.entry(m).Drills }
@@ -192,17 +133,17 @@ func TestTheNewestUnprovenBackupIsDrilledAndABadOneIsNotTriedAgain(t *testing.T)
 	old := g.publish("rcv", good, time.Now().Add(-2*time.Hour))
 	bad := g.publish("rcv", "CREATE DATABASE shop; CREATE TABLE nonsense;\n", time.Now().Add(-time.Hour))
 	g.start("rcv")
-	j := g.ended(g.queue(taskDrill, nil))
+	j := g.Ended(g.Queue(taskDrill, nil))
 	if d := g.drills(bad); j.State != job.Failed || !strings.Contains(j.Reason, bad.ID) || len(d) != 1 || d[0].Problem == "" {
 		t.Fatalf("the job is %s: %s; %+v", j.State, j.Reason, d)
 	}
-	if j = g.ended(g.queue(taskDrill, nil)); j.State != job.Success || len(g.drills(old)) != 1 || g.drills(old)[0].Tables < 20 || !strings.Contains(j.Evidence.Result, "restores") {
+	if j = g.Ended(g.Queue(taskDrill, nil)); j.State != job.Success || len(g.drills(old)) != 1 || g.drills(old)[0].Tables < 20 || !strings.Contains(j.Evidence.Result, "restores") {
 		t.Errorf("the job is %s: %s; %s; %+v", j.State, j.Reason, j.Evidence.Result, g.drills(old))
 	}
-	if j = g.ended(g.queue(taskDrill, map[string]string{job.ArgBackup: bad.ID})); j.State != job.Failed || len(g.drills(bad)) != 2 {
+	if j = g.Ended(g.Queue(taskDrill, map[string]string{job.ArgBackup: bad.ID})); j.State != job.Failed || len(g.drills(bad)) != 2 {
 		t.Errorf("asked for by its id the job is %s: %s", j.State, j.Reason)
 	}
-	if j = g.ended(g.queue(taskDrill, map[string]string{job.ArgBackup: "none"})); j.State != job.Halted || !strings.Contains(j.Reason, "no backup none") {
+	if j = g.Ended(g.Queue(taskDrill, map[string]string{job.ArgBackup: "none"})); j.State != job.Halted || !strings.Contains(j.Reason, "no backup none") {
 		t.Errorf("of an unknown backup the job is %s: %s", j.State, j.Reason)
 	}
 	g.clean()
@@ -212,7 +153,7 @@ func TestWithoutABackupTheJobIsSkippedWithThatReason(t *testing.T) {
 	t.Parallel()
 	g := newRig(t)
 	g.start("rcv")
-	if j := g.ended(g.queue(taskDrill, nil)); j.State != job.Skipped || !strings.Contains(j.Reason, "no backup to drill") {
+	if j := g.Ended(g.Queue(taskDrill, nil)); j.State != job.Skipped || !strings.Contains(j.Reason, "no backup to drill") {
 		t.Errorf("the job is %s: %s", j.State, j.Reason)
 	}
 }
@@ -242,7 +183,7 @@ func TestAVerificationFindsALostByteAndBlamesTheBackup(t *testing.T) {
 		m       store.Manifest
 		problem string
 	}{{sound, ""}, {flipped, "hash differs"}, {forged, "not what was signed"}, {gone, "is missing"}} {
-		j := g.ended(g.queue(taskVerify, map[string]string{job.ArgBackup: c.m.ID}))
+		j := g.Ended(g.Queue(taskVerify, map[string]string{job.ArgBackup: c.m.ID}))
 		v := g.entry(c.m).Verifications
 		if len(v) != 1 || c.problem == "" != (v[0].Problem == "") || !strings.Contains(v[0].Problem, c.problem) || v[0].Time.IsZero() {
 			t.Errorf("want %q, have %+v", c.problem, v)
@@ -263,7 +204,7 @@ func TestAVerificationFindsALostByteAndBlamesTheBackup(t *testing.T) {
 	if next := choose(list); len(next) != 1 || next[0].ID != sound.ID {
 		t.Errorf("the next drill is of %v", next)
 	}
-	if j := g.ended(g.queue(taskVerify, nil)); j.State != job.Success || len(g.entry(sound).Verifications) != 2 {
+	if j := g.Ended(g.Queue(taskVerify, nil)); j.State != job.Success || len(g.entry(sound).Verifications) != 2 {
 		t.Errorf("without a name the job is %s: %s", j.State, j.Reason)
 	}
 }
@@ -340,8 +281,11 @@ func TestAVerificationThatCannotBeDoneBlamesNoBackup(t *testing.T) {
 	}
 	cannot("an empty folder", m)
 	g.start("rcv")
-	if j := g.ended(g.queue(taskVerify, nil)); j.State != job.Halted || len(g.entry(m).Verifications) > 0 {
+	if j := g.Ended(g.Queue(taskVerify, nil)); j.State != job.Halted || len(g.entry(m).Verifications) > 0 {
 		t.Errorf("the job is %s: %s; %+v", j.State, j.Reason, g.entry(m).Verifications)
+	}
+	if u := g.entry(m).Unseen(); u == nil || !strings.Contains(u.Why, "is the disk mounted") || u.Time.IsZero() || u.By == "" {
+		t.Errorf("nobody can tell that it could not be verified from that it was not yet: %+v", u)
 	}
 	if err := os.Remove(folder); err != nil {
 		t.Fatal(err)
@@ -349,6 +293,9 @@ func TestAVerificationThatCannotBeDoneBlamesNoBackup(t *testing.T) {
 	move(folder+".away", folder)
 	if problem, err := Verify(bustest.Context(t), m, trusted, nil); err != nil || problem != "" {
 		t.Errorf("the disk is back: %q, %v", problem, err)
+	}
+	if j := g.Ended(g.Queue(taskVerify, nil)); j.State != job.Success || g.entry(m).Unseen() != nil {
+		t.Errorf("the disk is back, the job is %s: %s; %+v", j.State, j.Reason, g.entry(m).Unseen())
 	}
 }
 
@@ -382,7 +329,7 @@ func TestADrillThatCannotBeDoneBlamesNoBackupAndIsNoSuccess(t *testing.T) {
 	}
 	g.start("rcv")
 	for _, m := range []store.Manifest{moved, forged} {
-		j := g.ended(g.queue(taskDrill, map[string]string{job.ArgBackup: m.ID}))
+		j := g.Ended(g.Queue(taskDrill, map[string]string{job.ArgBackup: m.ID}))
 		if j.State != job.Halted || len(g.drills(m)) != 0 || !strings.Contains(j.Reason, m.ID) {
 			t.Errorf("the job is %s: %s; %+v", j.State, j.Reason, g.drills(m))
 		}
@@ -398,17 +345,17 @@ func TestADrillEndsWithItsJobAndLeavesNothing(t *testing.T) {
 	m := g.publish("rcv", "CREATE DATABASE shop; SELECT SLEEP(600);\n", time.Now())
 	stop := g.start("rcv")
 	loads := func(j job.Job) bool { return strings.Contains(j.Reason, "load the dump") }
-	j := g.when(g.queue(taskDrill, nil), "the dump is being loaded", loads)
-	if _, err := g.jobs.Apply(bustest.Context(t), store.RefOf(j), store.Change{Event: job.Cancel, Reason: "test"}); err != nil {
+	j := g.When(g.Queue(taskDrill, nil), "the dump is being loaded", loads)
+	if _, err := g.Jobs.Apply(bustest.Context(t), store.RefOf(j), store.Change{Event: job.Cancel, Reason: "test"}); err != nil {
 		t.Fatal(err)
 	}
 	bustest.Until(t, soon, "its folder is gone", func() bool {
 		left, _ := filepath.Glob(filepath.Join(g.scratch(), "*", "drill-*"))
 		return len(left) == 0
 	})
-	j = g.when(g.queue(taskDrill, nil), "the next is being loaded", loads)
+	j = g.When(g.Queue(taskDrill, nil), "the next is being loaded", loads)
 	stop()
-	if now := g.when(j, "it is cut", func(j job.Job) bool { return !j.State.Live() }); now.State != job.Halted || !strings.Contains(now.Reason, "drydock was stopped") {
+	if now := g.When(j, "it is cut", func(j job.Job) bool { return !j.State.Live() }); now.State != job.Halted || !strings.Contains(now.Reason, "drydock was stopped") {
 		t.Errorf("the job is %s: %s", now.State, now.Reason)
 	}
 	if d := g.drills(m); len(d) != 0 {

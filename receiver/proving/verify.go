@@ -136,6 +136,10 @@ func (w *Worker) verify(ctx context.Context, d *duty.Work, _ Cluster, m store.Ma
 		d.Moved(n, 100*float64(n)/float64(max(m.Stored, n, 1)))
 	})
 	if err != nil {
+		if ctx.Err() == nil {
+			u := store.Unverified{Time: time.Now().UTC(), By: by(d.Job()), Why: err.Error()}
+			err = errors.Join(err, w.record(ctx, func(ctx context.Context) error { return w.catalog.SetUnverified(ctx, m, u) }))
+		}
 		return duty.Result{}, err
 	}
 	if problem != "" { // a prune may have been at it

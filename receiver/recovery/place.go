@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"drydock/durable"
 )
 
 // Place is the folder that restored data get. They are made in a private folder beside it, under a lock, and get its name when
@@ -221,11 +223,7 @@ func (p *Place) Publish(data string, owner *Owner) error {
 	if err := unix.Rename(data, p.final); err != nil {
 		return fmt.Errorf("give the data their name: %w", err)
 	}
-	dir, err := os.Open(filepath.Dir(p.final))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return durable.SyncFolder(filepath.Dir(p.final))
 }
 
 // give changes the owner of all that is in data, links themselves and not what they lead to.

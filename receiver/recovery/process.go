@@ -37,18 +37,19 @@ func (c *Copy) command(path string, args ...string) *exec.Cmd {
 		}
 	}
 	cmd := exec.Command(path, args...)
-	cmd.Env = c.environment(os.Environ())
+	cmd.Env = append(Environment(), "HOME="+c.cfg.Folder)
 	return cmd
 }
 
-// environment is that of drydock without what would lead a tool to another server: variables and option files of the clients.
-func (c *Copy) environment(ours []string) (env []string) {
-	for _, v := range ours {
-		if !strings.HasPrefix(v, "MYSQL_") && !strings.HasPrefix(v, "MARIADB_") && !strings.HasPrefix(v, "HOME=") {
-			env = append(env, v)
+// Environment is what a tool gets of drydock's own, without a home: nothing that may hold a password (`env:NAME` in the
+// configuration), or lead the tool to another server.
+func Environment() (env []string) {
+	for _, name := range []string{"PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH"} {
+		if v, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+v)
 		}
 	}
-	return append(env, "HOME="+c.cfg.Folder)
+	return env
 }
 
 // child is a running program and whoever waits for it.

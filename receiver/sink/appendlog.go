@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+
+	"drydock/durable"
 )
 
 // appendRecord is the content (JSON) of a log's two small companions:
@@ -223,7 +225,7 @@ func (l logAppend) dropTemp(tag string) error {
 }
 
 func (l logAppend) syncDir() error {
-	if err := syncDir(l.spec.Dir); err != nil {
+	if err := durable.SyncFolder(l.spec.Dir); err != nil {
 		return writeError(err)
 	}
 	return nil

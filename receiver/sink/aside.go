@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"drydock/durable"
 )
 
 // AsideFolder is where files go in a server's folder that are no backups and are to be looked at.
@@ -18,7 +20,7 @@ func SetAside(spec Spec, prefix string) (path string, err error) {
 		return "", err
 	}
 	dir := filepath.Join(spec.Dir, AsideFolder)
-	if err := makeDir(dir); err != nil {
+	if err := durable.MakeFolder(dir); err != nil {
 		return "", fmt.Errorf("set %s aside: %w", spec.Name, writeError(err))
 	}
 	path = filepath.Join(dir, filepath.Base(spec.Final()))
@@ -29,7 +31,7 @@ func SetAside(spec Spec, prefix string) (path string, err error) {
 	if err != nil {
 		return path, fmt.Errorf("look at what was set aside before: %w", err)
 	}
-	errs := []error{syncDir(dir), syncDir(spec.Dir)}
+	errs := []error{durable.SyncFolder(dir), durable.SyncFolder(spec.Dir)}
 	for _, e := range entries {
 		if e.Name() != filepath.Base(path) && strings.HasPrefix(e.Name(), prefix) && e.Type().IsRegular() {
 			errs = append(errs, os.Remove(filepath.Join(dir, e.Name())))

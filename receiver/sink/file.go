@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"drydock/durable"
 )
 
 // File is one stream on its way to disk. It belongs to one goroutine. The order of calls is Create,
@@ -50,7 +52,7 @@ func Create(spec Spec) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := makeDir(spec.Dir); err != nil {
+	if err := durable.MakeFolder(spec.Dir); err != nil {
 		return nil, writeError(err)
 	}
 	file, err := os.OpenFile(spec.Temp(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -186,7 +188,7 @@ func (f *File) settle() error {
 	if err := f.out.file.Close(); err != nil {
 		return writeError(err)
 	}
-	if err := syncDir(f.spec.Dir); err != nil {
+	if err := durable.SyncFolder(f.spec.Dir); err != nil {
 		return writeError(err)
 	}
 	return nil

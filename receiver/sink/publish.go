@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"drydock/durable"
 )
 
 // Publish gives the finished temporary file of spec its final name, durably, and returns that name.
@@ -27,7 +29,7 @@ func Publish(spec Spec) (final string, err error) {
 		}
 	}
 	// Also when there was nothing to rename: the crash may have been between rename and sync.
-	if err := syncDir(spec.Dir); err != nil {
+	if err := durable.SyncFolder(spec.Dir); err != nil {
 		return "", fmt.Errorf("publish %s: %w", final, writeError(err))
 	}
 	return final, nil
@@ -78,7 +80,7 @@ func Discard(spec Spec) error {
 	if !removed {
 		return err
 	}
-	return syncDir(spec.Dir)
+	return durable.SyncFolder(spec.Dir)
 }
 
 // Sweep removes the temporary files in dir whose tag keep refuses, and returns their paths. It is
@@ -106,7 +108,7 @@ func Sweep(dir string, keep func(tag string) bool) (removed []string, err error)
 		removed = append(removed, path)
 	}
 	if len(removed) > 0 {
-		errs = append(errs, syncDir(dir))
+		errs = append(errs, durable.SyncFolder(dir))
 	}
 	return removed, errors.Join(errs...)
 }

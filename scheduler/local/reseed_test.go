@@ -1,7 +1,6 @@
 package local
 
 import (
-	"context"
 	"encoding/hex"
 	"errors"
 	"os"
@@ -9,7 +8,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -332,19 +330,7 @@ func (r *rig) backups() *backups {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	for _, run := range []func(context.Context) error{view.Run, pool.Run} {
-		wg.Go(func() {
-			if err := run(ctx); err != nil {
-				r.t.Error(err)
-			}
-		})
-	}
-	r.t.Cleanup(func() {
-		cancel()
-		wg.Wait()
-	})
+	bustest.Run(r.t, view.Run, pool.Run)
 	return b
 }
 

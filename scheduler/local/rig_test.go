@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"drydock/bus"
 	"drydock/internal/bustest"
 	"drydock/internal/mariadbd"
@@ -18,9 +16,7 @@ import (
 	"drydock/store"
 )
 
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/nats-io/nats.go.(*Conn).Close.func1"))
-}
+func TestMain(m *testing.M) { bustest.Main(m) }
 
 const password = `p'a"s s$w\o%r&d é#`
 
@@ -83,20 +79,7 @@ func (r *rig) runner(actor string) (runner *Runner, stop func()) {
 	facts := NewFacts(FactsConfig{Servers: logins, Ticker: 200 * time.Millisecond, Log: log}, r.docs)
 	runner = New(Config{Actor: actor, Ticker: 200 * time.Millisecond, WorkDir: r.workDir, Bind: "127.0.0.1", Address: "127.0.0.1", Log: log, Clusters: []Cluster{r.cluster}},
 		r.conn, store.NewJobs(r.conn, actor, view), view, r.docs, facts)
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	for _, run := range []func(context.Context) error{view.Run, facts.Run, runner.Run} {
-		wg.Go(func() {
-			if err := run(ctx); err != nil {
-				r.t.Error(err)
-			}
-		})
-	}
-	stop = sync.OnceFunc(func() {
-		cancel()
-		wg.Wait()
-	})
-	r.t.Cleanup(stop)
+	stop = bustest.Run(r.t, view.Run, facts.Run, runner.Run)
 	return runner, stop
 }
 
@@ -169,16 +152,16 @@ func (r *rig) await(j job.Job, what string, fits func(job.Job) bool) (now job.Jo
 
 func (r *rig) awaitIn(j job.Job, patience time.Duration, what string, fits func(job.Job) bool) (now job.Job) {
 	r.t.Helper()
-	deadline := time.Now().Add(patience)
-	for {
-		if now = r.last(j); fits(now) {
-			return now
+	defer func() {
+		if r.t.Failed() {
+			r.t.Logf("%s is %s (%s), evidence %+v", j.Task, now.State, now.Reason, now.Evidence)
 		}
-		if time.Now().After(deadline) {
-			r.t.Fatalf("%s: not %s; it is %s (%s), evidence %+v", j.Task, what, now.State, now.Reason, now.Evidence)
-		}
-		pause(r.t.Context(), 10*time.Millisecond)
-	}
+	}()
+	bustest.Until(r.t, patience, j.Task+" is "+what, func() bool {
+		now = r.last(j)
+		return fits(now)
+	})
+	return now
 }
 
 func (r *rig) awaitState(j job.Job, s job.State) job.Job {

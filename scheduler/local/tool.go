@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"drydock/child"
 	"drydock/store/attempt"
 )
 
@@ -69,7 +70,7 @@ func (r run) do(ctx context.Context) (code int, err error) {
 	defer cancel(nil)
 	cmd := exec.CommandContext(ctx, r.path, r.args...)
 	cmd.Dir, cmd.Env = r.dir, environment(r.dir)
-	cmd.SysProcAttr = processGroup()
+	cmd.SysProcAttr = child.Attr()
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = drainTime
 	if r.in != nil {

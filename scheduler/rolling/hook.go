@@ -1,7 +1,6 @@
 package rolling
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -12,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"drydock/child"
 	"drydock/job"
 )
 
@@ -71,11 +71,11 @@ func (w *work) hook(ctx context.Context, at int, path, when string) (string, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, w.cluster.ScriptTimeout)
 	defer cancel()
-	var out, errs head
+	out, errs := child.Head{Most: keptOutput}, child.Head{Most: keptOutput}
 	cmd := exec.CommandContext(ctx, path)
 	cmd.Env = w.environment(at, when)
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	cmd.SysProcAttr = childAttr()
+	cmd.SysProcAttr = child.Attr()
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = hookGrace
 	// A child that is to end with us ends with the thread that made it.
@@ -110,16 +110,6 @@ func (w *work) environment(at int, when string) []string {
 		}
 	}
 	return env
-}
-
-// head keeps the beginning of what is written to it.
-type head struct{ bytes.Buffer }
-
-func (h *head) Write(p []byte) (int, error) {
-	if room := keptOutput - h.Len(); room > 0 {
-		_, _ = h.Buffer.Write(p[:min(room, len(p))]) // never fails
-	}
-	return len(p), nil
 }
 
 func lastLine(text string) string {

@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"drydock/bus"
 	"drydock/internal/bustest"
 	"drydock/internal/mariadbd"
@@ -23,9 +21,7 @@ import (
 	"drydock/store"
 )
 
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/nats-io/nats.go.(*Conn).Close.func1"))
-}
+func TestMain(m *testing.M) { bustest.Main(m) }
 
 const (
 	password = "p'a\"ss"
@@ -93,21 +89,7 @@ func (r *rig) start(actor string) (stop func()) {
 	}
 	facts := local.NewFacts(local.FactsConfig{Servers: logins, Ticker: ticker, Log: log}, store.NewDocs(r.conn))
 	runner := New(Config{Actor: actor, Ticker: ticker, Log: log, Clusters: []Cluster{r.cluster}}, r.conn, jobs, ledger, view, facts)
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	for _, run := range []func(context.Context) error{view.Run, sched.Run, facts.Run, runner.Run} {
-		wg.Go(func() {
-			if err := run(ctx); err != nil {
-				r.t.Error(err)
-			}
-		})
-	}
-	stop = sync.OnceFunc(func() {
-		cancel()
-		wg.Wait()
-	})
-	r.t.Cleanup(stop)
-	return stop
+	return bustest.Run(r.t, view.Run, sched.Run, facts.Run, runner.Run)
 }
 
 // host does the restart jobs of the servers as the script on their hosts would, by really stopping and starting them.
@@ -197,19 +179,16 @@ func whole(task string) job.Key { return job.Key{Cluster: "lab", Task: task} }
 // await waits until the operation fits.
 func (r *rig) await(task, what string, fits func(job.Job) bool) (j job.Job) {
 	r.t.Helper()
-	deadline := time.Now().Add(90 * time.Second)
-	for {
-		if j = r.last(whole(task)); fits(j) {
-			return j
+	defer func() {
+		if r.t.Failed() {
+			r.t.Logf("%s is %s (%s), plan %s", task, j.State, j.Reason, told(j))
 		}
-		if time.Now().After(deadline) {
-			r.t.Fatalf("%s: not %s; it is %s (%s), plan %s", task, what, j.State, j.Reason, told(j))
-		}
-		select {
-		case <-r.t.Context().Done():
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
+	}()
+	bustest.Until(r.t, 90*time.Second, task+" is "+what, func() bool {
+		j = r.last(whole(task))
+		return fits(j)
+	})
+	return j
 }
 
 func (r *rig) awaitState(task string, s job.State) job.Job {

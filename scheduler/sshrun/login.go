@@ -85,33 +85,44 @@ func (l Login) clientConfig(h host) (*ssh.ClientConfig, error) {
 // methods are the key, and the password in both ways in which servers ask for it.
 func (l Login) methods() (out []ssh.AuthMethod, err error) {
 	if l.KeyFile != "" {
-		text, err := os.ReadFile(l.KeyFile)
+		signer, err := readKey(l.KeyFile)
 		if err != nil {
-			return nil, fmt.Errorf("read onpremise-ssh-private-key: %w", err)
-		}
-		signer, err := ssh.ParsePrivateKey(text)
-		var locked *ssh.PassphraseMissingError
-		if errors.As(err, &locked) {
-			return nil, &Hinted{fmt.Errorf("read onpremise-ssh-private-key: %s is protected by a passphrase", l.KeyFile), "give a key of its own to drydock, without one"}
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read onpremise-ssh-private-key: %s: %w", l.KeyFile, err)
+			return nil, err
 		}
 		out = append(out, ssh.PublicKeys(signer))
 	}
 	if l.Password != "" {
-		out = append(out, ssh.Password(l.Password), ssh.KeyboardInteractive(
-			func(_, _ string, questions []string, echos []bool) ([]string, error) {
-				answers := make([]string, len(questions))
-				for i := range questions {
-					if !echos[i] { // a question whose answer may be seen is not about the password
-						answers[i] = l.Password
-					}
-				}
-				return answers, nil
-			}))
+		out = append(out, ssh.Password(l.Password), ssh.KeyboardInteractive(l.answer))
 	}
 	return out, nil
+}
+
+// readKey reads the key of onpremise-ssh-private-key. The error holds nothing of it.
+func readKey(file string) (ssh.Signer, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read onpremise-ssh-private-key: %w", err)
+	}
+	signer, err := ssh.ParsePrivateKey(text)
+	var locked *ssh.PassphraseMissingError
+	if errors.As(err, &locked) {
+		return nil, &Hinted{fmt.Errorf("read onpremise-ssh-private-key: %s is protected by a passphrase", file), "give a key of its own to drydock, without one"}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read onpremise-ssh-private-key: %s: %w", file, err)
+	}
+	return signer, nil
+}
+
+// answer gives the password to every question whose answer is not to be seen: the others are not about it.
+func (l Login) answer(_, _ string, questions []string, echos []bool) ([]string, error) {
+	answers := make([]string, len(questions))
+	for i := range questions {
+		if !echos[i] {
+			answers[i] = l.Password
+		}
+	}
+	return answers, nil
 }
 
 // keepAlive asks the host for a sign of life until ctx ends, and closes the connection when none comes.

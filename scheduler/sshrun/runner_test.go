@@ -14,8 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"drydock/bus"
 	"drydock/internal/bustest"
 	"drydock/internal/sshdtest"
@@ -23,9 +21,7 @@ import (
 	"drydock/store"
 )
 
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/nats-io/nats.go.(*Conn).Close.func1"))
-}
+func TestMain(m *testing.M) { bustest.Main(m) }
 
 // It is ours alone: the tests look at every process, and those of other packages have passwords as arguments.
 const secret = `p'a"s s$w\o%r&d é#sshrun`
