@@ -174,7 +174,7 @@ func LastOfEach[T any](ctx context.Context, c *Conn, stream string, subjects []s
 
 // lastOfEach asks for several messages at once. The library has that as well, with half a MiB of buffer for each question.
 func (c *Conn) lastOfEach(ctx context.Context, stream string, subjects []string) (out []*nats.Msg, err error) {
-	const statusHeader, statusEnd, statusNone = "Status", "204", "404"
+	const statusHeader, statusEnd, statusNone, none = "Status", "204", "404", "No Results"
 	request, err := json.Marshal(map[string][]string{"multi_last": subjects})
 	if err != nil {
 		return nil, err
@@ -192,13 +192,14 @@ func (c *Conn) lastOfEach(ctx context.Context, stream string, subjects []string)
 	for {
 		select {
 		case m := <-answers:
-			switch status := m.Header.Get(statusHeader); status {
-			case "":
+			status, why, left := m.Header.Get(statusHeader), m.Header.Get("Description"), m.Header.Get("Nats-Num-Pending")
+			switch {
+			case status == "":
 				out = append(out, m)
-			case statusEnd, statusNone:
+			case status == statusEnd && left == "0", status == statusNone && why == none:
 				return out, nil
-			default:
-				return nil, fmt.Errorf("status %s %s", status, m.Header.Get("Description"))
+			default: // part of the answer is no answer; a message that cannot be read is a 404, too
+				return nil, fmt.Errorf("status %s %s after %d messages, %s left", status, why, len(out), left)
 			}
 		case <-ctx.Done():
 			return nil, ctx.Err()

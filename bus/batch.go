@@ -37,6 +37,8 @@ const (
 	// patience is the part of the time that the last group took for which the next one may wait for its crowd: callers that
 	// write again at once would otherwise come in two halves, one waiting while the other is written.
 	patience = 4
+	// patienceMost bounds that: the process may have been stopped for a minute in the middle of the last group.
+	patienceMost = 250 * time.Millisecond
 )
 
 // ErrStopped is returned by [Batcher.Put] when the batcher does not run.
@@ -106,7 +108,7 @@ func (b *Batcher) gather(ctx context.Context, first *pending, last pace) []*pend
 			return group
 		}
 		if late == nil {
-			late = time.After(last.took / patience)
+			late = time.After(min(last.took/patience, patienceMost))
 		}
 		select {
 		case p := <-b.in:
@@ -122,7 +124,7 @@ func (b *Batcher) gather(ctx context.Context, first *pending, last pace) []*pend
 
 // write tells each of the group what became of it.
 func (b *Batcher) write(ctx context.Context, group []*pending) pace {
-	if len(group) < batchFrom {
+	if len(group) < max(batchFrom, b.c.groupFrom()) {
 		return b.writeEach(ctx, group)
 	}
 	begun := time.Now()

@@ -493,3 +493,25 @@ func TestTheLastOfEachSubjectIsReadAtOnce(t *testing.T) {
 		t.Errorf("%d messages of %d, and no error", len(got), len(want))
 	}
 }
+
+// The server sends what it can read, and then says that it could not read the rest, with the status that it has for nothing at all.
+func TestAnAnswerThatIsNotWholeIsNone(t *testing.T) {
+	t.Parallel()
+	c, ctx := bustest.Start(t), bustest.Context(t)
+	for name, end := range map[string]nats.Header{
+		"unreadable": {"Status": {"404"}, "Description": {"Message Not Found"}},
+		"too long":   {"Status": {"204"}, "Nats-Num-Pending": {"1"}},
+	} {
+		sub, err := c.NC.Subscribe("$JS.API.DIRECT.GET.HALF", func(m *nats.Msg) {
+			_ = m.RespondMsg(&nats.Msg{Data: []byte(`{"N":1}`), Header: nats.Header{"Nats-Sequence": {"1"}}})
+			_ = m.RespondMsg(&nats.Msg{Header: end})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := bus.LastOfEach[note](ctx, c, "HALF", []string{"a", "b"}); err == nil || ctx.Err() != nil {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+		_ = sub.Unsubscribe()
+	}
+}

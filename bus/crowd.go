@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"errors"
+	"net/http"
 	"slices"
 	"strconv"
 	"sync"
@@ -46,6 +47,17 @@ const crowdTimeout = 5 * time.Second
 
 // cheapFrom is [batchFrom] where a group costs one sync.
 const cheapFrom = 3
+
+// groupFrom is how many messages are worth a group. Without room in the memory that it would be staged in none are.
+func (c *Conn) groupFrom() int {
+	switch {
+	case !c.cheap.Load():
+		return batchFrom
+	case !roomToStage(stagingIn):
+		return batchMax + 1
+	}
+	return cheapFrom
+}
 
 // publish is one try to append a message, as [Conn.Append] does it.
 func (w *crowd) publish(ctx context.Context, a *appended) (seq uint64, err error) {
@@ -135,31 +147,40 @@ func (w *crowd) take() (group []*appended) {
 	return group
 }
 
-// write writes a group in as few batches as can be, and tells each what became of it, or that it is to write alone.
-func (w *crowd) write(ctx context.Context, group []*appended) {
-	from := batchFrom
-	if w.c.cheap.Load() {
-		from = cheapFrom
-	}
-	if len(group) >= from {
+// write writes a group in as few batches as can be, and tells each what became of it, or that it is to write alone. ok is false when
+// the server takes no batches now, or does not answer: no other is tried then, and who waits has waited once.
+func (w *crowd) write(ctx context.Context, group []*appended) (ok bool) {
+	ok = true
+	if len(group) >= w.c.groupFrom() {
 		last, err := w.batch(ctx, group)
-		var refused *jetstream.APIError
 		switch {
 		case err == nil:
 			for i, a := range group {
 				a.told <- telling{seq: last - uint64(len(group)-1-i)}
 			}
-			return
-		case errors.As(err, &refused):
-			w.write(ctx, group[:len(group)/2])
-			w.write(ctx, group[len(group)/2:])
-			return
+			return true
+		case byAMessage(err):
+			half := len(group) / 2
+			if ok = w.write(ctx, group[:half]); ok {
+				return w.write(ctx, group[half:])
+			}
+			group = group[half:]
+		default:
+			w.c.log.Debug("append a group one by one", "stream", w.stream, "messages", len(group), "err", err)
+			ok = false
 		}
-		w.c.log.Debug("append a group one by one", "stream", w.stream, "messages", len(group), "err", err)
 	}
 	for _, a := range group {
 		a.told <- telling{alone: true}
 	}
+	return ok
+}
+
+// byAMessage reports whether a batch was refused, with nothing of it written, for one of its messages. It is pure.
+func byAMessage(err error) bool {
+	const disabled, incomplete = 10174, 10176 // JetStream's codes: it takes no batches there, or cannot stage them
+	var refused *jetstream.APIError
+	return errors.As(err, &refused) && refused.Code == http.StatusBadRequest && refused.ErrorCode != disabled && refused.ErrorCode != incomplete
 }
 
 // batch writes a group as one batch and returns the sequence of its last message. Only an error of the server itself says that nothing

@@ -3,6 +3,7 @@ package bus_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -112,6 +113,40 @@ func TestOneConflictInACrowdDoesNotScatterIt(t *testing.T) {
 	}
 	if alone > slots/4 { // those around the late one, and who came first
 		t.Errorf("%d of %d messages were written alone", alone, slots)
+	}
+}
+
+// An older drydock on the same bus declares the stream without batches. Then each message must be written all the same, and a group
+// must not be tried again and again, in smaller and smaller parts.
+func TestACrowdThatMayNotWriteInGroupsTriesEachOnce(t *testing.T) {
+	t.Parallel()
+	c, ctx := bustest.Start(t), bustest.Context(t)
+	stream, err := c.JS.Stream(ctx, bus.StreamTasks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := stream.CachedInfo().Config
+	cfg.AllowAtomicPublish = false
+	if _, err := c.JS.UpdateStream(ctx, cfg); err != nil {
+		t.Fatal(err)
+	}
+	const slots = 400
+	before := c.NC.Stats().OutMsgs
+	var wg sync.WaitGroup
+	for slot := range slots {
+		wg.Go(func() {
+			if _, err := c.Append(ctx, bus.StreamTasks, bus.TaskSubject(fmt.Sprintf("c%d", slot), "optimize"), bus.NewMessageID(), 0, note{slot}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	// A message each, and one more for each group, of three at least.
+	if n := c.NC.Stats().OutMsgs - before; n > slots+slots/3+1 {
+		t.Errorf("%d messages were sent for %d appends", n, slots)
+	}
+	if n, err := c.LastSeq(ctx, bus.StreamTasks); err != nil || n != slots {
+		t.Errorf("%d messages, %v; want %d", n, err, slots)
 	}
 }
 

@@ -39,6 +39,8 @@ type Server struct {
 	cfg  ServerConfig
 	lock *os.File
 
+	staging sync.Mutex // the links to the staging folder are made and removed by one at a time
+
 	mu      sync.Mutex
 	inner   *server.Server
 	readers readers

@@ -19,13 +19,15 @@ import (
 // that of its stream: 64 messages took 6.5 ms, and take 2.6. kill -9 leaves what is staged; a power cut does not, and may
 // leave the first messages of a group without the rest, as single writes would.
 //
-// The place of the staging folder is not promised by NATS. Where it is another one day, or memory has no room, batches are
-// staged on disk, or refused and their messages written one by one: slower, and nothing else.
+// The place of the staging folder is not promised by NATS. Where it is another one day, batches are staged on disk: slower, and nothing
+// else. While others have filled the memory, messages are written one by one: JetStream keeps count of the batches that it could not
+// stage, and takes none any more after fifty of them.
 const (
 	stagingIn     = "/dev/shm"
 	stagingPrefix = "drydock-staging-"
 	stagingLink   = "staging" // in the store folder: leads to the memory
 	stagingFolder = "batches" // of a stream, where JetStream stages its batches
+	stagingRoom   = 16 << 20  // bytes free, without which nothing is staged: each stream may have a group of batchSize at a time
 )
 
 // stage has the batches of each stream that takes any staged in memory. It needs the streams, and changes nothing where it
@@ -34,6 +36,8 @@ func (s *Server) stage() error {
 	if !inMemory(stagingIn) {
 		return nil
 	}
+	s.staging.Lock()
+	defer s.staging.Unlock()
 	root := filepath.Join(s.cfg.Dir, stagingLink)
 	if _, err := os.Stat(root); errors.Is(err, fs.ErrNotExist) {
 		if err := linkMemory(root); err != nil {
@@ -97,6 +101,8 @@ func (s *Server) staged() string {
 
 // unstage removes the folder in memory, then the link that it is known by.
 func (s *Server) unstage() error {
+	s.staging.Lock()
+	defer s.staging.Unlock()
 	dir := s.staged()
 	if dir == "" {
 		return nil
@@ -107,10 +113,17 @@ func (s *Server) unstage() error {
 	return os.Remove(filepath.Join(s.cfg.Dir, stagingLink))
 }
 
-// inMemory reports whether a folder is one of a tmpfs. It does not look for room: a small one, as containers have, is
-// enough for a group.
+// inMemory reports whether a folder is one of a tmpfs with room for groups, if nobody else uses it. Containers have small ones.
 func inMemory(dir string) bool {
 	const tmpfsMagic = 0x01021994
 	var st syscall.Statfs_t
-	return syscall.Statfs(dir, &st) == nil && st.Type == tmpfsMagic
+	return syscall.Statfs(dir, &st) == nil && st.Type == tmpfsMagic && (st.Blocks == 0 || roomy(st.Blocks/2, st.Bsize))
 }
+
+// roomToStage reports whether a tmpfs has room for a group now.
+func roomToStage(dir string) bool {
+	var st syscall.Statfs_t
+	return syscall.Statfs(dir, &st) == nil && (st.Blocks == 0 || roomy(st.Bavail, st.Bsize)) // no blocks at all: it has no bound
+}
+
+func roomy(blocks uint64, size int64) bool { return blocks >= stagingRoom/uint64(size) }

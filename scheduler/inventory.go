@@ -22,9 +22,7 @@ func (s *Scheduler) list(ctx context.Context, c Cluster, j job.Job) {
 	}
 	var tables []job.Listed
 	if err == nil || errors.Is(err, store.ErrNone) {
-		s.listing <- struct{}{} // comes free: every listing has a deadline
-		tables, err = s.lister(ctx, j.Cluster, j.Server, false)
-		<-s.listing
+		tables, err = s.listInTurn(ctx, j)
 	}
 	if err == nil {
 		err = s.docs.PutListing(ctx, j.Key(), j.ID, tables)
@@ -32,6 +30,17 @@ func (s *Scheduler) list(ctx context.Context, c Cluster, j job.Job) {
 	if err != nil {
 		s.log.Info("the tables before a backup are not known", "job", j, "err", err)
 	}
+}
+
+// listInTurn asks a server for its tables when it has one of the places for that. The tick waits for it: not beyond its own time.
+func (s *Scheduler) listInTurn(ctx context.Context, j job.Job) ([]job.Listed, error) {
+	select {
+	case s.listing <- struct{}{}:
+		defer func() { <-s.listing }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	return s.lister(ctx, j.Cluster, j.Server, false)
 }
 
 // takeStock brings into a backup's job what was there before it and still is. It is done before the job is proven: the

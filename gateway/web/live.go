@@ -89,6 +89,8 @@ const (
 	// servers there are and however much happens.
 	livePause = 250 * time.Millisecond
 	liveShare = 10
+	// liveRest bounds the pause: the process may have been stopped in the middle of a look.
+	liveRest = 30 * time.Second
 	// streamsEach bounds the streams of one session: a page takes one, while its tab is in front.
 	streamsEach = 12
 )
@@ -186,7 +188,7 @@ func (l *live) run() {
 		if !l.look(pinged) {
 			return
 		}
-		l.web.rest(l.v.Context(), max(livePause, liveShare*time.Since(began)))
+		l.web.rest(l.v.Context(), min(max(livePause, liveShare*time.Since(began)), liveRest))
 	}
 }
 

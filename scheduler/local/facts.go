@@ -62,6 +62,7 @@ type watched struct {
 	Login
 	db   *sql.DB
 	turn chan struct{} // one token: one question at a time
+	side chan struct{} // one token: one question besides ([Facts.pool])
 
 	mu    sync.Mutex // guards what follows
 	last  store.Facts
@@ -102,10 +103,10 @@ func NewFacts(cfg FactsConfig, docs *store.Docs) *Facts {
 		c := sqlConfig(l.Server, l.User, l.Password)
 		c.ReadTimeout = factsTimeout
 		db := sql.OpenDB(connector(c))
-		db.SetMaxOpenConns(2) // one for the facts, whatever else is asked ([Facts.pool])
+		db.SetMaxOpenConns(2) // one for the facts, one for what else is asked ([Facts.pool])
 		db.SetMaxIdleConns(1)
 		db.SetConnMaxIdleTime(time.Minute)
-		f.servers[serverName{l.Cluster, l.Server}] = &watched{Login: l, db: db, turn: make(chan struct{}, 1)}
+		f.servers[serverName{l.Cluster, l.Server}] = &watched{Login: l, db: db, turn: make(chan struct{}, 1), side: make(chan struct{}, 1)}
 		if f.clusters[l.Cluster] == nil {
 			f.clusters[l.Cluster] = &flock{turn: make(chan struct{}, 1)}
 		}
@@ -171,14 +172,19 @@ func (f *Facts) Of(ctx context.Context, cluster string, s job.Server, age time.D
 	})
 }
 
-// pool is for a short question to a server: mostly it finds the connection that the facts were asked on. Each read has [factsTimeout].
-// Errors: [ErrUnknownServer].
-func (f *Facts) pool(cluster string, s job.Server) (*sql.DB, error) {
+// pool is for a short question to a server, one at a time, or the facts would have to wait: mostly it finds the connection that they were
+// asked on. Each read has [factsTimeout]. leave ends the use of it. Errors: [ErrUnknownServer], or the context's.
+func (f *Facts) pool(ctx context.Context, cluster string, s job.Server) (db *sql.DB, leave func(), err error) {
 	w := f.servers[serverName{cluster, s}]
 	if w == nil {
-		return nil, fmt.Errorf("%w %s in cluster %s", ErrUnknownServer, s, cluster)
+		return nil, nil, fmt.Errorf("%w %s in cluster %s", ErrUnknownServer, s, cluster)
 	}
-	return w.db, nil
+	select {
+	case w.side <- struct{}{}:
+		return w.db, func() { <-w.side }, nil
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	}
 }
 
 // All are the facts of the servers of a cluster, no older than age, without those that could not be asked before ctx ended. The map is shared:

@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"strconv"
 	"sync"
 	"testing"
@@ -83,6 +84,29 @@ func TestManyJobsAskTheServersOfTheirClusterOnce(t *testing.T) {
 	if f.All(ended, "lab", 0); !f.clusters["lab"].at.IsZero() {
 		t.Error("what could not be asked for passes for an answer")
 	}
+}
+
+// Two backups of a server that are due together both list its tables. The facts must not wait for that, or the server passes for one that is
+// down.
+func TestOneQuestionBesidesTheFactsAtATime(t *testing.T) {
+	t.Parallel()
+	s := job.Server{Host: "127.0.0.1", Port: 1} // nobody is asked
+	f := NewFacts(FactsConfig{Servers: []Login{{Cluster: "lab", Server: s}}, Log: bustest.Log(t)}, nil)
+	_, leave, err := f.pool(bustest.Context(t), "lab", s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended, end := context.WithCancel(bustest.Context(t))
+	end()
+	defer func() { _ = f.Run(ended) }() // closes the connections only
+	if _, _, err := f.pool(ended, "lab", s); !errors.Is(err, context.Canceled) {
+		t.Errorf("a second one: %v", err)
+	}
+	leave()
+	if _, leave, err = f.pool(bustest.Context(t), "lab", s); err != nil {
+		t.Fatal(err)
+	}
+	leave()
 }
 
 func TestFactsSaySinceWhenThingsAreAsTheyAre(t *testing.T) {

@@ -19,10 +19,11 @@ const (
 // that every backup takes. look has it look whether large ones really have a row: estimates may be old. A server that is
 // known to be down is not waited for.
 func (r *Runner) List(ctx context.Context, cluster string, server job.Server, look bool) (list []job.Listed, err error) {
-	db, err := r.facts.pool(cluster, server)
+	db, leave, err := r.facts.pool(ctx, cluster, server)
 	if err != nil {
 		return nil, fmt.Errorf("list the tables of %s: %w", server, err)
 	}
+	defer leave()
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
 	if f, err := r.facts.Of(ctx, cluster, server, time.Minute); err != nil || !f.Up {

@@ -51,3 +51,15 @@ func TestRotationIsOneStatementAndPassesOverHoles(t *testing.T) {
 		t.Errorf("%s", got)
 	}
 }
+
+// The time that a look took says how long to rest, unless the process was stopped meanwhile: SIGSTOP for a minute must not cost four more.
+func TestTheRestAfterALookHasBounds(t *testing.T) {
+	t.Parallel()
+	for look, want := range map[time.Duration]time.Duration{
+		0: lookGap, time.Millisecond: lookGap, 100 * time.Millisecond: lookShare * 100 * time.Millisecond, time.Minute: lookAgain,
+	} {
+		if got := gapAfter(look); got != want {
+			t.Errorf("%s after a look of %s, want %s", got, look, want)
+		}
+	}
+}

@@ -169,7 +169,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		begun := time.Now()
 		next := r.look(ctx, &hands)
-		gap := max(lookGap, lookShare*time.Since(begun))
+		gap := gapAfter(time.Since(begun))
 		select {
 		case <-ctx.Done():
 		case <-r.kick:
@@ -210,6 +210,9 @@ func pause(ctx context.Context, d time.Duration) {
 	case <-time.After(d):
 	}
 }
+
+// gapAfter is the pause after a look that took so long. A process that was stopped in the middle of one must not stand still for minutes more.
+func gapAfter(look time.Duration) time.Duration { return min(max(lookGap, lookShare*look), lookAgain) }
 
 // takable are the states of jobs that wait for somebody.
 var takable = []job.State{job.Queued, job.Available}

@@ -271,7 +271,7 @@ func (w *work) record(ctx context.Context, reason string, edit func(*job.Job)) e
 			}
 		}})
 		switch {
-		case lost, store.Late(err):
+		case lost && err == nil, store.Late(err): // with another error it may have been lost on the view only, which lags
 			return errLost
 		case err == nil:
 			w.job = now
