@@ -86,7 +86,7 @@ var ErrNoBus = errors.New("no running drydock answers")
 
 // Dial connects a command to the bus of the drydock that runs with the same configuration: to nats-url, or to the
 // embedded server's listener with the password that only its owner can read. Errors: [ErrNoBus] with what to do.
-func Dial(cfg *config.Config, log *slog.Logger) (*bus.Conn, error) {
+func Dial(ctx context.Context, cfg *config.Config, log *slog.Logger) (*bus.Conn, error) {
 	remote, err := Remote(cfg)
 	if err != nil {
 		return nil, err
@@ -95,22 +95,26 @@ func Dial(cfg *config.Config, log *slog.Logger) (*bus.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w at %s (is `drydock serve --config %s` running?): %w", ErrNoBus, remote.URL, cfg.File, err)
 	}
-	if err := awaitReady(c); err != nil {
+	if err := awaitReady(ctx, c); err != nil {
 		c.NC.Close()
 		return nil, fmt.Errorf("%w at %s: %w", ErrNoBus, remote.URL, err)
 	}
 	return c, nil
 }
 
-// awaitReady asks once, or as long as the bus may be electing a leader: then it says so, or nothing.
-func awaitReady(c *bus.Conn) error {
+// awaitReady asks once, or until ctx ends as long as the bus may be electing a leader: then it says so, or nothing.
+func awaitReady(ctx context.Context, c *bus.Conn) error {
 	const answerTime, electionTime, pause = 5 * time.Second, 15 * time.Second, 250 * time.Millisecond
-	for begun := time.Now(); ; time.Sleep(pause) {
-		ctx, cancel := context.WithTimeout(context.Background(), answerTime)
-		err := c.Ready(ctx)
+	for begun := time.Now(); ; {
+		asking, cancel := context.WithTimeout(ctx, answerTime)
+		err := c.Ready(asking)
 		cancel()
-		if !bus.Electing(err) && !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) > electionTime {
+		if !bus.Electing(err) && !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil || time.Since(begun) > electionTime {
 			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
 		}
 	}
 }

@@ -132,7 +132,7 @@ func checkAddress(cfg *config.Config) Item {
 // checkBus says whether a drydock runs with this configuration; it is no fault if none does. held says that the ports
 // may be in use by it, live are the schedules as its scheduler has them.
 func checkBus(ctx context.Context, cfg *config.Config) (held bool, live []bus.ScheduleInfo, it Item) {
-	conn, err := Dial(cfg, quietLog())
+	conn, err := Dial(ctx, cfg, quietLog())
 	switch {
 	case err == nil:
 		defer conn.NC.Close()

@@ -14,7 +14,7 @@ const soonFull = 14 * 24 * time.Hour
 
 // checkDisks asks the receivers that run how full their disks are, and when they will be.
 func checkDisks(ctx context.Context, cfg *config.Config) (items []Item) {
-	conn, err := Dial(cfg, quietLog())
+	conn, err := Dial(ctx, cfg, quietLog())
 	if err != nil {
 		return nil // checkBus has said so
 	}

@@ -216,7 +216,7 @@ func (d *demo) watch(ctx context.Context) (*board, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, d.Timeout, errTimeout)
 	defer cancel()
 	b := newBoard(d.sites(), d.ticks)
-	stop, err := d.listen(b)
+	stop, err := d.listen(ctx, b)
 	if err != nil {
 		return nil, err
 	}
@@ -259,21 +259,21 @@ func (d *demo) report(b *board) {
 }
 
 // listen feeds the board from the bus, over the same connection that the commands use. stop ends it.
-func (d *demo) listen(b *board) (stop func(), err error) {
-	conn, err := app.Dial(d.cfg, slog.New(slog.DiscardHandler))
+func (d *demo) listen(ctx context.Context, b *board) (stop func(), err error) {
+	conn, err := app.Dial(ctx, d.cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	following, cancel := context.WithCancel(context.Background())
 	view := store.NewView(conn)
 	view.OnChange(b.onJob)
 	var followers sync.WaitGroup
-	followers.Go(func() { _ = view.Run(ctx) })
+	followers.Go(func() { _ = view.Run(following) })
 	followers.Go(func() {
-		_ = bus.Follow(ctx, conn, bus.StreamTasks, bus.AllTasks, bus.From{}, func(_ bus.Meta, t bus.Tick) error { b.onTick(t); return nil }, nil)
+		_ = bus.Follow(following, conn, bus.StreamTasks, bus.AllTasks, bus.From{}, func(_ bus.Meta, t bus.Tick) error { b.onTick(t); return nil }, nil)
 	})
 	followers.Go(func() {
-		_ = bus.Follow(ctx, conn, bus.StreamLogs, bus.AllLogs, bus.From{}, func(_ bus.Meta, l bus.LogBatch) error { b.onLog(l); return nil }, nil)
+		_ = bus.Follow(following, conn, bus.StreamLogs, bus.AllLogs, bus.From{}, func(_ bus.Meta, l bus.LogBatch) error { b.onLog(l); return nil }, nil)
 	})
 	_, err = bus.Listen(conn, bus.AllProgress, b.onProgress) // ends with the connection
 	stop = func() {

@@ -18,7 +18,7 @@ import (
 
 // conclude prints what became of every job, proves the backups, and shows the ledger. Errors: [ErrNotProven], or ctx's.
 func (d *demo) conclude(ctx context.Context, b *board) error {
-	conn, err := app.Dial(d.cfg, slog.New(slog.DiscardHandler))
+	conn, err := app.Dial(ctx, d.cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}

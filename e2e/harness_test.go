@@ -271,7 +271,7 @@ func (s *site) bus() *bus.Conn {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	c, err := app.Dial(cfg, slog.New(slog.DiscardHandler))
+	c, err := app.Dial(bustest.Context(s.t), cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -98,7 +98,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	return g, nil
 }
 
-// keyTimeout bounds the wait for the bus in [New].
+// keyTimeout bounds each wait for the bus in [New].
 const keyTimeout = 10 * time.Second
 
 func newAuth(cfg Config, override map[string]map[string][]string, users auth.Directory, conn *bus.Conn) (*auth.Auth, error) {
@@ -111,8 +111,8 @@ func newAuth(cfg Config, override map[string]map[string][]string, users auth.Dir
 	secrets, first := map[string]string{}, map[string]string{}
 	for _, c := range cfg.Clusters {
 		secrets[c.Name] = c.Password
-		if first[c.Name], err = store.FirstSecret(ctx, conn, c.Name, auth.SecretDigest(key, c.Name, c.Password)); err != nil {
-			return nil, fmt.Errorf("look up the password that cluster %s had at first: %w", c.Name, err)
+		if first[c.Name], err = firstSecret(conn, c.Name, auth.SecretDigest(key, c.Name, c.Password)); err != nil {
+			return nil, err
 		}
 	}
 	a, err := auth.New(key, auth.Config{
@@ -122,6 +122,18 @@ func newAuth(cfg Config, override map[string]map[string][]string, users auth.Dir
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	return a, nil
+}
+
+// firstSecret looks up a cluster's first password. Each has its own time: a fleet of many clusters may take longer together, and a
+// bus that does not answer is an error at the first of them.
+func firstSecret(conn *bus.Conn, cluster, digest string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), keyTimeout)
+	defer cancel()
+	first, err := store.FirstSecret(ctx, conn, cluster, digest)
+	if err != nil {
+		return "", fmt.Errorf("look up the password that cluster %s had at first: %w", cluster, err)
+	}
+	return first, nil
 }
 
 // bind makes a server for each listener, and opens those that no porch has opened.

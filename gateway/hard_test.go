@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"crypto/tls"
@@ -175,7 +176,13 @@ func TestIdleTLSConnectionsPushOutEachOtherAndNobodyElse(t *testing.T) {
 		open func(*testing.T, net.Addr) net.Conn
 		asks bool // can be asked for something afterwards
 	}{
-		{"shaken hands", func(t *testing.T, at net.Addr) net.Conn { return dialed(t, at, true) }, true},
+		{"shaken hands", func(t *testing.T, at net.Addr) net.Conn {
+			c := dialed(t, at, true)
+			if !answersOn(c) { // one that never asked is closed after ten seconds: less than this may take
+				t.Fatal("a new connection does not work")
+			}
+			return c
+		}, true},
 		{"half a handshake", func(t *testing.T, at net.Addr) net.Conn { return half(t, at) }, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -242,12 +249,16 @@ func (s *stopping) Read(b []byte) (int, error) {
 // answersOn asks for something on a connection that was idle.
 func answersOn(c net.Conn) bool {
 	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-	answer := make([]byte, 12)
 	if _, err := io.WriteString(c, "GET /healthz HTTP/1.1\r\nHost: x\r\nUser-Agent: x\r\n\r\n"); err != nil {
 		return false
 	}
-	_, err := io.ReadFull(c, answer)
-	return err == nil && string(answer) == "HTTP/1.1 200"
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		return false
+	}
+	defer res.Body.Close()
+	_, err = io.Copy(io.Discard, res.Body) // the next answer comes after it
+	return err == nil && res.StatusCode == http.StatusOK
 }
 
 // bodies are the routes that read a body: by the API's document, and both methods of the scripts' routes.

@@ -18,7 +18,7 @@ func operator() string { return strings.TrimPrefix(cliActor(), "cli:") }
 
 // withControl runs f with the holds and blackouts of the running drydock and the cluster that args name.
 func (c *cli) withControl(ctx context.Context, args []string, f func(ctx context.Context, conn *bus.Conn, control *store.Control, cluster string) error) error {
-	cfg, conn, err := c.dial()
+	cfg, conn, err := c.dial(ctx)
 	if err != nil {
 		return err
 	}

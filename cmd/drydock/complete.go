@@ -190,7 +190,7 @@ func (c *cli) fromBus(ask func(ctx context.Context, conn *bus.Conn, earlier []st
 		defer cancel()
 		answer := make(chan []string, 1)
 		go func() {
-			_, conn, err := c.dial()
+			_, conn, err := c.dial(ctx)
 			if err != nil {
 				answer <- nil
 				return

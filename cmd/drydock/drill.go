@@ -113,7 +113,7 @@ func (o drillOrder) options(cfg *config.Config, cluster string) (app.DrillOption
 
 // queueBackup asks for a task about a backup of the catalogue, as a job of the receiver that has it.
 func (c *cli) queueBackup(cmd *cobra.Command, task, id string, wait, force bool) error {
-	cfg, conn, err := c.dial()
+	cfg, conn, err := c.dial(cmd.Context())
 	if err != nil {
 		return err
 	}
@@ -133,7 +133,7 @@ func (c *cli) queueBackup(cmd *cobra.Command, task, id string, wait, force bool)
 
 // recordDrill puts a drill into the catalogue. That is not the drill's own success: it may be made where no drydock runs.
 func (c *cli) recordDrill(ctx context.Context, m store.Manifest, d store.Drill) {
-	_, conn, err := c.dial()
+	_, conn, err := c.dial(ctx)
 	if err == nil {
 		defer conn.NC.Close()
 		catalog := store.NewCatalog(conn)

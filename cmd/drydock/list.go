@@ -15,7 +15,7 @@ import (
 
 // withBus runs f with a connection to the running drydock.
 func (c *cli) withBus(ctx context.Context, f func(context.Context, *bus.Conn) error) error {
-	_, conn, err := c.dial()
+	_, conn, err := c.dial(ctx)
 	if err != nil {
 		return err
 	}

@@ -123,12 +123,12 @@ func (c *cli) load(log *slog.Logger) (*config.Config, error) {
 }
 
 // dial loads the configuration and connects to the drydock that runs with it.
-func (c *cli) dial() (*config.Config, *bus.Conn, error) {
+func (c *cli) dial(ctx context.Context) (*config.Config, *bus.Conn, error) {
 	cfg, err := config.LoadForCommand(c.file)
 	if err != nil {
 		return nil, nil, err
 	}
-	conn, err := app.Dial(cfg, slog.New(slog.DiscardHandler))
+	conn, err := app.Dial(ctx, cfg, slog.New(slog.DiscardHandler))
 	return cfg, conn, err
 }
 

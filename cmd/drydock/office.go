@@ -26,7 +26,7 @@ type office struct {
 }
 
 func (c *cli) withUsers(cmd *cobra.Command, f func(*office) error) error {
-	cfg, conn, err := c.dial()
+	cfg, conn, err := c.dial(cmd.Context())
 	if err != nil {
 		return err
 	}

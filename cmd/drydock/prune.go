@@ -26,7 +26,7 @@ func (c *cli) backupsPruneCmd() *cobra.Command {
 			"Exit status 1 if a receiver does not answer or a backup is not as it should be.",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, conn, err := c.dial()
+			cfg, conn, err := c.dial(cmd.Context())
 			if err != nil {
 				return err
 			}

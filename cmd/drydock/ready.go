@@ -38,7 +38,7 @@ func (c *cli) readyCmd() *cobra.Command {
 			ctx, cancel := context.WithTimeout(cmd.Context(), readyTimeout)
 			defer cancel()
 			if busOnly {
-				conn, err := app.Dial(cfg, slog.New(slog.DiscardHandler))
+				conn, err := app.Dial(ctx, cfg, slog.New(slog.DiscardHandler))
 				if err != nil {
 					return err
 				}

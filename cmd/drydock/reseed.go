@@ -65,7 +65,7 @@ func (c *cli) runRestore(cmd *cobra.Command, o restoreOrder) error {
 }
 
 func (c *cli) runRestoreOrder(ctx context.Context, w io.Writer, o restoreOrder) error {
-	cfg, conn, err := c.dial()
+	cfg, conn, err := c.dial(ctx)
 	if err != nil {
 		return err
 	}

@@ -209,7 +209,7 @@ func (o *recoveryOrder) find(folder string, keys []store.PublicKey, known app.Kn
 
 // known is what the catalogue tells, if it can be reached.
 func (c *cli) known(ctx context.Context) app.Known {
-	_, conn, err := c.dial()
+	_, conn, err := c.dial(ctx)
 	if err != nil {
 		return app.Known{Err: err}
 	}
@@ -258,7 +258,7 @@ func (c *cli) restoreHere(ctx context.Context, w io.Writer, o *recoveryOrder, p 
 
 // recordRestore puts a restore into the catalogue. That is not the restore's own success: it may be made where no drydock runs.
 func (c *cli) recordRestore(ctx context.Context, m store.Manifest, note app.RestoreNote, to string) {
-	_, conn, err := c.dial()
+	_, conn, err := c.dial(ctx)
 	if err == nil {
 		defer conn.NC.Close()
 		host, _ := os.Hostname() // only to tell

@@ -15,7 +15,7 @@ func (c *cli) plannedServer(ctx context.Context, o *recoveryOrder) (p planned, e
 	if o.load || o.clean || o.chown != "" || o.identity != "" || o.folder != "" || o.key != "" {
 		return p, errors.New("--load, --clean, --chown, --identity, --folder and --key are for --to-directory: a server gets its data from the receiver")
 	}
-	cfg, conn, err := c.dial()
+	cfg, conn, err := c.dial(ctx)
 	if err != nil {
 		return p, err
 	}

@@ -31,7 +31,7 @@ func (c *cli) rollingCmd() *cobra.Command {
 
 // withOperation runs f with the operation of a cluster: the one that lives, or else the newest.
 func (c *cli) withOperation(ctx context.Context, cluster string, f func(context.Context, *bus.Conn, *store.Jobs, job.Job) error) error {
-	cfg, conn, err := c.dial()
+	cfg, conn, err := c.dial(ctx)
 	if err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ func (c *cli) runCmd() *cobra.Command {
 		Short: "Run a task now, on one server or on all that its schedule targets",
 		Args:  cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, conn, err := c.dial()
+			cfg, conn, err := c.dial(cmd.Context())
 			if err != nil {
 				return err
 			}

@@ -176,6 +176,37 @@ func TestOrderAfterAnotherJobIsAnotherOrder(t *testing.T) {
 	}
 }
 
+// An order that the bus does not take, whatever the reason, must not keep the backups of all other servers out of the repository.
+func TestAnOrderThatCannotBeGivenKeepsNoOtherServerFromItsArchive(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	other := g.cluster
+	other.Name = "other"
+	for i, name := range []string{"lab", "other"} { // oldest first
+		m := store.Manifest{
+			Type: store.ManifestType, ID: name, Cluster: name, Server: db1, Task: "mariabackup", Receiver: "rcv", Path: "/nowhere/" + name,
+			Ended: time.Now().Add(time.Duration(i-2) * time.Hour),
+		}
+		if err := g.catalog.Put(bustest.Context(t), m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := g.conn.JS.Publish(t.Context(), bus.TaskSubject("lab", taskArchive), []byte(`{"type":"drydock.v999.tick"}`)); err != nil {
+		t.Fatal(err)
+	}
+	r := New(Config{Name: "rcv", DataDir: g.dir, Log: bustest.Log(t), Clusters: []Cluster{g.cluster, other}}, g.ledger, store.NewView(g.conn), g.catalog)
+	if !r.orderMissing(bustest.Context(t), place{}) {
+		t.Error("all is looked at again for the one that failed")
+	}
+	ticks, err := g.ledger.List(bustest.Context(t), store.TickFilter{Cluster: "other", Task: taskArchive})
+	if err != nil || len(ticks) != 1 {
+		t.Errorf("ordered for the other cluster: %v, %v", ticks, err)
+	}
+	if !r.fresh[place{"lab", db1}] || len(r.fresh) != 1 {
+		t.Errorf("looked at again: %v", r.fresh)
+	}
+}
+
 func TestABackupThatWasDeletedIsNotWaitedFor(t *testing.T) {
 	t.Parallel()
 	g := newRig(t)

@@ -86,8 +86,9 @@ func (r *Worker) orderMissing(ctx context.Context, p place) (done bool) {
 		handled[at] = true
 		if err := r.order(ctx, m, last); err != nil {
 			r.log.Warn("order the archive of a backup", "cluster", m.Cluster, "server", m.Server, "backup", m.ID, "err", err)
-			r.notOrdered(m)
-			return false
+			if r.notOrdered(m); ctx.Err() != nil {
+				return false
+			}
 		}
 	}
 	return true
@@ -147,13 +148,14 @@ func (r *Worker) due(m store.Manifest, last job.Job, now time.Time) bool {
 	return true
 }
 
-// notOrdered takes back what [Worker.due] noted: an order that the bus did not take is given again at once. Should it stand there
-// after all, that is the same order.
+// notOrdered takes back what [Worker.due] noted: an order that the bus did not take is given again at once, and no other server
+// waits for it. Should it stand there after all, that is the same order.
 func (r *Worker) notOrdered(m store.Manifest) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	o := r.orders[m.ID]
 	r.orders[m.ID] = order{times: o.times - 1}
+	r.fresh[place{m.Cluster, m.Server}] = true
 }
 
 // order writes the tick. Its id and time come from the backup and the last job of the slot, so that the same order given

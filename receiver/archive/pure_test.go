@@ -103,7 +103,7 @@ func TestOrdersAreNotRepeatedWithoutEnd(t *testing.T) {
 			t.Errorf("after %s at %s: not ordered %s later", c.last.State, c.last.Since, c.want)
 		}
 	}
-	r.orders = map[string]order{}
+	r.orders, r.fresh = map[string]order{}, map[place]bool{}
 	if !r.due(m, job.Job{}, now) || r.due(m, job.Job{}, now) {
 		t.Error("the first order is not given, or given twice")
 	}

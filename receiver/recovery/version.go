@@ -64,7 +64,9 @@ func Installed(ctx context.Context, name string) (Version, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, versionTime)
 	defer cancel()
-	said, err := exec.CommandContext(ctx, path, "--no-defaults", "--version").CombinedOutput()
+	cmd := exec.CommandContext(ctx, path, "--no-defaults", "--version")
+	cmd.Env = Environment()
+	said, err := cmd.CombinedOutput()
 	if v, ok := FindVersion(string(said)); ok {
 		return v, nil
 	}
