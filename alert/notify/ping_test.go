@@ -92,7 +92,7 @@ func TestADeadPingHostHoldsUpItsOwnClusterOnly(t *testing.T) {
 		<-q.Context().Done()
 		gone <- struct{}{}
 	}))
-	defer dead.Close()
+	t.Cleanup(dead.Close) // after the notifier, which it waits for
 	cfg := r.config("alert@a")
 	cfg.Clusters = []Cluster{{Name: "lost", PingURL: dead.URL}, {Name: "prod", PingURL: h.URL + "/{server}"}}
 	view := store.NewView(r.conn)
