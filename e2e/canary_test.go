@@ -324,7 +324,7 @@ func (s *site) checkModes() {
 		if err != nil {
 			return nil
 		}
-		info, err := d.Info()
+		info, err := os.Stat(path) // of a link, as to where batches are staged, what it leads to
 		if err != nil {
 			return nil
 		}
