@@ -320,7 +320,7 @@ func (s *site) checkMessages(c canaries) {
 func (s *site) checkModes() {
 	s.t.Helper()
 	seen := 0
-	look := func(path string, d fs.DirEntry, err error) error {
+	look := func(path string, _ fs.DirEntry, err error) error {
 		if err != nil {
 			return nil
 		}
