@@ -228,6 +228,33 @@ func TestSecondAttemptOfALogJobSendsAgain(t *testing.T) {
 	r.want(r.m.stream("errorlog"), "one\n")
 }
 
+// The end of a job that was killed behind its back is told by the next cycle. How far it had sent must be known by then: a storm had
+// a piece of the error log collected twice.
+func TestKilledWithItsEndRememberedALogJobSendsNothingTwice(t *testing.T) {
+	t.Parallel()
+	r := newLogRun(t)
+	killed := filepath.Join(t.TempDir(), "killed")
+	r.fakeTool("mv", fmt.Sprintf(`/usr/bin/mv "$@" || exit
+if [[ "$*" == */jobs/*.end && ! -e %[1]q ]] && grep -q done "${@: -1}"; then # not the end that it has while it works: killed
+	touch %[1]q
+	kill -9 "$PPID"
+fi
+`, killed))
+	appendFile(t, r.path, "one\n")
+	r.m.offer("errorlog", "LOG-K", 1)
+	r.cycle() // its status is that of a script with a killed child
+	r.want(r.m.stream("errorlog"), "one\n")
+	if end := r.m.last("errorlog"); !exists(killed) || end.State == "done" {
+		t.Fatalf("not killed before it told its end: %+v", end)
+	}
+	r.mustCycle()
+	if end := r.m.last("errorlog"); end.Identity.Job != "LOG-K" || end.State != "done" {
+		t.Fatalf("the next cycle told %+v", end)
+	}
+	r.m.set(func() { r.m.results["LOG-K"] = "success" })
+	r.want(r.collect("success"), "")
+}
+
 func TestMissingErrorLogIsAnErrorNotAnEmptySuccess(t *testing.T) {
 	t.Parallel()
 	r := newLogRun(t)
