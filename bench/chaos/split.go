@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -264,7 +262,7 @@ func (st *storm) healthy(ctx context.Context, copies int) (ill []string, err err
 	defer cancel()
 	servers := st.site.split.servers()
 	for _, name := range servers {
-		if e := st.healthOf(ctx, name); e != nil {
+		if e := st.site.split.rig.Healthy(ctx, name); e != nil {
 			ill, err = append(ill, name), errors.Join(err, fmt.Errorf("%s: %w", name, e))
 		}
 	}
@@ -272,21 +270,4 @@ func (st *storm) healthy(ctx context.Context, copies int) (ill []string, err err
 		return ill, nil
 	}
 	return ill, err
-}
-
-func (st *storm) healthOf(ctx context.Context, name string) error {
-	req, err := http.NewRequestWithContext(ctx, "GET", fmt.Sprintf("http://%s:%d/healthz", st.site.split.rig.Addrs[name], splitrig.Monitor), nil)
-	if err != nil {
-		return err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		why, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
-		return fmt.Errorf("%s: %s", resp.Status, why)
-	}
-	return nil
 }

@@ -14,7 +14,6 @@ import (
 	"io"
 	"maps"
 	"math/rand/v2"
-	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -295,28 +294,10 @@ func (u *upgrade) whole(ctx context.Context) error {
 			}
 		}
 		for _, name := range u.servers {
-			errs = append(errs, u.well(ctx, name))
+			errs = append(errs, u.rig.Healthy(ctx, name))
 		}
 		return errors.Join(errs...)
 	})
-}
-
-// well asks a server for its health.
-func (u *upgrade) well(ctx context.Context, name string) error {
-	req, err := http.NewRequestWithContext(ctx, "GET", fmt.Sprintf("http://%s:%d/healthz", u.rig.Addrs[name], splitrig.Monitor), nil)
-	if err != nil {
-		return err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		why, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
-		return fmt.Errorf("%s: %s: %s", name, resp.Status, why)
-	}
-	return nil
 }
 
 func (u *upgrade) restartAll(ctx context.Context) error {
