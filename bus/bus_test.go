@@ -138,6 +138,33 @@ func TestReadThatIsCutShortSaysSo(t *testing.T) {
 	}
 }
 
+// A server holds a thousand consumers of a stream. Readers that leave theirs behind end every follower within minutes, and for minutes.
+func TestReadersLeaveNoConsumerBehind(t *testing.T) {
+	t.Parallel()
+	c, ctx := bustest.Start(t), bustest.Context(t)
+	if _, err := c.Append(ctx, bus.StreamTasks, subject, bus.NewMessageID(), 0, bus.Tick{}); err != nil {
+		t.Fatal(err)
+	}
+	take := func(bus.Meta, bus.Tick) error { return nil }
+	stopped := func(bus.Meta, bus.Tick) error { return bus.ErrStop }
+	for _, handle := range []func(bus.Meta, bus.Tick) error{take, stopped} {
+		if err := bus.Read(ctx, c, bus.StreamTasks, bus.AllTasks, bus.From{}, handle); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cut, cancel := context.WithCancel(ctx)
+	if err := bus.Follow(cut, c, bus.StreamTasks, bus.AllTasks, bus.From{}, take, cancel); err != nil {
+		t.Fatal(err)
+	}
+	s, err := c.JS.Stream(ctx, bus.StreamTasks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left := s.CachedInfo().State.Consumers; left != 0 {
+		t.Errorf("%d consumers are left behind", left)
+	}
+}
+
 func TestWorkBringsAFailedMessageBackAndSetsGarbageAside(t *testing.T) {
 	t.Parallel()
 	c, ctx := bustest.Start(t), bustest.Context(t)

@@ -124,6 +124,7 @@ func followOnce(ctx context.Context, c *Conn, stream string, cfg jetstream.Order
 	if err != nil {
 		return err
 	}
+	defer c.forget(ctx, stream, cons)
 	if info := cons.CachedInfo(); info != nil && info.NumPending == 0 && info.Delivered.Consumer == 0 {
 		caughtUp()
 	}
@@ -144,6 +145,23 @@ func followOnce(ctx context.Context, c *Conn, stream string, cfg jetstream.Order
 		}
 		return nil
 	})
+}
+
+// forgetWait is how long [Conn.forget] waits for the server.
+const forgetWait = 2 * time.Second
+
+// forget has the server drop a consumer that is done with. By itself it would keep it for minutes, and of those of a stream it holds a
+// thousand at most: after so many reads nobody could follow anything. When the request is lost, the server's own clock does it.
+func (c *Conn) forget(ctx context.Context, stream string, cons jetstream.Consumer) {
+	info := cons.CachedInfo()
+	if info == nil || !c.NC.IsConnected() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), forgetWait)
+	defer cancel()
+	if err := c.JS.DeleteConsumer(ctx, stream, info.Name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		c.log.Debug("drop a consumer", "stream", stream, "err", err)
+	}
 }
 
 // each gives message after message to handle until ctx ends, the subscription breaks or handle returns an error.
