@@ -13,6 +13,7 @@ import (
 	"filippo.io/age"
 
 	"drydock/dump"
+	"drydock/internal/backuptest"
 	"drydock/internal/bustest"
 	"drydock/internal/damagetest"
 	"drydock/internal/mariadbd"
@@ -38,7 +39,7 @@ func realBackups(t *testing.T) map[job.Format][]byte {
 	}
 	login := []string{"--socket=" + m.Socket(), "--user=" + m.User(), "--password=" + m.Password()}
 	dir := t.TempDir()
-	run("mydumper", append(login, "--database=shop", "--build-empty-files", "--threads=1", "--outputdir="+dir)...)
+	backuptest.MyDumper(t, dir, append(login, "--database=shop", "--build-empty-files", "--threads=1")...)
 	return map[job.Format][]byte{
 		job.XBStream: run("mariadb-backup", append([]string{"--defaults-file=" + m.ConfigFile(), "--backup", "--stream=xbstream", "--target-dir=" + t.TempDir()}, login...)...),
 		job.SQLText:  run("mariadb-dump", append([]string{"--no-defaults", "--databases", "shop", "--single-transaction"}, login...)...),

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"io"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
+	"drydock/internal/backuptest"
 	"drydock/internal/bustest"
 	"drydock/internal/damagetest"
 	"drydock/internal/mariadbd"
@@ -36,7 +38,7 @@ func output(t *testing.T, name string, args ...string) []byte {
 func realFolder(t *testing.T, login []string, options ...string) []byte {
 	t.Helper()
 	dir := t.TempDir()
-	output(t, "mydumper", append(append(login, "--database=shop", "--build-empty-files", "--threads=1", "--triggers", "--outputdir="+dir), options...)...)
+	backuptest.MyDumper(t, dir, slices.Concat(login, []string{"--database=shop", "--build-empty-files", "--threads=1", "--triggers"}, options)...)
 	return output(t, "sh", "-c", `cd "$1" && tar -cf - *`, "sh", dir)
 }
 

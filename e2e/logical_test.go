@@ -388,6 +388,7 @@ func TestLogicalBackupIsTakenFromTheReplicaByScheduleAndByHand(t *testing.T) {
 	primary, replica := mariadbdtest.Pair(t, mariadbd.Options{Password: password})
 	s := newSite(t, options{servers: []*mariadbd.Server{primary, replica}, keys: `
 backup-mysqldump-options = "--databases shop --single-transaction --quick --hex-blob"
+backup-mydumper-stall-timeout = "10s"
 maintenance-max-lag = "10m"
 monitoring-scheduler = true
 scheduler-db-servers-logical-backup = true

@@ -77,14 +77,20 @@ func Dump(t testing.TB, m *mariadbd.Server) recovery.Backup {
 		"--single-transaction", "--events", "--all-databases")
 }
 
+// MyDumper fills an empty folder. Version 0.10 stands still at times, each thread waiting for the other: it is run again then, as drydock
+// does.
+func MyDumper(t testing.TB, dir string, args ...string) {
+	t.Helper()
+	const patient = `cd "$1"; shift
+		for try in 1 2 3 4; do timeout 10 "$@" && exit; [ $? = 124 ] || exit; find . -mindepth 1 -delete; done; exec "$@"`
+	output(t, "sh", append([]string{"-c", patient, "sh", dir, "mydumper", "--outputdir=" + dir}, args...)...)
+}
+
 // Folder takes a backup of the database shop with mydumper.
 func Folder(t testing.TB, m *mariadbd.Server) recovery.Backup {
 	t.Helper()
 	dir := t.TempDir()
-	// mydumper 0.10 stands still at times, each thread waiting for a lock of the other: it is run again then, as drydock does.
-	const patient = `cd "$1"; shift
-		for try in 1 2; do timeout 15 "$@" && exit; [ $? = 124 ] || exit; find . -mindepth 1 -delete; done; exec "$@"`
-	output(t, "sh", "-c", patient, "sh", dir, "mydumper", "--socket="+m.Socket(), "--user="+m.User(), "--password="+m.Password(), "--database=shop", "--threads=1", "--outputdir="+dir)
+	MyDumper(t, dir, "--socket="+m.Socket(), "--user="+m.User(), "--password="+m.Password(), "--database=shop", "--threads=1")
 	b := Stored(t, output(t, "sh", "-c", `cd "$1" && tar -cf - *`, "sh", dir))
 	b.Format = job.Tar
 	return b

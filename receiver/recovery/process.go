@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync"
@@ -37,7 +38,9 @@ func (c *Copy) command(path string, args ...string) *exec.Cmd {
 		}
 	}
 	cmd := exec.Command(path, args...)
-	cmd.Env = append(Environment(), "HOME="+c.cfg.Folder)
+	// A MariaDB server that starts deletes what looks like a server's leavings in its temporary folder, which would be /tmp for the one
+	// in mariadb-install-db: other servers delete there what it works with.
+	cmd.Env = append(Environment(), "HOME="+c.cfg.Folder, "TMPDIR="+c.tmp())
 	return cmd
 }
 
@@ -58,8 +61,9 @@ type child struct {
 	done chan struct{} // closed when it has ended and what it said was read
 	err  error         // how it ended; read after done
 
-	mu   sync.Mutex
-	last []string // what it said last
+	mu    sync.Mutex
+	last  []string // what it said last
+	fault string   // the first line that tells of an error: mariadb-install-db goes on to advice of a general kind
 }
 
 // What is kept of what a program says, for its error: a line may hold a row of a table.
@@ -67,6 +71,9 @@ const (
 	lastLines = 5
 	maxSaid   = 500 // bytes
 )
+
+// faulty is how the tools of MariaDB and MySQL begin to tell of an error.
+var faulty = regexp.MustCompile(`(?i)\[ERROR\]|^(fatal )?error\b`)
 
 // spawn starts cmd in a process group of its own and gives what it says to line, but its output where that goes elsewhere. It does not outlive drydock: the kernel
 // kills it when the thread ends that started it, which therefore waits for it.
@@ -110,6 +117,9 @@ func (c *child) read(said io.Reader, line func(string)) {
 			c.mu.Lock()
 			c.last = append(c.last, s)
 			c.last = c.last[max(0, len(c.last)-lastLines):]
+			if c.fault == "" && faulty.MatchString(s) {
+				c.fault = s[:min(len(s), maxSaid)]
+			}
 			c.mu.Unlock()
 			line(s)
 		}
@@ -185,6 +195,9 @@ var errKilled = errors.New("was killed")
 // failed tells why a program ended with an error.
 func (c *child) failed(name string) error {
 	said := c.said()
+	if !strings.Contains(said, c.fault) {
+		said = c.fault + " … " + said
+	}
 	var exit *exec.ExitError
 	status, ok := syscall.WaitStatus(0), false
 	if errors.As(c.err, &exit) {

@@ -1,6 +1,8 @@
 package recovery
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -15,5 +17,43 @@ func TestToolsGetNoneOfDrydocksOwnVariables(t *testing.T) {
 	env := New(Config{Folder: "/private"}, Backup{}).command("mbstream").Env
 	if text := strings.Join(env, "\n"); strings.Contains(text, "of drydock") || !slices.Contains(env, "HOME=/private") || !slices.Contains(env, "TZ=UTC") {
 		t.Errorf("mbstream gets %v", env)
+	}
+}
+
+// A server that starts deletes the temporary tables in its temporary folder, whosever they are: the one that installs an empty data
+// folder would spoil a drill beside it, or the work of a server that serves.
+func TestAnInstallationLeavesTheTemporaryTablesOfOthersAlone(t *testing.T) {
+	shared := t.TempDir()
+	t.Setenv("TMPDIR", shared)
+	var others []string
+	for _, ext := range []string{"frm", "MAI", "MAD"} {
+		others = append(others, filepath.Join(shared, "#sql-temptable-1f-1-1."+ext))
+		if err := os.WriteFile(others[len(others)-1], nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := New(Config{Folder: t.TempDir(), Line: func(string) {}}, Backup{})
+	if err := os.Mkdir(c.tmp(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.install(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range others {
+		if _, err := os.Stat(name); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// mariadb-install-db ends with eleven lines of advice: the last five say nothing about what went wrong.
+func TestAFailedInstallationSaysWhatWentWrong(t *testing.T) {
+	t.Parallel()
+	c := New(Config{Folder: t.TempDir(), Line: func(string) {}}, Backup{})
+	if err := os.WriteFile(c.Data(), nil, 0o600); err != nil { // where the folder should be
+		t.Fatal(err)
+	}
+	if err := c.install(t.Context()); err == nil || !strings.Contains(err.Error(), "Fatal error Can't create database directory") {
+		t.Errorf("it failed with %v", err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"lukechampine.com/blake3"
 
+	"drydock/internal/backuptest"
 	"drydock/internal/bustest"
 	"drydock/internal/mariadbd"
 	"drydock/internal/mariadbdtest"
@@ -358,14 +359,20 @@ func (b *backups) put(i int, task, gtid string, content []byte, edit func(*store
 	return m
 }
 
-// dumped is what a client program made of server i, with the rig's account.
-func (r *rig) dumped(i int, name string, args ...string) []byte {
+// login is an option file with which a tool connects to server i.
+func (r *rig) login(i int) string {
 	r.t.Helper()
 	file := filepath.Join(r.t.TempDir(), "dump.cnf")
 	if err := writeOptionFile(file, r.cluster.Servers[i].Host, r.cluster.Servers[i].Port, "drydock", password); err != nil {
 		r.t.Fatal(err)
 	}
-	cmd := exec.CommandContext(r.t.Context(), name, append([]string{"--defaults-file=" + file}, args...)...)
+	return file
+}
+
+// dumped is what a client program made of server i, with the rig's account.
+func (r *rig) dumped(i int, name string, args ...string) []byte {
+	r.t.Helper()
+	cmd := exec.CommandContext(r.t.Context(), name, append([]string{"--defaults-file=" + r.login(i)}, args...)...)
 	var said strings.Builder
 	cmd.Stderr = &said
 	out, err := cmd.Output()
@@ -504,9 +511,9 @@ func TestAStrayReplicaIsReseededFromAFolderOfMydumper(t *testing.T) {
 	t.Parallel()
 	r, primary, astray := fleet(t, 3000)
 	b := r.backups()
-	folder := filepath.Join(t.TempDir(), "dump")
+	folder := t.TempDir()
 	r.sql(0, "DROP TABLE shop.`o``dd na.me`") // on which this mydumper hangs
-	r.dumped(0, "mydumper", "--outputdir="+folder, "--triggers", "--events", "--routines", "--build-empty-files", "--regex", `^(?!(mysql|sys)\.)`)
+	backuptest.MyDumper(t, folder, "--defaults-file="+r.login(0), "--triggers", "--events", "--routines", "--build-empty-files", "--regex", `^(?!(mysql|sys)\.)`)
 	gtid := r.value(0, "SELECT @@gtid_binlog_pos")
 	m := b.put(0, "mydumper", gtid, tarOf(t, folder), nil)
 	r.sql(0, "INSERT INTO shop.a VALUES (100000, 'after the backup', '')")
