@@ -138,6 +138,33 @@ func TestReadThatIsCutShortSaysSo(t *testing.T) {
 	}
 }
 
+// Messages come in batches of which each says how many follow. When those are deleted before they are sent, no message says that it is
+// the last: a start that waits for one would wait for ever.
+func TestReadEndsWhenItsLastMessagesAreDeleted(t *testing.T) {
+	t.Parallel()
+	c, ctx := bustest.Start(t), bustest.Context(t)
+	s, err := c.JS.CreateStream(ctx, jetstream.StreamConfig{Name: "DELETABLE", Subjects: []string{"deletable"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const batch = 500 // what is asked for at once
+	for i := range batch + 1 {
+		if _, err := c.Append(ctx, "DELETABLE", "deletable", bus.NewMessageID(), uint64(i), bus.Tick{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := 0
+	err = bus.Read(ctx, c, "DELETABLE", "deletable", bus.From{}, func(bus.Meta, bus.Tick) error {
+		if read++; read == 1 {
+			return s.DeleteMsg(ctx, batch+1)
+		}
+		return nil
+	})
+	if err != nil || read != batch {
+		t.Errorf("%d of %d read: %v", read, batch, err)
+	}
+}
+
 // A server holds a thousand consumers of a stream. Readers that leave theirs behind end every follower within minutes, and for minutes.
 func TestReadersLeaveNoConsumerBehind(t *testing.T) {
 	t.Parallel()

@@ -45,7 +45,7 @@ func (f From) policy(cfg *jetstream.OrderedConsumerConfig) {
 // that was in the stream at the start has been handled. Messages that do not decode are logged and passed over: a
 // reader must not stop for what a newer version wrote; empty ones are passed over silently. It survives lost connections and server restarts.
 func Follow[T any](ctx context.Context, c *Conn, stream, filter string, from From, handle func(Meta, T) error, caughtUp func()) error {
-	caught := caughtUp == nil
+	caught := &catching{up: caughtUp == nil, tell: caughtUp}
 	for ctx.Err() == nil {
 		cfg := jetstream.OrderedConsumerConfig{FilterSubjects: []string{filter}}
 		from.policy(&cfg)
@@ -61,12 +61,7 @@ func Follow[T any](ctx context.Context, c *Conn, stream, filter string, from Fro
 			}
 			from = From{Seq: meta.Sequence.Stream + 1} // after a break go on, not back
 			return nil
-		}, func() {
-			if !caught {
-				caught = true
-				caughtUp()
-			}
-		})
+		}, caught)
 		var stop stopFollow
 		if errors.As(err, &stop) {
 			return stop.error
@@ -119,20 +114,46 @@ func decodeOnce[T any](c *Conn, stream string, meta *jetstream.MsgMetadata, data
 // stopFollow carries the error with which handle ended a Follow.
 type stopFollow struct{ error }
 
-func followOnce(ctx context.Context, c *Conn, stream string, cfg jetstream.OrderedConsumerConfig, handle func(jetstream.Msg, *jetstream.MsgMetadata) error, caughtUp func()) error {
+// catching is whether a follower has handled what was there at its start, and who is told when it has.
+type catching struct {
+	up   bool
+	tell func()
+}
+
+func (c *catching) done() {
+	if !c.up {
+		c.up = true
+		c.tell()
+	}
+}
+
+func followOnce(ctx context.Context, c *Conn, stream string, cfg jetstream.OrderedConsumerConfig, handle func(jetstream.Msg, *jetstream.MsgMetadata) error, caught *catching) error {
 	cons, err := c.JS.OrderedConsumer(ctx, stream, cfg)
 	if err != nil {
 		return err
 	}
 	defer c.forget(ctx, stream, cons)
 	if info := cons.CachedInfo(); info != nil && info.NumPending == 0 && info.Delivered.Consumer == 0 {
-		caughtUp()
+		caught.done()
 	}
 	it, err := cons.Messages()
 	if err != nil {
 		return err
 	}
-	return each(ctx, it, func(m jetstream.Msg) error {
+	var last uint64 // handled
+	next := func() (jetstream.Msg, error) {
+		for !caught.up {
+			m, err := it.Next(jetstream.NextMaxWait(quiet))
+			if !errors.Is(err, nats.ErrTimeout) {
+				return m, err
+			}
+			if nothingLeft(ctx, cons, last) {
+				caught.done()
+			}
+		}
+		return it.Next()
+	}
+	return each(ctx, it.Stop, next, func(m jetstream.Msg) error {
 		meta, err := m.Metadata()
 		if err != nil {
 			return err
@@ -140,11 +161,24 @@ func followOnce(ctx context.Context, c *Conn, stream string, cfg jetstream.Order
 		if err := handle(m, meta); err != nil {
 			return err
 		}
+		last = meta.Sequence.Stream
 		if meta.NumPending == 0 {
-			caughtUp()
+			caught.done()
 		}
 		return nil
 	})
+}
+
+// quiet is how long a follower that has not caught up goes without a message before it asks whether there is one.
+const quiet = 2 * time.Second
+
+// nothingLeft tells whether all that the consumer had to give was given: the last messages may have been deleted, of age for one,
+// after those before them were sent with the word that more would come.
+func nothingLeft(ctx context.Context, cons jetstream.Consumer, last uint64) bool {
+	ctx, cancel := context.WithTimeout(ctx, quiet)
+	defer cancel()
+	info, err := cons.Info(ctx)
+	return err == nil && info.NumPending == 0 && info.Delivered.Stream <= last
 }
 
 // forgetWait is how long [Conn.forget] waits for the server.
@@ -164,15 +198,15 @@ func (c *Conn) forget(ctx context.Context, stream string, cons jetstream.Consume
 	}
 }
 
-// each gives message after message to handle until ctx ends, the subscription breaks or handle returns an error.
-func each(ctx context.Context, it jetstream.MessagesContext, handle func(jetstream.Msg) error) error {
-	stop := context.AfterFunc(ctx, it.Stop)
+// each gives message after message to handle until ctx ends, the subscription breaks or handle returns an error; end ends the subscription.
+func each(ctx context.Context, end func(), next func() (jetstream.Msg, error), handle func(jetstream.Msg) error) error {
+	stop := context.AfterFunc(ctx, end)
 	defer func() {
 		stop()
-		it.Stop()
+		end()
 	}()
 	for {
-		m, err := it.Next()
+		m, err := next()
 		if err != nil {
 			return err
 		}
@@ -247,7 +281,8 @@ func eachWork(ctx context.Context, c *Conn, stream, durable, filter string, hand
 	if err != nil {
 		return err
 	}
-	return each(ctx, it, func(m jetstream.Msg) error {
+	next := func() (jetstream.Msg, error) { return it.Next() }
+	return each(ctx, it.Stop, next, func(m jetstream.Msg) error {
 		handle(m)
 		return nil
 	})
