@@ -13,8 +13,11 @@ import (
 	"drydock/job"
 )
 
-// proxy lets many entries share one real server: each has a schema of its own, which it knows by the name that all have. A
-// jobs table holds one row a task.
+// user is the name that every entry's account has for drydock.
+const user = "drydock"
+
+// proxy lets many entries share one real server: each has a schema and an account of its own, which it knows by the names that all
+// have. A jobs table holds one row a task.
 type proxy struct {
 	l     net.Listener
 	to    string
@@ -88,13 +91,14 @@ func (p *proxy) pass(from net.Conn) {
 		_, _ = io.Copy(from, to)
 		from.Close()
 	})
-	own := []byte(schema(from.LocalAddr().(*net.TCPAddr).IP))
-	buf := make([]byte, 64<<10)
+	ip := from.LocalAddr().(*net.TCPAddr).IP
+	buf, name, own := make([]byte, 64<<10), []byte(user+"\x00"), []byte(account(ip)+"\x00") // in the first packet
 	for {
 		n, err := from.Read(buf) // a statement of the driver is one write, and much shorter
-		if _, werr := to.Write(bytes.ReplaceAll(buf[:n], []byte(jobtable.Database), own)); err != nil || werr != nil {
+		if _, werr := to.Write(bytes.ReplaceAll(buf[:n], name, own)); err != nil || werr != nil {
 			break
 		}
+		name, own = []byte(jobtable.Database), []byte(schema(ip))
 	}
 	to.Close()
 	back.Wait()
@@ -105,6 +109,35 @@ func schema(ip net.IP) string {
 	prefix := jobtable.Database[:len(jobtable.Database)-9]
 	ip = ip.To4()
 	return fmt.Sprintf("%s%03d%03d%03d", prefix, ip[1], ip[2], ip[3])
+}
+
+// account is the name of an entry's own account, as long as the one that it knows. It sees no schema but its own: a thousand entries
+// that list the tables of all would list a million.
+func account(ip net.IP) string {
+	ip = ip.To4()
+	return fmt.Sprintf("%c%03d%03d", 'a'+ip[1], ip[2], ip[3])
+}
+
+// prepareAccounts makes the accounts of all entries.
+func (b *bench) prepareAccounts(ctx context.Context, servers int) error {
+	db, err := b.db.DB()
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	for i := range servers {
+		ip := net.ParseIP(address(i))
+		for _, statement := range []string{
+			"CREATE USER IF NOT EXISTS %s IDENTIFIED BY '" + password + "'",
+			"GRANT ALL PRIVILEGES ON " + schema(ip) + ".* TO %s",
+			"GRANT PROCESS, RELOAD, REPLICATION SLAVE, SLAVE MONITOR, BINLOG MONITOR, BINLOG ADMIN, READ ONLY ADMIN, CONNECTION ADMIN ON *.* TO %s",
+		} {
+			if _, err := db.ExecContext(ctx, fmt.Sprintf(statement, account(ip))); err != nil {
+				return fmt.Errorf("make the account of %s: %w", ip, err)
+			}
+		}
+	}
+	return nil
 }
 
 // prepareTables makes the jobs tables as drydock does: with a real server for each entry they were there since the first job.

@@ -120,13 +120,13 @@ log-level = "warn"
 		}
 		text = fmt.Appendf(text, `[%s]
 db-servers-hosts = %q
-db-servers-credential = "drydock:%s"
+db-servers-credential = "%s:%s"
 monitoring-scheduler = true
 scheduler-timezone = "UTC"
 scheduler-jobs-mode = %q
 scheduler-db-servers-logs-tasks = "errorlog,slowquery,auditlog,sqlerrorlog"
 scheduler-db-servers-receiver-ports = "20000-24095"
-%s`, clusterName(c), strings.Join(hosts, ","), password, s.mode, keys.String())
+%s`, clusterName(c), strings.Join(hosts, ","), user, password, s.mode, keys.String())
 	}
 	return os.WriteFile(s.file(), text, 0o600)
 }

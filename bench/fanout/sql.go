@@ -36,7 +36,7 @@ func (b *bench) rows(ctx context.Context, n int, bound time.Duration) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, p.close()) }()
-	if err := b.prepareTables(ctx, n, p.port()); err != nil {
+	if err := errors.Join(b.prepareAccounts(ctx, n), b.prepareTables(ctx, n, p.port())); err != nil {
 		return err
 	}
 	s, err := b.newSite(ctx, "sql", n, p.port())
