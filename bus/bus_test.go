@@ -165,6 +165,44 @@ func TestReadEndsWhenItsLastMessagesAreDeleted(t *testing.T) {
 	}
 }
 
+// A server of a cluster that ends takes the consumers with it that it kept, and who is connected to another one hears nothing of it: a
+// reader that waits for the rest would wait for ever.
+func TestReadEndsWhenItsConsumerIsLost(t *testing.T) {
+	t.Parallel()
+	c, ctx := bustest.Start(t), bustest.Context(t)
+	const batch, all = 500, 501 // what is asked for at once, and what there is
+	for i := range all {
+		if err := c.Record(ctx, bus.StreamAudit, bus.AuditSubject("c", "v"), bus.NewMessageID(), note{i}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := c.JS.Stream(ctx, bus.StreamAudit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := 0
+	err = bus.Read(ctx, c, bus.StreamAudit, bus.AllAudit, bus.From{}, func(_ bus.Meta, n note) error {
+		if n.N != read {
+			t.Errorf("%d comes after %d", n.N, read)
+		}
+		if read++; read != 1 {
+			return nil
+		}
+		for info := range s.ListConsumers(ctx).Info() {
+			if idle := info.Config.InactiveThreshold; idle > time.Minute {
+				t.Errorf("the server would keep it for %s after its reader is killed", idle)
+			}
+			if err := s.DeleteConsumer(ctx, info.Name); err != nil {
+				t.Error(err)
+			}
+		}
+		return nil
+	})
+	if err != nil || read != all {
+		t.Errorf("%d of %d read: %v", read, all, err)
+	}
+}
+
 // A server holds a thousand consumers of a stream. Readers that leave theirs behind end every follower within minutes, and for minutes.
 func TestReadersLeaveNoConsumerBehind(t *testing.T) {
 	t.Parallel()
