@@ -16,7 +16,7 @@ func (c *Conn) Entries(ctx context.Context, bucket, keys string, handle func(jet
 	if err != nil {
 		return err
 	}
-	// The library has a goroutine for each watcher that ends with the context, and no other bound for the server's answers.
+	// The library has no bound for the server's answers but the context.
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	still := time.AfterFunc(bucketStill, func() { cancel(errStill) })

@@ -143,7 +143,7 @@ func (w *Web) watchBackups(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx) // the library has a goroutine for the watcher that ends with it
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	unanswered := time.AfterFunc(watchWait, cancel)
 	watch, err := kv.WatchAll(ctx)
