@@ -1,10 +1,14 @@
 package bus
 
 import (
+	"bytes"
+	"cmp"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 	"time"
@@ -225,8 +229,12 @@ func lastOfEachAlone[T any](ctx context.Context, c *Conn, stream string, subject
 	return out, nil
 }
 
-// LastBefore is the last message of a literal subject that was written not after at. Errors: [ErrNotFound].
+// LastBefore is the last message of a literal subject that was written not after at. Of the embedded server it is one question. Errors:
+// [ErrNotFound].
 func LastBefore[T any](ctx context.Context, c *Conn, stream, subject string, at time.Time) (v T, m Meta, err error) {
+	if c.embedded == nil { // it answers such a question for streams without copies only
+		return lastBeforeAlone[T](ctx, c, stream, subject, at)
+	}
 	found, err := jetstreamext.GetLastMsgsFor(ctx, c.JS, stream, []string{subject}, jetstreamext.GetLastMsgsUpToTime(at))
 	if err != nil {
 		return v, m, fmt.Errorf("read last message of %s before %s: %w", subject, at.UTC().Format(time.RFC3339), err)
@@ -244,6 +252,33 @@ func LastBefore[T any](ctx context.Context, c *Conn, stream, subject string, at 
 		return v, Meta{Stream: stream, Subject: raw.Subject, Seq: raw.Sequence, Time: raw.Time}, nil
 	}
 	return v, m, ErrNotFound
+}
+
+// lastBeforeAlone reads what was written in longer and longer times before at.
+func lastBeforeAlone[T any](ctx context.Context, c *Conn, stream, subject string, at time.Time) (v T, m Meta, err error) {
+	oldest, err := c.Oldest(ctx, stream)
+	if err != nil || oldest.IsZero() {
+		return v, m, cmp.Or(err, ErrNotFound)
+	}
+	const first, longer = 24 * time.Hour, 4
+	for back := first; ; back *= longer {
+		found := false
+		err := Read(ctx, c, stream, subject, From{Since: at.Add(-back)}, func(now Meta, x T) error {
+			if now.Time.After(at) {
+				return ErrStop
+			}
+			v, m, found = x, now, true
+			return nil
+		})
+		switch {
+		case err != nil:
+			return v, m, fmt.Errorf("read last message of %s before %s: %w", subject, at.UTC().Format(time.RFC3339), err)
+		case found:
+			return v, m, nil
+		case !at.Add(-back).After(oldest):
+			return v, m, ErrNotFound
+		}
+	}
 }
 
 // LastSeq is the sequence of the last message of a stream, 0 for an empty one.
@@ -294,6 +329,55 @@ func RespondError(m micro.Request, code, message string) error {
 	return m.Respond(nil, micro.WithHeaders(micro.Headers{micro.ErrorCodeHeader: {code}, micro.ErrorHeader: {message}}))
 }
 
+// packFrom is the size of an answer, bytes, from which it is packed: the bus takes 1 MiB, and a list of thousands of servers is longer.
+const packFrom = 900 << 10
+
+const (
+	packHeader = "Content-Encoding"
+	packed     = "gzip"
+	// unpackedMost bounds what an answer is unpacked to, bytes.
+	unpackedMost = 256 << 20
+)
+
+// Respond answers a micro service request with v as JSON, for [Request]. Errors: what is too large even when it is packed, of which the
+// caller hears too.
+func Respond(m micro.Request, v any) error {
+	data, err := json.Marshal(v)
+	if err == nil && len(data) < packFrom {
+		return m.Respond(data)
+	}
+	var small bytes.Buffer
+	if err == nil {
+		w := gzip.NewWriter(&small)
+		_, err = w.Write(data)
+		err = errors.Join(err, w.Close())
+	}
+	if err == nil {
+		err = m.Respond(small.Bytes(), micro.WithHeaders(micro.Headers{packHeader: {packed}}))
+	}
+	if err != nil {
+		err = fmt.Errorf("answer with %d bytes, %d packed: %w", len(data), small.Len(), err)
+		return errors.Join(err, RespondError(m, "500", err.Error()))
+	}
+	return nil
+}
+
+// answer is the JSON of an answer.
+func answer(m *nats.Msg) ([]byte, error) {
+	if m.Header.Get(packHeader) != packed {
+		return m.Data, nil
+	}
+	r, err := gzip.NewReader(bytes.NewReader(m.Data))
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(r, unpackedMost+1))
+	if err == nil && len(data) > unpackedMost {
+		err = fmt.Errorf("more than %d bytes", unpackedMost)
+	}
+	return data, err
+}
+
 // ErrNobody is returned by [Request] when no service listens, which is the case while a receiver is down.
 var ErrNobody = errors.New("no service answers")
 
@@ -313,7 +397,11 @@ func Request[Rep any](ctx context.Context, c *Conn, subject string, req any) (re
 	if code := msg.Header.Get(micro.ErrorCodeHeader); code != "" {
 		return rep, &ServiceError{Code: code, Message: msg.Header.Get(micro.ErrorHeader)}
 	}
-	if err := json.Unmarshal(msg.Data, &rep); err != nil {
+	data, err = answer(msg)
+	if err == nil {
+		err = json.Unmarshal(data, &rep)
+	}
+	if err != nil {
 		return rep, fmt.Errorf("decode answer of %s: %w", subject, err)
 	}
 	return rep, nil
