@@ -363,7 +363,7 @@ func (st *storm) fillBus(ctx context.Context) error {
 		return fmt.Errorf("%d log lines were acknowledged while the bus was full", len(now)-len(told)) // the blow was none
 	}
 	for _, cfg := range before {
-		if _, err := js.UpdateStream(ctx, cfg); err != nil {
+		if err := update(ctx, js, cfg); err != nil {
 			return fmt.Errorf("give %s its space again: %w", cfg.Name, err)
 		}
 	}
@@ -372,17 +372,41 @@ func (st *storm) fillBus(ctx context.Context) error {
 
 // fill leaves a stream no room and returns how it was.
 func fill(ctx context.Context, js jetstream.JetStream, name string) (before jetstream.StreamConfig, err error) {
-	stream, err := js.Stream(ctx, name)
+	err = asked(ctx, func(ctx context.Context) error {
+		stream, err := js.Stream(ctx, name)
+		if err == nil {
+			before = stream.CachedInfo().Config
+		}
+		return err
+	})
 	if err != nil {
 		return before, fmt.Errorf("open %s: %w", name, err)
 	}
-	before = stream.CachedInfo().Config
 	full := before
 	full.MaxBytes, full.Discard = 1, jetstream.DiscardNew // nothing is dropped for it
-	if _, err := js.UpdateStream(ctx, full); err != nil {
+	if err := update(ctx, js, full); err != nil {
 		return before, fmt.Errorf("fill %s: %w", name, err)
 	}
 	return before, nil
+}
+
+func update(ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamConfig) error {
+	return asked(ctx, func(ctx context.Context) error {
+		_, err := js.UpdateStream(ctx, cfg)
+		return err
+	})
+}
+
+// asked repeats a request that had no answer: the server that had it was replaced, as it is after a full disk.
+func asked(ctx context.Context, request func(context.Context) error) error {
+	for {
+		one, cancel := context.WithTimeout(ctx, 10*time.Second)
+		err := request(one)
+		cancel()
+		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+	}
 }
 
 // fillUp makes a file that leaves the disk no byte: what is free is taken at once, what is left of it is written.
