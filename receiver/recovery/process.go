@@ -55,8 +55,8 @@ func Environment() (env []string) {
 	return env
 }
 
-// child is a running program and whoever waits for it.
-type child struct {
+// process is a running program and whoever waits for it.
+type process struct {
 	cmd  *exec.Cmd
 	done chan struct{} // closed when it has ended and what it said was read
 	err  error         // how it ended; read after done
@@ -77,7 +77,7 @@ var faulty = regexp.MustCompile(`(?i)\[ERROR\]|^(fatal )?error\b`)
 
 // spawn starts cmd in a process group of its own and gives what it says to line, but its output where that goes elsewhere. It does not outlive drydock: the kernel
 // kills it when the thread ends that started it, which therefore waits for it.
-func spawn(cmd *exec.Cmd, line func(string)) (*child, error) {
+func spawn(cmd *exec.Cmd, line func(string)) (*process, error) {
 	said, toUs := io.Pipe()
 	cmd.Stderr = toUs
 	if cmd.Stdout == nil {
@@ -85,7 +85,7 @@ func spawn(cmd *exec.Cmd, line func(string)) (*child, error) {
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.WaitDelay = 5 * time.Second // for a grandchild that keeps the output open
-	c := &child{cmd: cmd, done: make(chan struct{})}
+	c := &process{cmd: cmd, done: make(chan struct{})}
 	started := make(chan error) // one send, one receive
 	go func() {
 		defer close(c.done)
@@ -109,7 +109,7 @@ func spawn(cmd *exec.Cmd, line func(string)) (*child, error) {
 }
 
 // read takes what the program says, line by line, until it has ended.
-func (c *child) read(said io.Reader, line func(string)) {
+func (c *process) read(said io.Reader, line func(string)) {
 	r := bufio.NewReaderSize(said, 64<<10)
 	for {
 		text, err := r.ReadSlice('\n') // a longer line comes in pieces
@@ -130,7 +130,7 @@ func (c *child) read(said io.Reader, line func(string)) {
 }
 
 // said is what the program said last.
-func (c *child) said() string {
+func (c *process) said() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	said := strings.Join(c.last, "; ")
@@ -138,7 +138,7 @@ func (c *child) said() string {
 }
 
 // kill ends the program and all it started, and waits for that.
-func (c *child) kill() {
+func (c *process) kill() {
 	_ = syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL) // gone already is as good
 	<-c.done
 }
@@ -172,11 +172,14 @@ func (c *Copy) toolTo(ctx context.Context, stdin io.Reader, stdout io.Writer, la
 		return err
 	}
 	defer context.AfterFunc(ctx, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })()
+	still := c.endStill(running)
 	fed := feed()
 	<-running.done
-	switch {
+	switch was := still(); {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
+	case was != 0:
+		return fmt.Errorf("%s %w: it and what it started did nothing for %s", name, errKilled, was)
 	case running.err != nil:
 		return running.failed(name)
 	case fed != nil:
@@ -193,7 +196,7 @@ func (c *Copy) toolTo(ctx context.Context, stdin io.Reader, stdout io.Writer, la
 var errKilled = errors.New("was killed")
 
 // failed tells why a program ended with an error.
-func (c *child) failed(name string) error {
+func (c *process) failed(name string) error {
 	said := c.said()
 	if !strings.Contains(said, c.fault) {
 		said = c.fault + " … " + said

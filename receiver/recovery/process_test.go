@@ -1,12 +1,16 @@
 package recovery
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"drydock/internal/bustest"
 )
 
 // Of a drydock in a container the passwords stand in its environment, which every tool would hand on to what it starts.
@@ -69,5 +73,21 @@ func TestAFailedInstallationSaysWhatWentWrong(t *testing.T) {
 	}
 	if err := c.install(t.Context()); err == nil || !strings.Contains(err.Error(), "Fatal error Can't create database directory") {
 		t.Errorf("it failed with %v", err)
+	}
+}
+
+// A drill has no other bound, and on its host the next waits for it. That it hung is no fault of the backup.
+func TestAToolThatDoesNothingIsEndedAndOneThatWorksIsNot(t *testing.T) {
+	t.Parallel()
+	c := New(Config{Folder: t.TempDir(), Line: func(string) {}, Still: time.Second}, Backup{})
+	err := c.tool(bustest.Context(t), nil, "", "sleep", "1000")
+	if err = blame(err); !errors.Is(err, errKilled) || errors.Is(err, ErrBackup) || !strings.Contains(err.Error(), "did nothing for 1s") {
+		t.Errorf("the idle one ended with %v", err)
+	}
+	if err := c.tool(bustest.Context(t), nil, "", "sh", "-c", "timeout 3 yes >/dev/null; true"); err != nil {
+		t.Errorf("the one that computes ended with %v", err)
+	}
+	if err := c.tool(bustest.Context(t), nil, "", "sh", "-c", `for i in 1 2 3 4 5 6; do echo $i >"$HOME/written"; sleep 0.5; done`); err != nil {
+		t.Errorf("the one that writes ended with %v", err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"filippo.io/age"
 
@@ -27,6 +28,8 @@ type Config struct {
 	// Step is told what is done next, and Line what a tool or the server said. Both may be called from several goroutines.
 	Step func(what string)
 	Line func(text string)
+	// Still is how long a tool may do nothing before it is ended; 0: an hour.
+	Still time.Duration
 	// Moved, if not nil, is told how many bytes of the stream were taken so far, for each block.
 	Moved func(bytes int64)
 }

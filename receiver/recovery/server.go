@@ -21,7 +21,7 @@ import (
 
 // server is the private server.
 type server struct {
-	*child
+	*process
 	db        *sql.DB
 	socketDir string
 	login     Login
@@ -65,7 +65,7 @@ func (c *Copy) startAs(ctx context.Context, login Login, further ...string) erro
 	if os.Geteuid() == 0 {
 		args = append(args, "--user=root") // its folder is ours alone
 	}
-	if s.child, err = spawn(c.command(path, args...), c.cfg.Line); err != nil {
+	if s.process, err = spawn(c.command(path, args...), c.cfg.Line); err != nil {
 		return err
 	}
 	if s.db, err = s.open(); err != nil {
@@ -203,7 +203,7 @@ func (c *Copy) Close() error {
 	if s.db != nil {
 		err = s.db.Close()
 	}
-	if s.child != nil {
+	if s.process != nil {
 		s.kill()
 	}
 	return errors.Join(err, RemoveSocket(c.cfg.Folder))

@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
+
+	"drydock/child"
 )
 
 // errStalled is the end of a tool that did nothing any more.
@@ -28,7 +27,7 @@ func watchStall(ctx context.Context, dir string, pid int, limit time.Duration, e
 			return
 		case <-tick.C:
 		}
-		now := [2]int64{sizeOf(dir), processorTime(pid)}
+		now := [2]int64{sizeOf(dir), child.ProcessorTime(pid)}
 		if now != seen {
 			seen, since = now, time.Now()
 		}
@@ -51,21 +50,4 @@ func sizeOf(dir string) (sum int64) {
 		return nil
 	})
 	return sum
-}
-
-// processorTime is what a process has used, in ticks of the system (proc(5)); 0 where that cannot be seen.
-func processorTime(pid int) int64 {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return 0
-	}
-	// The program's name stands in brackets and may hold anything.
-	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
-	const user, system = 11, 12
-	if len(fields) <= system {
-		return 0
-	}
-	a, _ := strconv.ParseInt(fields[user], 10, 64)
-	b, _ := strconv.ParseInt(fields[system], 10, 64)
-	return a + b
 }
