@@ -21,6 +21,8 @@ import (
 
 	"drydock/internal/bustest"
 	"drydock/internal/splitrig"
+	"drydock/job"
+	"drydock/store"
 )
 
 // With -split every drydock of these tests is ten processes: three servers of the bus, two schedulers, two gateways, two
@@ -147,6 +149,20 @@ func (s *site) serve(args ...string) *exec.Cmd {
 	cmd := exec.Command(self, args...)
 	cmd.Env = append(os.Environ(), keeperVar+"="+s.rigFile())
 	return cmd
+}
+
+// cyclesMissed is how many cycles of a script may come before the gateway that it asks has heard of a job: the test has seen it
+// offered on the bus, by another gateway, and begins the cycle at once.
+const cyclesMissed = 3
+
+// missed says whether the job that was last seen to be offered still is.
+func (s *site) missed() bool {
+	s.t.Helper()
+	if s.offered.ID == "" {
+		return false
+	}
+	j, _, err := store.NewJobs(s.bus(), "test", nil).Last(bustest.Context(s.t), s.offered.Key())
+	return err == nil && j.ID == s.offered.ID && j.State == job.Available
 }
 
 // killed waits until none of these processes is left: the kernel ends those of a keeper after it.
