@@ -2,11 +2,14 @@ package bus_test
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,9 +18,11 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
 
 	"drydock/bus"
 	"drydock/internal/bustest"
+	"drydock/job"
 )
 
 func TestMain(m *testing.M) { bustest.Main(m) }
@@ -162,6 +167,44 @@ func TestReadEndsWhenItsLastMessagesAreDeleted(t *testing.T) {
 	})
 	if err != nil || read != batch {
 		t.Errorf("%d of %d read: %v", read, batch, err)
+	}
+}
+
+// A server of a cluster that ends takes the consumers with it that it kept, and who is connected to another one hears nothing of it: a
+// reader that waits for the rest would wait for ever.
+func TestReadEndsWhenItsConsumerIsLost(t *testing.T) {
+	t.Parallel()
+	c, ctx := bustest.Start(t), bustest.Context(t)
+	const batch, all = 500, 501 // what is asked for at once, and what there is
+	for i := range all {
+		if err := c.Record(ctx, bus.StreamAudit, bus.AuditSubject("c", "v"), bus.NewMessageID(), note{i}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := c.JS.Stream(ctx, bus.StreamAudit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := 0
+	err = bus.Read(ctx, c, bus.StreamAudit, bus.AllAudit, bus.From{}, func(_ bus.Meta, n note) error {
+		if n.N != read {
+			t.Errorf("%d comes after %d", n.N, read)
+		}
+		if read++; read != 1 {
+			return nil
+		}
+		for info := range s.ListConsumers(ctx).Info() {
+			if idle := info.Config.InactiveThreshold; idle > time.Minute {
+				t.Errorf("the server would keep it for %s after its reader is killed", idle)
+			}
+			if err := s.DeleteConsumer(ctx, info.Name); err != nil {
+				t.Error(err)
+			}
+		}
+		return nil
+	})
+	if err != nil || read != all {
+		t.Errorf("%d of %d read: %v", read, all, err)
 	}
 }
 
@@ -567,5 +610,47 @@ func TestAnAnswerThatIsNotWholeIsNone(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}
 		_ = sub.Unsubscribe()
+	}
+}
+
+// The schedules of a large fleet name each of its servers again and again: far more than the bus takes in one message. Without an
+// answer nobody would know when what is due, and no heartbeat would be sent.
+func TestALongAnswerComesWhole(t *testing.T) {
+	t.Parallel()
+	c, ctx := bustest.Start(t), bustest.Context(t)
+	var servers []job.Server
+	for i := range 10_000 {
+		servers = append(servers, job.Server{Host: fmt.Sprintf("db-%d.example.com", i), Port: 3306})
+	}
+	long := bus.NextReply{Schedules: make([]bus.ScheduleInfo, 16)}
+	for i := range long.Schedules {
+		long.Schedules[i].Servers = servers
+	}
+	noise := make([]byte, 2<<20)
+	rand.Read(noise)
+	svc, err := micro.AddService(c.NC, micro.Config{Name: "test", Version: "1.0.0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, rep := range map[string]any{"short": bus.NextReply{}, "long": long, "hopeless": bus.Tick{Reason: hex.EncodeToString(noise)}} {
+		answer := func(r micro.Request) {
+			if err := bus.Respond(r, rep); (err == nil) == (name == "hopeless") {
+				t.Errorf("%s: answered with %v", name, err)
+			}
+		}
+		if err := svc.AddEndpoint(name, micro.HandlerFunc(answer)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := bus.Request[bus.NextReply](ctx, c, "long", struct{}{})
+	if err != nil || len(got.Schedules) != 16 || !slices.Equal(got.Schedules[15].Servers, servers) {
+		t.Errorf("of a long answer %d schedules came: %v", len(got.Schedules), err)
+	}
+	if _, err := bus.Request[bus.NextReply](ctx, c, "short", struct{}{}); err != nil {
+		t.Error(err)
+	}
+	var refused *bus.ServiceError
+	if _, err := bus.Request[bus.Tick](ctx, c, "hopeless", struct{}{}); !errors.As(err, &refused) {
+		t.Errorf("who waits for what is too large even when packed hears %v", err)
 	}
 }

@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,7 +48,7 @@ func (f From) policy(cfg *jetstream.OrderedConsumerConfig) {
 func Follow[T any](ctx context.Context, c *Conn, stream, filter string, from From, handle func(Meta, T) error, caughtUp func()) error {
 	caught := &catching{up: caughtUp == nil, tell: caughtUp}
 	for ctx.Err() == nil {
-		cfg := jetstream.OrderedConsumerConfig{FilterSubjects: []string{filter}}
+		cfg := jetstream.OrderedConsumerConfig{FilterSubjects: []string{filter}, InactiveThreshold: consumerIdle}
 		from.policy(&cfg)
 		err := followOnce(ctx, c, stream, cfg, func(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
 			if len(m.Data()) == 0 {
@@ -140,15 +141,19 @@ func followOnce(ctx context.Context, c *Conn, stream string, cfg jetstream.Order
 	if err != nil {
 		return err
 	}
-	var last uint64 // handled
+	var last handled
 	next := func() (jetstream.Msg, error) {
-		for !caught.up {
+		for waited := quiet; !caught.up; waited += quiet {
 			m, err := it.Next(jetstream.NextMaxWait(quiet))
 			if !errors.Is(err, nats.ErrTimeout) {
 				return m, err
 			}
-			if nothingLeft(ctx, cons, last) {
+			// The library looks for a sign of life only in a call that lasts, and these do not.
+			switch nothing, err := nothingLeft(ctx, cons, last); {
+			case nothing:
 				caught.done()
+			case errors.Is(err, jetstream.ErrConsumerNotFound), err == nil && waited >= silent: // else it does not answer now
+				return nil, fmt.Errorf("nothing came for %s: %w", waited, cmp.Or(err, errSilent))
 			}
 		}
 		return it.Next()
@@ -161,7 +166,7 @@ func followOnce(ctx context.Context, c *Conn, stream string, cfg jetstream.Order
 		if err := handle(m, meta); err != nil {
 			return err
 		}
-		last = meta.Sequence.Stream
+		last = handled{meta.Consumer, meta.Sequence.Consumer}
 		if meta.NumPending == 0 {
 			caught.done()
 		}
@@ -169,16 +174,35 @@ func followOnce(ctx context.Context, c *Conn, stream string, cfg jetstream.Order
 	})
 }
 
-// quiet is how long a follower that has not caught up goes without a message before it asks whether there is one.
-const quiet = 2 * time.Second
+const (
+	// quiet is how long a follower that has not caught up goes without a message before it asks whether there is one, and silent
+	// before it begins anew.
+	quiet  = 2 * time.Second
+	silent = 30 * time.Second
+	// consumerIdle is how long a server keeps the consumer of a follower that does not ask for messages, as one that was killed. In
+	// the library's five minutes a drydock that dies at each start would leave a thousand.
+	consumerIdle = time.Minute
+)
+
+var errSilent = errors.New("the server has more and does not send it")
+
+// handled is the last message that a follower has handled: its number among those of its consumer.
+type handled struct {
+	consumer string
+	n        uint64
+}
 
 // nothingLeft tells whether all that the consumer had to give was given: the last messages may have been deleted, of age for one,
-// after those before them were sent with the word that more would come.
-func nothingLeft(ctx context.Context, cons jetstream.Consumer, last uint64) bool {
+// after those before them were sent with the word that more would come, or before any was.
+func nothingLeft(ctx context.Context, cons jetstream.Consumer, last handled) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, quiet)
 	defer cancel()
 	info, err := cons.Info(ctx)
-	return err == nil && info.NumPending == 0 && info.Delivered.Stream <= last
+	if err != nil {
+		return false, err
+	}
+	given := info.Delivered.Consumer
+	return info.NumPending == 0 && (given == 0 || last.consumer == info.Name && last.n >= given), nil
 }
 
 // forgetWait is how long [Conn.forget] waits for the server.

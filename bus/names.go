@@ -81,8 +81,8 @@ const ReceiverService = "drydock-receiver"
 // KeeperService is the name of the micro service that keeps the backup folder of a receiver in order.
 const KeeperService = "drydock-keeper"
 
-// SubjectNext asks a scheduler for the schedules and their next ticks; answers [NextReply]. Served by the micro service
-// SchedulerService.
+// SubjectNext asks a scheduler for the schedules and their next ticks; answers [NextReply], packed (Content-Encoding: gzip) when it is
+// longer than 900 KiB. Served by the micro service SchedulerService.
 const (
 	SubjectNext      = "drydock.scheduler.next"
 	SchedulerService = "drydock-scheduler"

@@ -40,6 +40,7 @@ type Server struct {
 	lock *os.File
 
 	staging sync.Mutex // the links to the staging folder are made and removed by one at a time
+	memory  *os.File   // the lock of that folder; nil without one
 
 	mu      sync.Mutex
 	inner   *server.Server

@@ -27,6 +27,7 @@ const (
 	stagingPrefix = "drydock-staging-"
 	stagingLink   = "staging" // in the store folder: leads to the memory
 	stagingFolder = "batches" // of a stream, where JetStream stages its batches
+	stagingLock   = "lock"    // in the folder in memory: locked while its server lives
 	stagingRoom   = 16 << 20  // bytes free, without which nothing is staged: each stream may have a group of batchSize at a time
 )
 
@@ -40,7 +41,8 @@ func (s *Server) stage() error {
 	defer s.staging.Unlock()
 	root := filepath.Join(s.cfg.Dir, stagingLink)
 	if _, err := os.Stat(root); errors.Is(err, fs.ErrNotExist) {
-		if err := linkMemory(root); err != nil {
+		sweepMemory()
+		if err := s.linkMemory(root); err != nil {
 			return err
 		}
 	}
@@ -53,9 +55,26 @@ func (s *Server) stage() error {
 	return errors.Join(errs...)
 }
 
+// sweepMemory removes the folders in memory of servers that are gone and did not come back: their store may be deleted, and memory
+// that nobody knows of is lost until the machine starts anew. One that is not ours to open stays, and so does one without a lock: an older
+// drydock may be at it.
+func sweepMemory() {
+	left, _ := filepath.Glob(filepath.Join(stagingIn, stagingPrefix+"*"))
+	for _, dir := range left {
+		lock, err := os.OpenFile(filepath.Join(dir, stagingLock), os.O_RDWR|syscall.O_NOFOLLOW, 0)
+		if err != nil {
+			continue
+		}
+		if syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+			_ = os.RemoveAll(dir) // what stays is looked at by the next
+		}
+		_ = lock.Close()
+	}
+}
+
 // linkMemory has root lead to a new folder in memory. The link comes first: a process that is killed between the two leaves
 // no folder that the next start does not know.
-func linkMemory(root string) error {
+func (s *Server) linkMemory(root string) error {
 	if err := os.Remove(root); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("replace link to the staging folder: %w", err)
 	}
@@ -66,7 +85,21 @@ func linkMemory(root string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return fmt.Errorf("create staging folder: %w", err)
 	}
+	lock, err := lockFile(filepath.Join(dir, stagingLock))
+	if err != nil {
+		return fmt.Errorf("lock staging folder: %w", err)
+	}
+	s.letMemory()
+	s.memory = lock
 	return nil
+}
+
+// letMemory gives the lock of the folder in memory up.
+func (s *Server) letMemory() {
+	if s.memory != nil {
+		_ = s.memory.Close()
+		s.memory = nil
+	}
 }
 
 func (s *Server) stageStream(name string) error {
@@ -107,6 +140,7 @@ func (s *Server) unstage() error {
 	if dir == "" {
 		return nil
 	}
+	s.letMemory()
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}

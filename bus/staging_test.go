@@ -2,6 +2,8 @@ package bus_test
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -121,5 +123,25 @@ func TestStagingOfAKilledServerIsRemovedByTheNext(t *testing.T) {
 	}
 	if now, n := stagingOf(t, restarted); n != 3 || now == left {
 		t.Errorf("%d streams are staged in memory, in %s", n, now)
+	}
+}
+
+// A drydock that is killed for good, with its store deleted, as by a test or in a container that is thrown away, leaves a folder that
+// no link leads to any more. The next on the machine removes it, and none of those that live.
+func TestStagingOfAServerThatIsGoneForGoodIsRemovedByAnother(t *testing.T) {
+	t.Parallel()
+	living, gone := t.TempDir(), "/dev/shm/drydock-staging-test-"+strings.ToLower(rand.Text())
+	if err := errors.Join(os.Mkdir(gone, 0o700), os.WriteFile(filepath.Join(gone, "lock"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(gone) })
+	bustest.StartServer(t, bus.ServerConfig{Dir: living})
+	memory, _ := stagingOf(t, living)
+	bustest.Start(t)
+	if _, err := os.Stat(gone); !os.IsNotExist(err) {
+		t.Errorf("%s is left over: %v", gone, err)
+	}
+	if _, err := os.Stat(memory); err != nil {
+		t.Errorf("that of a living server is gone: %v", err)
 	}
 }

@@ -60,3 +60,6 @@ func Operations() (routes []string) {
 
 // APIDocument is what GET /api/openapi.json answers.
 func APIDocument() ([]byte, error) { return apiDocument() }
+
+// Follows holds a token per stream of events, and is as long as a gateway has at a time.
+func (g *Gateway) Follows() chan struct{} { return g.follows }

@@ -81,7 +81,12 @@ const (
 	followPing = 15 * time.Second
 	// followWrite is how long a client may take to read one event.
 	followWrite = 10 * time.Second
+	// followsMax bounds the streams of events of a gateway. Each has a consumer in two streams of the bus, and nats-server holds a
+	// thousand in each, drydock's own among them.
+	followsMax = 200
 )
+
+var errFollows = errTooMany.withMessage("too many jobs are followed at once: end some of the streams, or ask for the log without follow")
 
 // event is one server-sent event.
 type event struct {
@@ -93,6 +98,13 @@ type event struct {
 // follow streams the lines and transitions of a job as server-sent events, from its beginning, until it has ended and
 // nothing more comes, the client goes, or drydock stops.
 func (g *Gateway) follow(c *gin.Context, j job.Job) {
+	select {
+	case g.follows <- struct{}{}:
+		defer func() { <-g.follows }()
+	default:
+		g.fail(c, errFollows)
+		return
+	}
 	ctx, cancel := context.WithCancel(clientContext(c))
 	var wg sync.WaitGroup
 	defer wg.Wait()

@@ -41,6 +41,7 @@ type Gateway struct {
 	verbs    map[string]string // in the audit, by method and route
 	tries    *limiter
 	guests   *crowd
+	follows  chan struct{} // a token per stream of events
 	omitted  omitted
 	sum      string // SHA-256 of the script, hex
 	answerBy time.Duration
@@ -71,6 +72,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 		logs: bus.NewBatcher(deps.Conn, bus.StreamLogs), serving: make(chan struct{}), stopping: make(chan struct{}), answerBy: shellLeaves,
 		control: store.NewControl(deps.Conn), desk: restore.NewDesk(deps.Conn, cfg.Name),
 		users: store.NewUserView(deps.Conn), audits: store.NewAudits(deps.Conn, cfg.Name), logins: store.NewLogins(deps.Conn), verbs: map[string]string{}, tries: newLimiter(time.Now),
+		follows: make(chan struct{}, followsMax),
 	}
 	g.verdicts = newVerdicts(deps.Conn, g.work.run, func() { g.page.Judged() })
 	g.people = store.NewUsers(deps.Conn, g.users)

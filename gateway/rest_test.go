@@ -15,6 +15,7 @@ import (
 	"drydock/bus"
 	"drydock/explain"
 	"drydock/gateway"
+	"drydock/internal/bustest"
 	"drydock/job"
 	"drydock/store"
 )
@@ -446,6 +447,24 @@ func TestStopEndsEventStreams(t *testing.T) {
 	}
 	for range events { // ends
 	}
+}
+
+// A thousand consumers of a stream are all that the bus has, for drydock's own followers too: whoever may read would end them all.
+func TestFollowersLeaveConsumersForDrydock(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	j := r.offered("sql", db1, "optimize")
+	places := r.g.Follows()
+	for range cap(places) {
+		places <- struct{}{}
+	}
+	r.want(r.call("GET", "/api/jobs/"+j.ID+"/log?follow=1", r.user("admin"), nil), http.StatusTooManyRequests, "")
+	<-places
+	ctx, cancel := context.WithCancel(r.ctx())
+	events := r.followed(ctx, j.ID)
+	next(t, events, "state", `"state":"available"`)
+	cancel()
+	bustest.Until(t, 10*time.Second, "the one who left makes room", func() bool { return len(places) == cap(places)-1 })
 }
 
 func TestFollowerThatLeavesIsForgotten(t *testing.T) {

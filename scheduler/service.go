@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -66,11 +65,7 @@ func (s *Scheduler) answerNext(ctx context.Context, r micro.Request) {
 		s.refuse(r, err.Error())
 		return
 	}
-	data, err := json.Marshal(rep)
-	if err == nil {
-		err = r.Respond(data)
-	}
-	if err != nil {
+	if err := bus.Respond(r, rep); err != nil { // it names each server of each schedule
 		s.log.Warn("answer", "subject", bus.SubjectNext, "err", err)
 	}
 }

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -184,40 +183,24 @@ func (b *Binlogs) Remove(ctx context.Context, s Segment) error {
 }
 
 // List reads the segments of a cluster in the order in which they were taken; an empty cluster means all.
-func (b *Binlogs) List(ctx context.Context, cluster string) ([]Segment, error) {
-	kv, err := b.c.Bucket(ctx, bus.BucketBinlogs)
-	if err != nil {
-		return nil, err
-	}
+func (b *Binlogs) List(ctx context.Context, cluster string) (out []Segment, err error) {
 	keys := ">"
 	if cluster != "" {
 		keys = bus.BinlogFilter(cluster)
 	}
-	w, err := kv.Watch(ctx, keys, jetstream.IgnoreDeletes())
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", bus.BucketBinlogs, err)
-	}
-	defer w.Stop()
-	var out []Segment
-	for {
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case e, ok := <-w.Updates():
-			if !ok {
-				return nil, errors.New("read " + bus.BucketBinlogs + ": the bus closed")
-			}
-			if e == nil {
-				SortSegments(out)
-				return out, nil
-			}
-			var s Segment
-			if err := bus.Decode(e.Value(), &s); err != nil {
-				return nil, fmt.Errorf("decode segment %s: %w", e.Key(), err)
-			}
-			out = append(out, s)
+	err = b.c.Entries(ctx, bus.BucketBinlogs, keys, func(e jetstream.KeyValueEntry) error {
+		var s Segment
+		if err := bus.Decode(e.Value(), &s); err != nil {
+			return fmt.Errorf("decode segment %s: %w", e.Key(), err)
 		}
+		out = append(out, s)
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
+	SortSegments(out)
+	return out, nil
 }
 
 // SortSegments brings segments into the order in which they were taken.

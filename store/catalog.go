@@ -164,40 +164,25 @@ func (c *Catalog) List(ctx context.Context, cluster string, server job.Server) (
 	return c.list(ctx, cluster, server, Manifest.Listed)
 }
 
-func (c *Catalog) list(ctx context.Context, cluster string, server job.Server, want func(Manifest) bool) ([]Manifest, error) {
-	kv, err := c.c.Bucket(ctx, bus.BucketCatalog)
-	if err != nil {
-		return nil, err
-	}
+func (c *Catalog) list(ctx context.Context, cluster string, server job.Server, want func(Manifest) bool) (out []Manifest, err error) {
 	keys := ">"
 	if cluster != "" && server.Port != 0 {
 		keys = bus.CatalogKey(cluster, server.Host, server.Port, "*")
 	}
-	w, err := kv.Watch(ctx, keys, jetstream.IgnoreDeletes())
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", bus.BucketCatalog, err)
-	}
-	defer w.Stop()
-	var out []Manifest
-	for {
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case e, ok := <-w.Updates():
-			if !ok { // half a list is none: somebody may delete what only the missing half needs
-				return nil, errors.New("read " + bus.BucketCatalog + ": the bus closed")
-			}
-			if e == nil {
-				slices.SortFunc(out, func(a, b Manifest) int { return strings.Compare(b.ID, a.ID) })
-				return out, nil
-			}
-			var m Manifest
-			if err := bus.Decode(e.Value(), &m); err != nil {
-				return nil, fmt.Errorf("decode manifest %s: %w", e.Key(), err)
-			}
-			if (cluster == "" || m.Cluster == cluster) && (server.Host == "" || m.Server == server) && want(m) {
-				out = append(out, m)
-			}
+	// Half a list is none: somebody may delete what only the missing half needs.
+	err = c.c.Entries(ctx, bus.BucketCatalog, keys, func(e jetstream.KeyValueEntry) error {
+		var m Manifest
+		if err := bus.Decode(e.Value(), &m); err != nil {
+			return fmt.Errorf("decode manifest %s: %w", e.Key(), err)
 		}
+		if (cluster == "" || m.Cluster == cluster) && (server.Host == "" || m.Server == server) && want(m) {
+			out = append(out, m)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
+	slices.SortFunc(out, func(a, b Manifest) int { return strings.Compare(b.ID, a.ID) })
+	return out, nil
 }

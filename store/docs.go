@@ -120,29 +120,17 @@ func (d *Docs) Binlogs(ctx context.Context) (map[string]BinlogStatus, error) {
 
 // every reads the documents of one name, by key.
 func every[T any](ctx context.Context, d *Docs, name string) (map[string]T, error) {
-	kv, err := d.c.Bucket(ctx, bus.BucketState)
+	out := map[string]T{}
+	err := d.c.Entries(ctx, bus.BucketState, "*.*.*."+name, func(e jetstream.KeyValueEntry) error {
+		var doc T
+		if err := bus.Decode(e.Value(), &doc); err != nil {
+			return fmt.Errorf("decode %s: %w", e.Key(), err)
+		}
+		out[e.Key()] = doc
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	w, err := kv.Watch(ctx, "*.*.*."+name, jetstream.IgnoreDeletes())
-	if err != nil {
-		return nil, fmt.Errorf("read every %s: %w", name, err)
-	}
-	defer w.Stop()
-	out := map[string]T{}
-	for {
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case e := <-w.Updates():
-			if e == nil {
-				return out, nil
-			}
-			var doc T
-			if err := bus.Decode(e.Value(), &doc); err != nil {
-				return nil, fmt.Errorf("decode %s: %w", e.Key(), err)
-			}
-			out[e.Key()] = doc
-		}
-	}
+	return out, nil
 }

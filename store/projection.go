@@ -132,8 +132,13 @@ func (p *Projector) Run(ctx context.Context) error {
 	}
 	p.kv = kv
 	upTo, err := p.load(ctx)
-	if err != nil {
-		return err
+	for ; err != nil; upTo, err = p.load(ctx) {
+		p.log.Warn("read "+bus.BucketState+", trying until it works", "err", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(projectAgain):
+		}
 	}
 	changes := make(chan changed, projectAhead) // closed when there are no more
 	var writer sync.WaitGroup
@@ -155,8 +160,10 @@ func (p *Projector) Run(ctx context.Context) error {
 	}, nil)
 }
 
-// projectAhead is how many changes may wait to be written.
-const projectAhead = 1024
+const (
+	projectAhead = 1024 // changes that may wait to be written
+	projectAgain = time.Second
+)
 
 // changed is a job after a change, and where that stands in the log.
 type changed struct {
@@ -198,7 +205,6 @@ func newest(changes []changed) (out []changed) {
 // projectUntil tries until the state is written or ctx ends. Passing over one would leave a hole for good: the next
 // write says that everything before it is there.
 func (p *Projector) projectUntil(ctx context.Context, j job.Job, seq uint64) {
-	const again = time.Second
 	for failures := 0; ; failures++ {
 		err := p.project(ctx, j, seq)
 		if err == nil || ctx.Err() != nil {
@@ -209,7 +215,7 @@ func (p *Projector) projectUntil(ctx context.Context, j job.Job, seq uint64) {
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(again):
+		case <-time.After(projectAgain):
 		}
 	}
 }
@@ -219,27 +225,19 @@ func (p *Projector) projectUntil(ctx context.Context, j job.Job, seq uint64) {
 // is filled again from the beginning.
 func (p *Projector) load(ctx context.Context) (upTo uint64, err error) {
 	p.have = map[string]projected{}
-	w, err := p.kv.WatchAll(ctx, jetstream.IgnoreDeletes())
-	if err != nil {
-		return 0, fmt.Errorf("read %s: %w", bus.BucketState, err)
-	}
-	defer w.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		case e := <-w.Updates():
-			if e == nil {
-				return p.checkAhead(ctx, upTo)
-			}
-			var ts TaskState
-			if err := bus.Decode(e.Value(), &ts); err != nil || ts.Seq == 0 {
-				continue // facts and other documents of the bucket
-			}
-			p.have[e.Key()] = projectedOf(ts, e.Revision())
-			upTo = max(upTo, ts.Seq)
+	err = p.c.Entries(ctx, bus.BucketState, ">", func(e jetstream.KeyValueEntry) error {
+		var ts TaskState
+		if err := bus.Decode(e.Value(), &ts); err != nil || ts.Seq == 0 {
+			return nil // facts and other documents of the bucket
 		}
+		p.have[e.Key()] = projectedOf(ts, e.Revision())
+		upTo = max(upTo, ts.Seq)
+		return nil
+	})
+	if err != nil {
+		return 0, err
 	}
+	return p.checkAhead(ctx, upTo)
 }
 
 func (p *Projector) checkAhead(ctx context.Context, upTo uint64) (uint64, error) {

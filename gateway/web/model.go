@@ -135,12 +135,19 @@ func (w *Web) followBackups(ctx context.Context) error {
 	return nil
 }
 
+// watchWait is how long the bus may take to begin to tell of the catalogue. It never answers while it loses its leader.
+const watchWait = 10 * time.Second
+
 func (w *Web) watchBackups(ctx context.Context) error {
 	kv, err := w.Conn.Bucket(ctx, bus.BucketCatalog)
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	unanswered := time.AfterFunc(watchWait, cancel)
 	watch, err := kv.WatchAll(ctx)
+	unanswered.Stop()
 	if err != nil {
 		return fmt.Errorf("watch %s: %w", bus.BucketCatalog, err)
 	}

@@ -24,8 +24,9 @@ const (
 
 // order is what was ordered for a backup.
 type order struct {
-	times int
-	until time.Time // not ordered again before
+	times   int
+	refused int       // by the bus, in a row
+	until   time.Time // not ordered again before
 }
 
 const (
@@ -36,6 +37,8 @@ const (
 	// longer than the bus remembers the id of a message, so that each order is in the ledger.
 	orderAgain  = 3 * time.Minute
 	orderAtMost = time.Hour
+	// refusedAgain is how long after the second try that the bus did not take there is another; it doubles, up to orderAll.
+	refusedAgain = 2 * time.Second
 )
 
 // orderFresh looks at the servers about which something is new.
@@ -86,7 +89,7 @@ func (r *Worker) orderMissing(ctx context.Context, p place) (done bool) {
 		handled[at] = true
 		if err := r.order(ctx, m, last); err != nil {
 			r.log.Warn("order the archive of a backup", "cluster", m.Cluster, "server", m.Server, "backup", m.ID, "err", err)
-			if r.notOrdered(m); ctx.Err() != nil {
+			if r.notOrdered(m, time.Now()); ctx.Err() != nil {
 				return false
 			}
 		}
@@ -144,17 +147,21 @@ func (r *Worker) due(m store.Manifest, last job.Job, now time.Time) bool {
 		r.orders[m.ID] = o
 		return false
 	}
-	r.orders[m.ID] = order{o.times + 1, now.Add(min(orderAgain<<min(o.times, 10), orderAtMost))}
+	r.orders[m.ID] = order{o.times + 1, o.refused, now.Add(min(orderAgain<<min(o.times, 10), orderAtMost))}
 	return true
 }
 
-// notOrdered takes back what [Worker.due] noted: an order that the bus did not take is given again at once, and no other server
-// waits for it. Should it stand there after all, that is the same order.
-func (r *Worker) notOrdered(m store.Manifest) {
+// notOrdered takes back what [Worker.due] noted: an order that the bus did not take is given again at once, then after longer and longer
+// pauses, and no other server waits for it. Should it stand there after all, that is the same order.
+func (r *Worker) notOrdered(m store.Manifest, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	o := r.orders[m.ID]
-	r.orders[m.ID] = order{times: o.times - 1}
+	again := order{times: o.times - 1, refused: o.refused + 1}
+	if o.refused > 0 {
+		again.until = now.Add(min(refusedAgain<<min(o.refused, 10), orderAll))
+	}
+	r.orders[m.ID] = again
 	r.fresh[place{m.Cluster, m.Server}] = true
 }
 

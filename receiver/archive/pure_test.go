@@ -107,8 +107,18 @@ func TestOrdersAreNotRepeatedWithoutEnd(t *testing.T) {
 	if !r.due(m, job.Job{}, now) || r.due(m, job.Job{}, now) {
 		t.Error("the first order is not given, or given twice")
 	}
-	if r.notOrdered(m); !r.due(m, job.Job{}, now) || r.orders["B"].times != 1 {
+	if r.notOrdered(m, now); !r.due(m, job.Job{}, now) || r.orders["B"].times != 1 {
 		t.Errorf("an order that the bus did not take is waited for: %+v", r.orders["B"])
+	}
+	refused := 0 // each is a line in drydock's log, and a look is every other second
+	for at := now; at.Before(now.Add(time.Hour)); at = at.Add(2 * time.Second) {
+		if r.due(m, job.Job{}, at) {
+			refused++
+			r.notOrdered(m, at)
+		}
+	}
+	if refused < 12 || refused > 24 {
+		t.Errorf("an order that the bus never takes is given %d times in an hour", refused)
 	}
 }
 

@@ -1,6 +1,7 @@
 package proving
 
 import (
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -56,5 +57,30 @@ func TestWhichBackupIsDrilledNext(t *testing.T) {
 	}
 	if _, ok := rank(list, "on-c"); ok {
 		t.Error("a receiver without any backup drills")
+	}
+}
+
+// A backup whose tool is not on this machine, or that does not fit on the disk, is first in its turn the next night, too: a few of them
+// would keep all others from a drill.
+func TestABackupThatCannotBeDrilledGivesItsTurnToTheOthers(t *testing.T) {
+	t.Parallel()
+	w, now := New(Config{}, nil), time.Now()
+	order := func(task string) (ids string) {
+		for _, m := range w.untriedFirst(task, []store.Manifest{{ID: "a"}, {ID: "b"}, {ID: "c"}}) {
+			ids += m.ID
+		}
+		return ids
+	}
+	w.tried(taskDrill, store.Manifest{ID: "a"}, now, errors.New("no tool"))
+	w.tried(taskDrill, store.Manifest{ID: "b"}, now.Add(time.Hour), errors.New("no space"))
+	if got := order(taskDrill); got != "cab" {
+		t.Errorf("drilled in the order %s", got)
+	}
+	if got := order(taskVerify); got != "abc" {
+		t.Errorf("verified in the order %s", got)
+	}
+	w.tried(taskDrill, store.Manifest{ID: "b"}, now.Add(2*failedKept), nil)
+	if got := order(taskDrill); got != "abc" || len(w.failed) != 0 {
+		t.Errorf("after a success and a long time: %s, %v", got, w.failed)
 	}
 }

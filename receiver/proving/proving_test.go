@@ -245,6 +245,11 @@ func TestAVerificationThatCannotBeDoneBlamesNoBackup(t *testing.T) {
 	if next := oldestLook([]store.Manifest{foreign, unsigned, m}, trusted); len(next) != 1 || next[0].Signature != m.Signature {
 		t.Errorf("those that nobody can vouch for come in the way of the others: %v", next)
 	}
+	unread := m
+	unread.ID, unread.Ended, unread.Unverified = "unread", m.Ended.Add(-time.Hour), &store.Unverified{Time: m.Ended.Add(time.Hour)}
+	if next := oldestLook([]store.Manifest{m, unread}, trusted); len(next) != 2 || next[0].ID != m.ID {
+		t.Error("those that could not be looked at yesterday have every turn")
+	}
 	for what, name := range map[string]string{"the file cannot be read now": m.Path, "nor the manifest": m.Path + manifestSuffix} {
 		move(name, name+".away")
 		if err := os.Mkdir(name, 0o700); err != nil {

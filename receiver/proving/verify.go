@@ -103,8 +103,8 @@ func missing(path string) (problem string, err error) {
 	return "", fmt.Errorf("neither %s nor its manifest is there: is the disk mounted that they are on", path)
 }
 
-// oldestLook lists the backups of a cluster that are to be verified, the first first: those whose bytes nobody has looked at for
-// longest. One that was found bad is left out: its bytes are the same tomorrow; and so is one that none of the keys can vouch for.
+// oldestLook lists the backups of a cluster that are to be verified, the first first: those whose bytes nobody has looked at, or tried
+// to, for longest: some that cannot be read would have every turn otherwise. One that was found bad is left out: its bytes are the same tomorrow; and so is one that none of the keys can vouch for.
 // It is pure; list is newest first.
 func oldestLook(list []store.Manifest, trusted []store.PublicKey) []store.Manifest {
 	looked := func(m store.Manifest) (at time.Time) {
@@ -114,6 +114,9 @@ func oldestLook(list []store.Manifest, trusted []store.PublicKey) []store.Manife
 		}
 		if d, ok := m.Restored(); ok && d.Time.After(at) {
 			at = d.Time
+		}
+		if u := m.Unseen(); u != nil && u.Time.After(at) {
+			at = u.Time
 		}
 		return at
 	}

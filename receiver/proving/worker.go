@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"filippo.io/age"
@@ -47,7 +48,13 @@ type Worker struct {
 	trusted  []store.PublicKey
 	catalog  *store.Catalog
 	trades   map[string]trade // by task
+
+	mu     sync.Mutex
+	failed map[turnOf]time.Time // when the last try was that could not be done; none is older than [failedKept]
 }
+
+// turnOf is what a backup's turn is for.
+type turnOf struct{ task, backup string }
 
 // trade is one of the tasks: which backup has its turn, and what is done with it.
 type trade struct {
@@ -59,7 +66,7 @@ type trade struct {
 
 // New makes the worker of the receiver cfg.Name.
 func New(cfg Config, catalog *store.Catalog) *Worker {
-	w := &Worker{name: cfg.Name, log: cfg.Log, clusters: map[string]Cluster{}, trusted: cfg.Trusted, catalog: catalog}
+	w := &Worker{name: cfg.Name, log: cfg.Log, clusters: map[string]Cluster{}, trusted: cfg.Trusted, catalog: catalog, failed: map[turnOf]time.Time{}}
 	w.trades = map[string]trade{
 		taskDrill:  {"drill", choose, w.drill, make(chan struct{}, 1)},
 		taskVerify: {"verify", func(list []store.Manifest) []store.Manifest { return oldestLook(list, w.trusted) }, w.verify, make(chan struct{}, 1)},
@@ -75,6 +82,8 @@ const (
 	patience = time.Minute
 	// tries is how many backups one job turns to after another when the work cannot be done.
 	tries = 3
+	// failedKept is how long it is remembered that something could not be done with a backup: longer than from one night to the next.
+	failedKept = 7 * 24 * time.Hour
 )
 
 // Tasks implements [duty.Worker].
@@ -112,7 +121,7 @@ func (w *Worker) Plan(ctx context.Context, j job.Job) (duty.Deed, error) {
 	if !ok || time.Since(waitsSince(j)) < time.Duration(n)*patience {
 		return nil, nil
 	}
-	list = presentFirst(slices.DeleteFunc(list, func(m store.Manifest) bool { return m.Receiver != w.name }))
+	list = presentFirst(w.untriedFirst(j.Task, slices.DeleteFunc(list, func(m store.Manifest) bool { return m.Receiver != w.name })))
 	c := w.clusters[j.Cluster]
 	return func(ctx context.Context, d *duty.Work) (duty.Result, error) { return w.prove(ctx, t, d, c, list) }, nil
 }
@@ -130,6 +139,28 @@ func presentFirst(list []store.Manifest) []store.Manifest {
 	}
 	slices.SortStableFunc(list, func(a, b store.Manifest) int { return gone(a) - gone(b) })
 	return list
+}
+
+// untriedFirst puts the backups last with which it could not be done: some whose tool is not here, or that do not fit on the disk, would
+// have every turn. It says nothing about them, so it is in no record.
+func (w *Worker) untriedFirst(task string, list []store.Manifest) []store.Manifest {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	slices.SortStableFunc(list, func(a, b store.Manifest) int {
+		return w.failed[turnOf{task, a.ID}].Compare(w.failed[turnOf{task, b.ID}])
+	})
+	return list
+}
+
+// tried remembers whether it could be done with a backup.
+func (w *Worker) tried(task string, m store.Manifest, now time.Time, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	maps.DeleteFunc(w.failed, func(_ turnOf, at time.Time) bool { return now.Sub(at) > failedKept })
+	delete(w.failed, turnOf{task, m.ID})
+	if err != nil {
+		w.failed[turnOf{task, m.ID}] = now
+	}
 }
 
 // waitsSince is since when a receiver might have taken the job.
@@ -186,11 +217,12 @@ func (w *Worker) prove(ctx context.Context, t trade, d *duty.Work, c Cluster, li
 	var errs []error
 	for _, m := range list[:min(len(list), tries)] {
 		result, err := t.do(ctx, d, c, m)
+		if err != nil && ctx.Err() != nil {
+			return duty.Result{}, ctx.Err()
+		}
+		w.tried(d.Job().Task, m, time.Now(), err)
 		if err == nil {
 			return result, errors.Join(errs...)
-		}
-		if ctx.Err() != nil {
-			return duty.Result{}, ctx.Err()
 		}
 		err = fmt.Errorf("%s %s: %w", t.what, name(m), err)
 		d.Say(err.Error())

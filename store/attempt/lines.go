@@ -19,7 +19,8 @@ const (
 
 const (
 	linesMax   = 200
-	lineMax    = 2000 // bytes
+	lineMax    = 2000      // bytes
+	bytesMax   = 128 << 10 // of a message: JSON spends up to six on each, and the bus takes 1 MiB
 	busTimeout = 5 * time.Second
 )
 
@@ -33,6 +34,7 @@ type Lines struct {
 	mu    sync.Mutex
 	level string
 	text  []string
+	size  int // bytes of it
 }
 
 // NewLines writes to out.
@@ -44,11 +46,12 @@ func NewLines(out *bus.Batcher, log *slog.Logger, j job.Job) *Lines {
 func (l *Lines) Add(level, text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if level != l.level || len(l.text) >= linesMax {
+	text = text[:min(len(text), lineMax)]
+	if level != l.level || len(l.text) >= linesMax || l.size+len(text) > bytesMax {
 		l.write()
 	}
 	l.level = level
-	l.text = append(l.text, text[:min(len(text), lineMax)])
+	l.text, l.size = append(l.text, text), l.size+len(text)
 }
 
 // Flush writes what has gathered.
@@ -68,7 +71,7 @@ func (l *Lines) write() {
 		Level: l.level, Lines: l.text, Cluster: j.Cluster, Server: j.Server, Task: j.Task, JobID: j.ID, Attempt: j.Attempt,
 		Type: bus.TypeLog, ID: bus.NewMessageID(), Time: time.Now().UTC(),
 	}
-	l.text = nil
+	l.text, l.size = nil, 0
 	ctx, cancel := context.WithTimeout(context.Background(), busTimeout) // also when the job was cut
 	defer cancel()
 	if err := l.out.Put(ctx, bus.LogSubject(j.Cluster, j.Server.Host, j.Server.Port, j.Task, m.Level), m.ID, m); err != nil {
