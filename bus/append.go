@@ -2,6 +2,7 @@ package bus
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"encoding/json"
@@ -228,8 +229,12 @@ func lastOfEachAlone[T any](ctx context.Context, c *Conn, stream string, subject
 	return out, nil
 }
 
-// LastBefore is the last message of a literal subject that was written not after at. Errors: [ErrNotFound].
+// LastBefore is the last message of a literal subject that was written not after at. Of the embedded server it is one question. Errors:
+// [ErrNotFound].
 func LastBefore[T any](ctx context.Context, c *Conn, stream, subject string, at time.Time) (v T, m Meta, err error) {
+	if c.embedded == nil { // it answers such a question for streams without copies only
+		return lastBeforeAlone[T](ctx, c, stream, subject, at)
+	}
 	found, err := jetstreamext.GetLastMsgsFor(ctx, c.JS, stream, []string{subject}, jetstreamext.GetLastMsgsUpToTime(at))
 	if err != nil {
 		return v, m, fmt.Errorf("read last message of %s before %s: %w", subject, at.UTC().Format(time.RFC3339), err)
@@ -247,6 +252,33 @@ func LastBefore[T any](ctx context.Context, c *Conn, stream, subject string, at 
 		return v, Meta{Stream: stream, Subject: raw.Subject, Seq: raw.Sequence, Time: raw.Time}, nil
 	}
 	return v, m, ErrNotFound
+}
+
+// lastBeforeAlone reads what was written in longer and longer times before at.
+func lastBeforeAlone[T any](ctx context.Context, c *Conn, stream, subject string, at time.Time) (v T, m Meta, err error) {
+	oldest, err := c.Oldest(ctx, stream)
+	if err != nil || oldest.IsZero() {
+		return v, m, cmp.Or(err, ErrNotFound)
+	}
+	const first, longer = 24 * time.Hour, 4
+	for back := first; ; back *= longer {
+		found := false
+		err := Read(ctx, c, stream, subject, From{Since: at.Add(-back)}, func(now Meta, x T) error {
+			if now.Time.After(at) {
+				return ErrStop
+			}
+			v, m, found = x, now, true
+			return nil
+		})
+		switch {
+		case err != nil:
+			return v, m, fmt.Errorf("read last message of %s before %s: %w", subject, at.UTC().Format(time.RFC3339), err)
+		case found:
+			return v, m, nil
+		case !at.Add(-back).After(oldest):
+			return v, m, ErrNotFound
+		}
+	}
 }
 
 // LastSeq is the sequence of the last message of a stream, 0 for an empty one.

@@ -654,3 +654,47 @@ func TestALongAnswerComesWhole(t *testing.T) {
 		t.Errorf("who waits for what is too large even when packed hears %v", err)
 	}
 }
+
+// A stream with copies does not answer questions about the past, since a copy may lag: without an answer nothing could be explained on a
+// cluster of three.
+func TestTheLastMessageBeforeATimeIsFoundInAStreamWithCopies(t *testing.T) {
+	t.Parallel()
+	srv, own := bustest.StartServer(t, bus.ServerConfig{Listen: "127.0.0.1:0"})
+	ctx := bustest.Context(t)
+	remote, err := bus.ConnectRemote(bus.Remote{URL: "nats://" + srv.Addr(), User: "drydock", Password: "test"}, "t", bustest.Log(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(remote.NC.Close)
+	times := []time.Time{time.Now()}
+	seq := uint64(0)
+	for n := 1; n <= 2; n++ {
+		if seq, err = own.Append(ctx, bus.StreamTasks, subject, bus.NewMessageID(), seq, note{n}); err != nil {
+			t.Fatal(err)
+		}
+		if err := own.Record(ctx, bus.StreamTasks, subject+"er", bus.NewMessageID(), note{100}); err != nil {
+			t.Fatal(err)
+		}
+		times = append(times, time.Now())
+	}
+	look := func(c *bus.Conn) {
+		t.Helper()
+		for n, at := range times {
+			got, m, err := bus.LastBefore[note](ctx, c, bus.StreamTasks, subject, at)
+			if got.N != n || (n == 0) != errors.Is(err, bus.ErrNotFound) || n > 0 && (err != nil || m.Time.After(at)) {
+				t.Errorf("before %d there is %d, %v", n, got.N, err)
+			}
+		}
+	}
+	look(own)
+	s, err := own.JS.Stream(ctx, bus.StreamTasks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := s.CachedInfo().Config
+	cfg.AllowDirect = false // as of one with copies
+	if _, err := own.JS.UpdateStream(ctx, cfg); err != nil {
+		t.Fatal(err)
+	}
+	look(remote)
+}

@@ -14,7 +14,9 @@ import (
 
 // install makes the data folder of an empty server, for a dump to be loaded into.
 func (c *Copy) install(ctx context.Context) error {
-	args := []string{"--no-defaults", "--datadir=" + c.Data(), "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"}
+	// Without --rpm the script takes the folder of the PAM plugin away from the server that this machine may have: it gives that to
+	// the user named here.
+	args := []string{"--no-defaults", "--rpm", "--datadir=" + c.Data(), "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"}
 	if os.Geteuid() == 0 {
 		args = append(args, "--user=root")
 	}

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -22,7 +23,7 @@ func TestToolsGetNoneOfDrydocksOwnVariables(t *testing.T) {
 
 // A server that starts deletes the temporary tables in its temporary folder, whosever they are: the one that installs an empty data
 // folder would spoil a drill beside it, or the work of a server that serves.
-func TestAnInstallationLeavesTheTemporaryTablesOfOthersAlone(t *testing.T) {
+func TestAnInstallationLeavesWhatOthersHaveAlone(t *testing.T) {
 	shared := t.TempDir()
 	t.Setenv("TMPDIR", shared)
 	var others []string
@@ -36,14 +37,27 @@ func TestAnInstallationLeavesTheTemporaryTablesOfOthersAlone(t *testing.T) {
 	if err := os.Mkdir(c.tmp(), 0o700); err != nil {
 		t.Fatal(err)
 	}
+	before := touched("/usr/lib/mysql/plugin/auth_pam_tool_dir")
 	if err := c.install(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+	if after := touched("/usr/lib/mysql/plugin/auth_pam_tool_dir"); after != before {
+		t.Error("the folder of the PAM plugin got another owner, so that nobody can log in to this machine's server by PAM")
 	}
 	for _, name := range others {
 		if _, err := os.Stat(name); err != nil {
 			t.Error(err)
 		}
 	}
+}
+
+// touched is when owner or mode of a file was set last; zero where there is none.
+func touched(path string) syscall.Timespec {
+	var s syscall.Stat_t
+	if syscall.Stat(path, &s) != nil {
+		return syscall.Timespec{}
+	}
+	return s.Ctim
 }
 
 // mariadb-install-db ends with eleven lines of advice: the last five say nothing about what went wrong.
