@@ -110,7 +110,7 @@ func (c *Catalog) update(ctx context.Context, m Manifest, edit func(now Manifest
 		switch {
 		case err == nil:
 			return nil
-		case !errors.Is(err, jetstream.ErrKeyExists) && !errors.Is(err, jetstream.ErrKeyRevisionMismatch):
+		case !bus.Overtaken(err):
 			return fmt.Errorf("record manifest %s: %w", m.ID, err)
 		}
 	}

@@ -253,12 +253,10 @@ func (c *Catalog) Removed(ctx context.Context, m Manifest) error {
 			return err
 		}
 		err = kv.Delete(ctx, bus.CatalogKey(m.Cluster, m.Server.Host, m.Server.Port, m.ID), jetstream.LastRevision(revision))
-		var api *jetstream.APIError
 		switch {
 		case err == nil:
 			return nil
-		case errors.Is(err, jetstream.ErrKeyRevisionMismatch), errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence:
-		default:
+		case !bus.Overtaken(err):
 			return fmt.Errorf("take backup %s out of the catalogue: %w", m.ID, err)
 		}
 	}
