@@ -165,6 +165,15 @@ func (s *site) missed() bool {
 	return err == nil && j.ID == s.offered.ID && j.State == job.Available
 }
 
+// sinceUp is drydock's log since it is up: of ten processes a scheduler may open sessions before a gateway answers them.
+func (s *site) sinceUp() string {
+	log := s.proc.log.text()
+	if s.rig != nil {
+		_, log, _ = strings.Cut(log, `"msg":"drydock is up"`)
+	}
+	return log
+}
+
 // killed waits until none of these processes is left: the kernel ends those of a keeper after it.
 func killed(t *testing.T, pids []int) {
 	t.Helper()

@@ -81,7 +81,7 @@ func (c *Catalog) update(ctx context.Context, m Manifest, edit func(now Manifest
 		return err
 	}
 	key := bus.CatalogKey(m.Cluster, m.Server.Host, m.Server.Port, m.ID)
-	for range casTries {
+	for range tries(ctx) {
 		var now Manifest
 		var revision uint64 // 0: there is none
 		e, err := kv.Get(ctx, key)

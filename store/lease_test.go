@@ -93,3 +93,27 @@ func TestALeaseThatWasGivenBackIsHeldByOneOnABusWithCopies(t *testing.T) {
 		}
 	}
 }
+
+// What another process has written is in the way before it can be read, on servers that keep copies: ten tries in a row were over
+// meanwhile, and an operator was told that the bus is busy.
+func TestManyWhoChangeOneDocumentAllGetTheirTurnOnABusWithCopies(t *testing.T) {
+	t.Parallel()
+	c := bustest.StartCluster(t, bus.BucketControl)
+	ctx := bustest.Context(t)
+	const writers, each = 3, 10
+	var wg sync.WaitGroup
+	for range writers {
+		wg.Go(func() {
+			control, now := store.NewControl(c), time.Now()
+			for range each {
+				if _, err := control.AddBlackout(ctx, store.Blackout{Cluster: "prod", From: now, To: now.Add(time.Hour), By: "ops"}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if all, err := store.NewControl(c).Closures(ctx); err != nil || len(all.Blackouts) != writers*each {
+		t.Errorf("%d blackouts of %d, %v", len(all.Blackouts), writers*each, err)
+	}
+}

@@ -226,7 +226,7 @@ func (c *Catalog) Spare(ctx context.Context, m Manifest) error {
 // Removed takes the entry of a backup out whose files are gone. While an archive has a copy it stays and tells of that.
 // It may be repeated.
 func (c *Catalog) Removed(ctx context.Context, m Manifest) error {
-	for range casTries {
+	for range tries(ctx) {
 		now, revision, err := c.entry(ctx, m.Cluster, m.Server, m.ID)
 		if errors.Is(err, ErrNoBackup) {
 			return nil

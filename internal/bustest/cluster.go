@@ -26,7 +26,7 @@ func StartCluster(t testing.TB, bucket string) *bus.Conn {
 	var servers []*server.Server
 	for i, port := range ports {
 		s, err := server.NewServer(&server.Options{
-			ServerName: fmt.Sprintf("nats-%d", i), Host: "127.0.0.1", Port: -1, NoLog: true, NoSigs: true, JetStream: true, StoreDir: t.TempDir(),
+			ServerName: fmt.Sprintf("nats-%d", i), Host: "127.0.0.1", Port: -1, NoLog: true, NoSigs: true, JetStream: true, SyncAlways: true, StoreDir: t.TempDir(),
 			Cluster: server.ClusterOpts{Name: "drydock", Host: "127.0.0.1", Port: port}, Routes: server.RoutesFromStr(routes[:len(routes)-1]),
 		})
 		if err != nil {
