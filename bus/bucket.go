@@ -9,6 +9,14 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
+// Overtaken reports whether a key of a bucket was not written because somebody else was quicker: it is there already, or not as the writer
+// saw it. Servers that keep copies have a number of their own for that, which the library gives as it is when a key that was deleted is made anew.
+func Overtaken(err error) bool {
+	var api *jetstream.APIError
+	return errors.Is(err, jetstream.ErrKeyExists) || errors.Is(err, jetstream.ErrKeyRevisionMismatch) ||
+		errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant
+}
+
 // Entries gives every value that a bucket has now under keys, which may have wildcards, to handle. It returns when that was all of
 // them; an error, that of handle for one, says that it was not.
 func (c *Conn) Entries(ctx context.Context, bucket, keys string, handle func(jetstream.KeyValueEntry) error) error {

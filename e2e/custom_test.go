@@ -94,7 +94,7 @@ func TestCustomScriptOfTheDocumentationRunsOverSSH(t *testing.T) {
 				t.Error("no remote shell was among the processes")
 			}
 			s.checkNoSecret(s.host(0))
-			if log := s.proc.log.text(); strings.Contains(log, "ssh session failed") {
+			if log := s.sinceUp(); strings.Contains(log, "ssh session failed") {
 				t.Errorf("a session failed:\n%s", log)
 			}
 		})

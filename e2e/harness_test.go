@@ -90,8 +90,9 @@ type site struct {
 	secret  string // the database password
 	here    string // data folder of the receiver on whose host the commands run
 
-	rig  *splitrig.Rig // with -split; nil: one process
-	proc *process
+	rig     *splitrig.Rig // with -split; nil: one process
+	offered job.Job       // with -split: the last that was seen to be offered
+	proc    *process
 }
 
 // process is one running drydock.
@@ -346,7 +347,11 @@ func (s *site) awaitKey(k job.Key, what string, fits func(job.Job) bool) job.Job
 // awaitState waits for the job with this id to be in a state.
 func (s *site) awaitState(id, task string, want job.State) job.Job {
 	s.t.Helper()
-	return s.await(task, string(want), func(j job.Job) bool { return j.ID == id && j.State == want })
+	j := s.await(task, string(want), func(j job.Job) bool { return j.ID == id && j.State == want })
+	if s.rig != nil && want == job.Available {
+		s.offered = j
+	}
+	return j
 }
 
 // awaitEnd waits for the job with this id to end.
@@ -371,6 +376,24 @@ func (s *site) host(i int) *host {
 
 // cycle runs one cycle of the script and returns what it printed.
 func (h *host) cycle() string {
+	h.s.t.Helper()
+	begun, out := time.Now(), h.once()
+	for range cyclesMissed {
+		if !h.s.missed() {
+			break
+		}
+		select {
+		case <-h.s.t.Context().Done():
+		case <-time.After(time.Second): // in life a minute
+		}
+		h.s.t.Logf("%s: the gateway had not heard of it; once more after %s", h.s.offered.Task, time.Since(begun))
+		out += h.once()
+	}
+	h.s.offered = job.Job{}
+	return out
+}
+
+func (h *host) once() string {
 	h.s.t.Helper()
 	cmd := h.command("--once")
 	out, err := cmd.CombinedOutput()

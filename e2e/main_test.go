@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"drydock/internal/bustest"
 	"drydock/internal/mariadbd"
 	"drydock/internal/mariadbdtest"
 	"drydock/job"
@@ -221,7 +222,12 @@ func TestLogIsCollectedWhileTheDatabaseIsDown(t *testing.T) {
 func TestStreamsOfSeveralServersGoToTheirOwnFolders(t *testing.T) {
 	t.Parallel()
 	primary, replica := mariadbdtest.Pair(t, mariadbd.Options{Password: password})
-	s := newSite(t, options{servers: []*mariadbd.Server{primary, replica}}).start()
+	s := newSite(t, options{servers: []*mariadbd.Server{primary, replica}, keys: `
+backup-keep-last = 1
+backup-keep-daily = 0
+backup-keep-weekly = 0
+backup-keep-monthly = 0
+`}).start()
 	out := s.mustCLI("run", "lab", "mariabackup")
 	if n := strings.Count(out, "mariabackup on"); n != 2 {
 		t.Fatalf("%d jobs for two servers:\n%s", n, out)
@@ -240,5 +246,40 @@ func TestStreamsOfSeveralServersGoToTheirOwnFolders(t *testing.T) {
 	}
 	if list := s.mustCLI("backups"); strings.Count(list, "mariabackup-") != 2 {
 		t.Errorf("the catalogue:\n%s", list)
+	}
+	s.checkPrune()
+}
+
+// checkPrune has the first server backed up twice more. Of three backups one at least is older than another of its receiver, also
+// where there are two: whichever has the job must have that one deleted, and what is the newest of a receiver left.
+func (s *site) checkPrune() {
+	s.t.Helper()
+	for range 2 {
+		s.mustSucceed(s.run("mariabackup"), "mariabackup")
+	}
+	catalog := store.NewCatalog(s.bus())
+	all, err := catalog.List(bustest.Context(s.t), "lab", job.Server{})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var want []string
+	seen := map[string]bool{}
+	for _, m := range all { // newest first
+		if of := m.Receiver + " " + m.Server.String(); !seen[of] {
+			seen[of], want = true, append(want, m.Path)
+		}
+	}
+	if len(all) != 4 || len(want) > 3 {
+		s.t.Fatalf("%d backups, %d of them to be kept", len(all), len(want))
+	}
+	s.mustCLI("backups", "prune", "lab", "--confirm", "lab", "--wait")
+	left := slices.DeleteFunc(s.glob("Backups", "lab", "*", "*.xbstream*"), func(f string) bool { return strings.HasSuffix(f, ".json") })
+	slices.Sort(want)
+	slices.Sort(left)
+	if !slices.Equal(left, want) {
+		s.t.Errorf("a prune left %v, want %v", left, want)
+	}
+	if all, err = catalog.List(bustest.Context(s.t), "lab", job.Server{}); err != nil || len(all) != len(want) {
+		s.t.Errorf("the catalogue lists %d backups: %v", len(all), err)
 	}
 }

@@ -62,7 +62,7 @@ func TestScriptRunsOverSSHWithNothingInstalledOnTheHost(t *testing.T) {
 			}
 			s.stop(15)
 			s.checkNoSecret(&host{s: s, state: state})
-			if log := s.proc.log.text(); strings.Contains(log, "ssh session failed") {
+			if log := s.sinceUp(); strings.Contains(log, "ssh session failed") {
 				t.Errorf("a session failed:\n%s", log)
 			}
 		})

@@ -81,7 +81,7 @@ func (c *Catalog) update(ctx context.Context, m Manifest, edit func(now Manifest
 		return err
 	}
 	key := bus.CatalogKey(m.Cluster, m.Server.Host, m.Server.Port, m.ID)
-	for range casTries {
+	for range tries(ctx) {
 		var now Manifest
 		var revision uint64 // 0: there is none
 		e, err := kv.Get(ctx, key)
@@ -110,7 +110,7 @@ func (c *Catalog) update(ctx context.Context, m Manifest, edit func(now Manifest
 		switch {
 		case err == nil:
 			return nil
-		case !errors.Is(err, jetstream.ErrKeyExists) && !errors.Is(err, jetstream.ErrKeyRevisionMismatch):
+		case !bus.Overtaken(err):
 			return fmt.Errorf("record manifest %s: %w", m.ID, err)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -253,7 +254,7 @@ const docType = "drydock.v1.document"
 
 // update is updateControl for any bucket. It returns the revision that the document has now.
 func update[T any](ctx context.Context, kv jetstream.KeyValue, key string, change func(*T) (bool, error)) (revision uint64, err error) {
-	for range casTries {
+	for range tries(ctx) {
 		v, was, rerr := readControl[T](ctx, kv, key)
 		if rerr != nil {
 			return 0, rerr
@@ -276,6 +277,23 @@ func update[T any](ctx context.Context, kv jetstream.KeyValue, key string, chang
 		}
 	}
 	return 0, fmt.Errorf("change %s: %w", key, errors.Join(ErrBusy, err))
+}
+
+// tries are [casTries] tries to change a key, with longer and longer waits between them: what somebody else has written is in the way as soon
+// as a bus with copies has taken it, but is read only when most of its servers have it on disk.
+func tries(ctx context.Context) iter.Seq[int] {
+	const longer = 10 * time.Millisecond
+	return func(yield func(int) bool) {
+		for try := range casTries {
+			select {
+			case <-ctx.Done(): // which the try itself says
+			case <-time.After(time.Duration(try) * longer):
+			}
+			if !yield(try) {
+				return
+			}
+		}
+	}
 }
 
 // readControl reads a document and its revision; one that there is not is its zero value, revision 0.

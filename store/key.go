@@ -40,7 +40,7 @@ func recorded(ctx context.Context, c *bus.Conn, name string, fresh []byte) ([]by
 		if _, err = kv.Create(ctx, name, fresh); err == nil {
 			return fresh, nil
 		}
-		if errors.Is(err, jetstream.ErrKeyExists) { // another one was quicker
+		if bus.Overtaken(err) { // another one was quicker
 			e, err = kv.Get(ctx, name)
 		}
 	}

@@ -82,7 +82,7 @@ func (l *Leases) Take(ctx context.Context, host string, port int, name string) (
 	if err == nil {
 		return x, nil
 	}
-	if !errors.Is(err, jetstream.ErrKeyExists) {
+	if !bus.Overtaken(err) {
 		return nil, fmt.Errorf("take lease %s: %w", x.key, err)
 	}
 	e, err := kv.Get(ctx, x.key)
@@ -95,7 +95,9 @@ func (l *Leases) Take(ctx context.Context, host string, port int, name string) (
 	if holderOf(e) != l.owner && !l.stoodStill(x.key, e.Revision()) {
 		return nil, fmt.Errorf("%w: %s", ErrHeld, holderOf(e))
 	}
-	if x.revision, err = kv.Update(ctx, x.key, holder(l.owner), e.Revision()); err != nil {
+	if x.revision, err = kv.Update(ctx, x.key, holder(l.owner), e.Revision()); bus.Overtaken(err) {
+		return nil, ErrHeld // another one that waited was quicker
+	} else if err != nil {
 		return nil, fmt.Errorf("take over lease %s: %w", x.key, err)
 	}
 	return x, nil

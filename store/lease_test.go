@@ -2,9 +2,11 @@ package store_test
 
 import (
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
+	"drydock/bus"
 	"drydock/internal/bustest"
 	"drydock/store"
 )
@@ -59,5 +61,59 @@ func TestLeaseIsHeldByOneUntilItStandsStill(t *testing.T) {
 	}
 	if err := again.Renew(ctx); err != nil { // the same owner: no harm
 		t.Error(err)
+	}
+}
+
+// Of two processes that take a lease which was just given back one is late. Servers that keep copies say so in another way than one
+// alone: it was an error in the log, as if a host could not be reached.
+func TestALeaseThatWasGivenBackIsHeldByOneOnABusWithCopies(t *testing.T) {
+	t.Parallel()
+	c := bustest.StartCluster(t, bus.BucketState)
+	ctx := bustest.Context(t)
+	both := []*store.Leases{store.NewLeases(c, "scheduler@a", time.Hour), store.NewLeases(c, "scheduler@b", time.Hour)}
+	for round := range 20 {
+		var wg sync.WaitGroup
+		var got [2]*store.Lease
+		var errs [2]error
+		for i, l := range both {
+			wg.Go(func() { got[i], errs[i] = l.Take(ctx, "db1", 22, "_ssh") })
+		}
+		wg.Wait()
+		for i, lease := range got {
+			other := errs[1-i]
+			if lease == nil {
+				continue
+			}
+			if err := lease.Release(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if !errors.Is(other, store.ErrHeld) {
+				t.Fatalf("round %d: the other one got %v", round, other)
+			}
+		}
+	}
+}
+
+// What another process has written is in the way before it can be read, on servers that keep copies: ten tries in a row were over
+// meanwhile, and an operator was told that the bus is busy.
+func TestManyWhoChangeOneDocumentAllGetTheirTurnOnABusWithCopies(t *testing.T) {
+	t.Parallel()
+	c := bustest.StartCluster(t, bus.BucketControl)
+	ctx := bustest.Context(t)
+	const writers, each = 3, 10
+	var wg sync.WaitGroup
+	for range writers {
+		wg.Go(func() {
+			control, now := store.NewControl(c), time.Now()
+			for range each {
+				if _, err := control.AddBlackout(ctx, store.Blackout{Cluster: "prod", From: now, To: now.Add(time.Hour), By: "ops"}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if all, err := store.NewControl(c).Closures(ctx); err != nil || len(all.Blackouts) != writers*each {
+		t.Errorf("%d blackouts of %d, %v", len(all.Blackouts), writers*each, err)
 	}
 }

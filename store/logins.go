@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"drydock/bus"
 )
 
@@ -32,7 +30,7 @@ func (l *Logins) Take(ctx context.Context, server, nonce string) error {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%d:%s,%s", len(server), server, nonce))
 	_, err = kv.Create(ctx, hex.EncodeToString(sum[:16]), nil)
 	switch {
-	case errors.Is(err, jetstream.ErrKeyExists):
+	case bus.Overtaken(err):
 		return ErrUsed
 	case err != nil:
 		return fmt.Errorf("note a login: %w", err)

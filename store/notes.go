@@ -226,7 +226,7 @@ func (c *Catalog) Spare(ctx context.Context, m Manifest) error {
 // Removed takes the entry of a backup out whose files are gone. While an archive has a copy it stays and tells of that.
 // It may be repeated.
 func (c *Catalog) Removed(ctx context.Context, m Manifest) error {
-	for range casTries {
+	for range tries(ctx) {
 		now, revision, err := c.entry(ctx, m.Cluster, m.Server, m.ID)
 		if errors.Is(err, ErrNoBackup) {
 			return nil
@@ -253,12 +253,10 @@ func (c *Catalog) Removed(ctx context.Context, m Manifest) error {
 			return err
 		}
 		err = kv.Delete(ctx, bus.CatalogKey(m.Cluster, m.Server.Host, m.Server.Port, m.ID), jetstream.LastRevision(revision))
-		var api *jetstream.APIError
 		switch {
 		case err == nil:
 			return nil
-		case errors.Is(err, jetstream.ErrKeyRevisionMismatch), errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence:
-		default:
+		case !bus.Overtaken(err):
 			return fmt.Errorf("take backup %s out of the catalogue: %w", m.ID, err)
 		}
 	}

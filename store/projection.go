@@ -257,7 +257,7 @@ func (p *Projector) checkAhead(ctx context.Context, upTo uint64) (uint64, error)
 
 func (p *Projector) project(ctx context.Context, j job.Job, seq uint64) error {
 	key := bus.StateKey(j.Cluster, j.Server.Host, j.Server.Port, j.Task)
-	for range casTries {
+	for range tries(ctx) {
 		h := p.have[key]
 		if h.seq >= seq {
 			return nil
