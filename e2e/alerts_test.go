@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"drydock/bus"
+	"drydock/internal/freeport"
 	"drydock/job"
 )
 
@@ -125,7 +126,7 @@ func TestAFailedBackupIsAConditionUntilOneSucceedsOverAKillAndWithTwoEvaluators(
 
 func TestWhatJobsWaitForIsAConditionAsLongAsTheyWait(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, options{global: "scheduler-db-servers-sender-ports = " + itoa(freePort(t))}).start()
+	s := newSite(t, options{global: "scheduler-db-servers-sender-ports = " + itoa(freeport.Pick(t))}).start()
 	first := s.run("errorlog")
 	s.awaitState(first, "errorlog", job.Available)
 	second := s.run("slowquery")

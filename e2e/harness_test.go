@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,6 +25,7 @@ import (
 	"drydock/bus"
 	"drydock/config"
 	"drydock/internal/bustest"
+	"drydock/internal/freeport"
 	"drydock/internal/mariadbd"
 	"drydock/internal/mariadbdtest"
 	"drydock/internal/splitrig"
@@ -123,7 +123,7 @@ func newSite(t *testing.T, o options) *site {
 	if o.servers == nil {
 		o.servers = []*mariadbd.Server{mariadbdtest.Start(t, mariadbd.Options{Password: o.secret, LogBin: true})}
 	}
-	s := &site{t: t, dir: t.TempDir(), api: freePort(t), servers: o.servers, secret: o.secret}
+	s := &site{t: t, dir: t.TempDir(), api: freeport.Pick(t), servers: o.servers, secret: o.secret}
 	s.here = filepath.Join(s.dir, "data")
 	var hosts []string
 	for _, m := range o.servers {
@@ -443,16 +443,6 @@ func (h *host) command(args ...string) *exec.Cmd {
 	)
 	cmd.Env = append(cmd.Env, h.env...)
 	return cmd
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // tailBuffer keeps the last lines of a log.

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"drydock/internal/freeport"
 	"drydock/internal/mariadbd"
 	"drydock/internal/mariadbdtest"
 	"drydock/job"
@@ -36,7 +37,7 @@ func newReseedSite(t *testing.T, o options) *reseedSite {
 		t.Fatal(err)
 	}
 	o.servers = []*mariadbd.Server{replica, primary}
-	port := freePort(t)
+	port := freeport.Pick(t)
 	o.keys += fmt.Sprintf("\nscheduler-db-servers-receiver-ports = \"%d\"\n", port)
 	r := &reseedSite{site: newSite(t, o).start(), replica: replica, primary: primary}
 	r.onReplica, r.onPrimary = r.host(0), r.host(1)

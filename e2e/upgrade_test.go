@@ -18,6 +18,7 @@ import (
 
 	"drydock/gateway/envelope"
 	"drydock/internal/bustest"
+	"drydock/internal/freeport"
 	"drydock/job"
 	"drydock/scripts"
 )
@@ -59,7 +60,7 @@ func TestOldScriptInALoopIsReplacedAndGoesOn(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
-			port := freePort(t)
+			port := freeport.Pick(t)
 			s := newSite(t, options{mode: mode, keys: fmt.Sprintf("scheduler-db-servers-receiver-ports = %d", port)}).start()
 			h := s.host(0).installed("dbjobs-before-containers", port)
 			var err error
@@ -87,7 +88,7 @@ func TestOldScriptInALoopIsReplacedAndGoesOn(t *testing.T) {
 
 func TestFirstScriptThereWasIsReplacedBetweenTwoCycles(t *testing.T) {
 	t.Parallel()
-	port := freePort(t)
+	port := freeport.Pick(t)
 	s := newSite(t, options{mode: "api", keys: fmt.Sprintf("scheduler-db-servers-receiver-ports = %d", port)}).start()
 	h := s.host(0).installed("dbjobs-first", port)
 	id := s.run("errorlog")
@@ -108,7 +109,7 @@ func TestFirstScriptThereWasIsReplacedBetweenTwoCycles(t *testing.T) {
 // Scripts for replication-manager know neither our end line nor who drydock is: they are asked, sent, and left alone.
 func TestForeignScriptWithoutTheEndLineIsOfferedOursOnce(t *testing.T) {
 	t.Parallel()
-	port := freePort(t)
+	port := freeport.Pick(t)
 	s := newSite(t, options{keys: fmt.Sprintf("scheduler-db-servers-receiver-ports = %d", port)}).start()
 	cipher := envelope.New(s.secret)
 	call := func(rest string) string {

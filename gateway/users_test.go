@@ -446,7 +446,7 @@ func TestNoSecretIsOnTheBus(t *testing.T) {
 	host := r.token("sql", db1)
 	r.want(r.call("POST", path("sql", db1, "/secret-login"), "", cipher.Seal([]byte(identity(db1, canary)))), 401, "")
 	r.want(r.call("POST", "/api/users/dana/revoke-tokens", boss, []byte(`{"api_tokens":true}`)), 200, "")
-	secrets := []string{canary, session, api.Token, strings.Split(api.Token, "_")[2], boss, host, password}
+	secrets := []string{canary, session, api.Token, strings.SplitN(api.Token, "_", 3)[2], boss, host, password}
 	messages := 0
 	for info := range r.conn.JS.ListStreams(r.ctx()).Info() {
 		stream, err := r.conn.JS.Stream(r.ctx(), info.Config.Name)
