@@ -282,12 +282,12 @@ func update[T any](ctx context.Context, kv jetstream.KeyValue, key string, chang
 // tries are [casTries] tries to change a key, with longer and longer waits between them: what somebody else has written is in the way as soon
 // as a bus with copies has taken it, but is read only when most of its servers have it on disk.
 func tries(ctx context.Context) iter.Seq[int] {
-	const longer = 10 * time.Millisecond
+	const first, most = 10 * time.Millisecond, time.Second
 	return func(yield func(int) bool) {
-		for try := range casTries {
+		for try, wait := 0, time.Duration(0); try < casTries; try, wait = try+1, min(max(2*wait, first), most) {
 			select {
 			case <-ctx.Done(): // which the try itself says
-			case <-time.After(time.Duration(try) * longer):
+			case <-time.After(wait):
 			}
 			if !yield(try) {
 				return
