@@ -22,7 +22,7 @@ import (
 
 // latency measures single steps of single jobs, one after the other, on a drydock with one server.
 func (b *bench) latency(ctx context.Context) (err error) {
-	s, err := b.newSite(ctx, "api", 1, b.db.Port())
+	s, err := b.newSite(ctx, "api", 1, b.ports(1))
 	if err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ func newCaller(s *site) *caller {
 	jar, _ := cookiejar.New(nil) // never fails
 	return &caller{
 		base:  fmt.Sprintf("http://127.0.0.1:%d", s.http),
-		route: fmt.Sprintf("/api/clusters/%s/servers/%s/%d", cluster, address(0), s.dbPort), server: fmt.Sprintf("%s:%d", address(0), s.dbPort),
+		route: fmt.Sprintf("/api/clusters/%s/servers/%s/%d", cluster, address(0), s.dbPorts[0]), server: s.server(0),
 		http: &http.Client{Jar: jar},
 	}
 }

@@ -13,12 +13,14 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"drydock/bench/paired"
+	"drydock/child"
 	"drydock/internal/mariadbd"
 )
 
@@ -87,16 +89,11 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	// Real servers, each shared by many entries, which tell them apart by their loopback address.
-	db, err := mariadbd.Start(ctx, mariadbd.Options{Dir: filepath.Join(dir, "db"), Password: password, Extra: []string{
-		"bind-address=0.0.0.0", "max-connections=30000", "thread-handling=pool-of-threads", "back-log=4096",
-		"innodb-flush-log-at-trx-commit=2", "table-open-cache=4000", "skip-name-resolve",
-	}})
-	if err != nil {
+	b := &bench{options: o, dir: dir}
+	defer func() { err = errors.Join(err, b.killAll()) }()
+	if err := b.startAll(ctx, slices.Max(append(o.api, 1))); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, db.Kill()) }()
-	b := &bench{options: o, dir: dir, db: db}
 	if len(o.api) > 0 {
 		if err := b.fanoutAPI(ctx); err != nil {
 			return err
@@ -117,5 +114,48 @@ func run(ctx context.Context, o options) (err error) {
 type bench struct {
 	options
 	dir string
-	db  *mariadbd.Server
+	dbs []*mariadbd.Server // never none
+}
+
+// sharedBy is how many entries lead to one real MariaDB at most. Each question for its status adds up all of its connections, so with ten
+// thousand on one server these questions alone took more than a core, before anything was due.
+const sharedBy = 1000
+
+// startAll starts real servers for so many entries, which tell them apart by their loopback address.
+func (b *bench) startAll(ctx context.Context, entries int) error {
+	for len(b.dbs)*sharedBy < entries {
+		db, err := mariadbd.Start(ctx, mariadbd.Options{Dir: filepath.Join(b.dir, fmt.Sprintf("db%d", len(b.dbs))), Password: password, Extra: []string{
+			"bind-address=0.0.0.0", "max-connections=5000", "thread-handling=pool-of-threads", "back-log=4096",
+			"innodb-flush-log-at-trx-commit=2", "table-open-cache=4000", "skip-name-resolve",
+		}})
+		if err != nil {
+			return err
+		}
+		b.dbs = append(b.dbs, db)
+	}
+	return nil
+}
+
+func (b *bench) killAll() (err error) {
+	for _, db := range b.dbs {
+		err = errors.Join(err, db.Kill())
+	}
+	return err
+}
+
+// ports are those of the real servers for so many entries.
+func (b *bench) ports(entries int) (ports []int) {
+	for _, db := range b.dbs[:(entries+sharedBy-1)/sharedBy] {
+		ports = append(ports, db.Port())
+	}
+	return ports
+}
+
+// dbCPU is what the real servers have used so far.
+func (b *bench) dbCPU() (total time.Duration) {
+	const ticks = 100 // a second, on every Linux that we run on
+	for _, db := range b.dbs {
+		total += time.Duration(child.ProcessorTime(db.PID())) * time.Second / ticks
+	}
+	return total
 }

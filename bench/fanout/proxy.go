@@ -118,26 +118,45 @@ func account(ip net.IP) string {
 	return fmt.Sprintf("%c%03d%03d", 'a'+ip[1], ip[2], ip[3])
 }
 
-// prepareAccounts makes the accounts of all entries.
+// prepareAccounts makes the accounts of all entries: the first by statements, the others as copies of its rows, since a GRANT takes the longer
+// the more accounts there are.
 func (b *bench) prepareAccounts(ctx context.Context, servers int) error {
-	db, err := b.db.DB()
+	db, err := b.dbs[0].DB()
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	for i := range servers {
-		ip := net.ParseIP(address(i))
-		for _, statement := range []string{
-			"CREATE USER IF NOT EXISTS %s IDENTIFIED BY '" + password + "'",
-			"GRANT ALL PRIVILEGES ON " + schema(ip) + ".* TO %s",
-			"GRANT PROCESS, RELOAD, REPLICATION SLAVE, SLAVE MONITOR, BINLOG MONITOR, BINLOG ADMIN, READ ONLY ADMIN, CONNECTION ADMIN ON *.* TO %s",
-		} {
-			if _, err := db.ExecContext(ctx, fmt.Sprintf(statement, account(ip))); err != nil {
-				return fmt.Errorf("make the account of %s: %w", ip, err)
-			}
+	first := net.ParseIP(address(0))
+	do := func(ip net.IP, statement string, args ...any) error {
+		if _, err := db.ExecContext(ctx, statement, args...); err != nil {
+			return fmt.Errorf("make the account of %s: %w", ip, err)
+		}
+		return nil
+	}
+	for _, statement := range []string{
+		"CREATE USER IF NOT EXISTS %s IDENTIFIED BY '" + password + "'",
+		"GRANT ALL PRIVILEGES ON " + schema(first) + ".* TO %s",
+		"GRANT PROCESS, RELOAD, REPLICATION SLAVE, SLAVE MONITOR, BINLOG MONITOR, BINLOG ADMIN, READ ONLY ADMIN, CONNECTION ADMIN ON *.* TO %s",
+	} {
+		if err := do(first, fmt.Sprintf(statement, account(first))); err != nil {
+			return err
 		}
 	}
-	return nil
+	var columns string // of mysql.db, but for the account and the schema
+	if err := db.QueryRowContext(ctx, `SELECT GROUP_CONCAT(COLUMN_NAME) FROM information_schema.COLUMNS
+		WHERE TABLE_SCHEMA = 'mysql' AND TABLE_NAME = 'db' AND COLUMN_NAME NOT IN ('User', 'Db')`).Scan(&columns); err != nil {
+		return err
+	}
+	for i := 1; i < servers; i++ {
+		ip := net.ParseIP(address(i))
+		err := errors.Join(
+			do(ip, "REPLACE INTO mysql.global_priv SELECT Host, ?, Priv FROM mysql.global_priv WHERE User = ?", account(ip), account(first)),
+			do(ip, "REPLACE INTO mysql.db (User, Db, "+columns+") SELECT ?, ?, "+columns+" FROM mysql.db WHERE User = ?", account(ip), schema(ip), account(first)))
+		if err != nil {
+			return err
+		}
+	}
+	return do(first, "FLUSH PRIVILEGES")
 }
 
 // prepareTables makes the jobs tables as drydock does: with a real server for each entry they were there since the first job.
@@ -150,7 +169,7 @@ func (b *bench) prepareTables(ctx context.Context, servers, port int) error {
 		room <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-room }()
-			t := jobtable.Open(job.Server{Host: address(i), Port: port}, b.db.User(), password)
+			t := jobtable.Open(job.Server{Host: address(i), Port: port}, b.dbs[0].User(), password)
 			errs[i] = errors.Join(t.Setup(ctx), t.Close())
 		})
 	}
@@ -160,7 +179,7 @@ func (b *bench) prepareTables(ctx context.Context, servers, port int) error {
 
 // rowsIn counts the rows of all entries' tables that a script may take.
 func (b *bench) rowsIn(ctx context.Context, servers int) (rows int, err error) {
-	db, err := b.db.DB()
+	db, err := b.dbs[0].DB()
 	if err != nil {
 		return 0, err
 	}

@@ -32,7 +32,8 @@ type site struct {
 	own         bool // also the tasks that drydock does itself
 	servers     int
 	clusters    int // that they are shared out to
-	dbPort      int
+	dbPorts     []int // of the real servers, which the entries are dealt out to
+	dbCPU       func() time.Duration // what the real servers have used so far
 	http, natsP int
 	proc        *paired.Process
 	pid         int
@@ -42,8 +43,8 @@ type site struct {
 }
 
 // newSite starts a drydock whose schedules are off, and waits until it is ready.
-func (b *bench) newSite(ctx context.Context, mode string, servers, dbPort int) (s *site, err error) {
-	s = &site{mode: mode, own: b.own, servers: servers, clusters: min(b.clusters, servers), dbPort: dbPort}
+func (b *bench) newSite(ctx context.Context, mode string, servers int, dbPorts []int) (s *site, err error) {
+	s = &site{mode: mode, own: b.own, servers: servers, clusters: min(b.clusters, servers), dbPorts: dbPorts, dbCPU: b.dbCPU}
 	if s.dir, err = os.MkdirTemp(b.dir, "site-"); err != nil {
 		return nil, err
 	}
@@ -116,7 +117,7 @@ log-level = "warn"
 	for c := range s.clusters {
 		var hosts []string
 		for i := c * s.servers / s.clusters; i < (c+1)*s.servers/s.clusters; i++ {
-			hosts = append(hosts, fmt.Sprintf("%s:%d", address(i), s.dbPort))
+			hosts = append(hosts, s.server(i))
 		}
 		text = fmt.Appendf(text, `[%s]
 db-servers-hosts = %q
@@ -139,7 +140,12 @@ func clusterName(i int) string {
 	return fmt.Sprintf("%s%d", cluster, i)
 }
 
-// address is a loopback address of its own for an entry; all of them reach the same server.
+// server is an entry as the configuration has it.
+func (s *site) server(i int) string {
+	return fmt.Sprintf("%s:%d", address(i), s.dbPorts[i%len(s.dbPorts)])
+}
+
+// address is a loopback address of its own for an entry.
 func address(i int) string { return fmt.Sprintf("127.%d.%d.%d", 1+i/62_500, 1+i/250%250, 1+i%250) }
 
 // due are the tasks of the second that is measured.
