@@ -121,6 +121,7 @@ func (p *process) start(ctx context.Context) error {
 		return err
 	}
 	p.name = name
+	warnOfOpenFiles(p.Config, p.Log)
 	if err := p.openPorch(); err != nil {
 		return err
 	}

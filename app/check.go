@@ -51,7 +51,7 @@ const (
 	archiveTimeout = 30 * time.Second
 )
 
-// Check looks at the configuration, this machine and every server, and changes nothing: data folder, ports, the
+// Check looks at the configuration, this machine and every server, and changes nothing: data folder, open files, ports, the
 // advertised address, the bus, and per server the login and the privileges that drydock needs.
 func Check(ctx context.Context, cfg *config.Config) []Item {
 	items := []Item{{OK, "configuration", fmt.Sprintf("%s: %d clusters", cfg.File, len(cfg.Clusters)), ""}}
@@ -62,7 +62,7 @@ func Check(ctx context.Context, cfg *config.Config) []Item {
 		items = append(items, Item{Warn, "configuration", "passed over: " + keysOf(cfg.Ignored), "these keys of replication-manager do nothing here; see docs/configuration.md"})
 	}
 	items = append(items, checkDatadir(cfg))
-	items = append(items, checkAddress(cfg))
+	items = append(items, checkAddress(cfg), checkOpenFiles(cfg))
 	ours, live, busItem := checkBus(ctx, cfg)
 	items = append(items, busItem)
 	items = append(items, checkDisks(ctx, cfg)...)

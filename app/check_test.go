@@ -27,6 +27,22 @@ func TestCheckSeesRightsThatAreMissing(t *testing.T) {
 	}
 }
 
+func TestCheckSaysThatTooFewFilesMayBeOpen(t *testing.T) {
+	t.Parallel()
+	few := &config.Config{Clusters: []config.Cluster{{Name: "prod", JobsMode: "api", Servers: make([]config.Server, 3)}}}
+	if it := checkOpenFiles(few); it.Status != OK || frugal(few) {
+		t.Errorf("%+v", it)
+	}
+	limit, wanted := openFiles(few)
+	if wanted != filesBesides+3 {
+		t.Errorf("%d are wanted", wanted)
+	}
+	many := &config.Config{Clusters: []config.Cluster{{Name: "prod", JobsMode: "sql", Servers: make([]config.Server, (limit-filesBesides)/3+1)}}}
+	if it := checkOpenFiles(many); it.Status != Warn || !frugal(many) || !strings.Contains(it.Hint, "LimitNOFILE") {
+		t.Errorf("%+v", it)
+	}
+}
+
 func TestCheckMissesTheToolOfAScheduledLogicalBackup(t *testing.T) {
 	t.Parallel()
 	scheduled := config.Cluster{Name: "prod", Scheduler: true, LogicalBackup: config.Schedule{Enabled: true}, LogicalType: "mydumper"}

@@ -110,7 +110,7 @@ func dispatchConfig(cfg *config.Config, log *slog.Logger) (gateway.DispatchConfi
 	if err != nil {
 		return gateway.DispatchConfig{}, err
 	}
-	out := gateway.DispatchConfig{Address: address, Poll: cfg.Global.Ticker, Log: log.With("component", "dispatcher")}
+	out := gateway.DispatchConfig{Address: address, Poll: cfg.Global.Ticker, Frugal: frugal(cfg), Log: log.With("component", "dispatcher")}
 	for _, c := range cfg.Clusters {
 		out.Clusters = append(out.Clusters, gateway.DispatchCluster{
 			Name: c.Name, Mode: job.Mode(c.JobsMode), User: c.User, Password: c.Password.Reveal(), Servers: Servers(c.Servers),

@@ -56,7 +56,7 @@ func (p *process) newScheduler(context.Context) (func(context.Context) error, er
 }
 
 func factsConfig(cfg *config.Config, log *slog.Logger) local.FactsConfig {
-	out := local.FactsConfig{Ticker: cfg.Global.Ticker, Log: log.With("component", "facts")}
+	out := local.FactsConfig{Ticker: cfg.Global.Ticker, Frugal: frugal(cfg), Log: log.With("component", "facts")}
 	for _, c := range cfg.Clusters {
 		for _, s := range Servers(c.Servers) {
 			out.Servers = append(out.Servers, local.Login{Cluster: c.Name, Server: s, User: c.User, Password: c.Password.Reveal()})

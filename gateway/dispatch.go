@@ -21,6 +21,7 @@ type DispatchConfig struct {
 	// Address stands in the rows of tasks that stream nothing (optional: the server's own host).
 	Address string
 	Poll    time.Duration // how often rows of running jobs are read (optional: 2 s, as monitoring-ticker)
+	Frugal  bool          // no connection to a server is kept
 	Log     *slog.Logger  // component and so on are the caller's
 }
 
@@ -46,6 +47,7 @@ type Dispatcher struct {
 	log     *slog.Logger
 	poll    time.Duration
 	address string
+	frugal  bool
 	targets map[targetName]*target
 	work    background    // the workers; begins nothing before and after [Dispatcher.Run]
 	leaves  chan struct{} // a token per server whose jobs table is being looked for, to leave it
@@ -78,7 +80,7 @@ func NewDispatcher(cfg DispatchConfig, conn *bus.Conn, jobs *store.Jobs, view *s
 		}
 	}
 	d := &Dispatcher{
-		conn: conn, jobs: jobs, view: view, docs: docs, log: cfg.Log, poll: cfg.Poll, address: cfg.Address,
+		conn: conn, jobs: jobs, view: view, docs: docs, log: cfg.Log, poll: cfg.Poll, address: cfg.Address, frugal: cfg.Frugal,
 		targets: map[targetName]*target{}, leaves: make(chan struct{}, leaveWidth),
 	}
 	for _, c := range cfg.Clusters {
@@ -153,6 +155,9 @@ func newTarget(d *Dispatcher, c DispatchCluster, s job.Server) *target {
 	t := &target{
 		Dispatcher: d, name: targetName{c.Name, s}, mode: c.Mode, table: jobtable.Open(s, c.User, c.Password),
 		kick: make(chan struct{}, 1),
+	}
+	if d.frugal {
+		t.table.Rest()
 	}
 	t.rows = newRowKeeper(t)
 	return t

@@ -707,6 +707,12 @@ func TestSwitchToAPIFollowsWhatRunsThenDropsTheTable(t *testing.T) {
 		ok, err := y.docs.Get(bustest.Context(t), "prod", y.addr(), store.DocDispatch, &doc)
 		return err == nil && ok && doc == store.DispatchDoc{Mode: job.API}
 	})
+	// A fleet of ten thousand in api mode had ten thousand connections, and its bus no file left to open.
+	bustest.Until(t, 10*time.Second, "no connection is kept", func() bool {
+		var n int
+		err := y.db.QueryRowContext(bustest.Context(t), "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() AND COMMAND <> 'Daemon'").Scan(&n)
+		return err == nil && n == 0
+	})
 	stop()
 
 	y.start(y.cluster(job.SQL)) // and back

@@ -18,8 +18,8 @@ type wave struct {
 	lastCreated, lastOffered time.Duration // after the second in which they fell due
 	fired                    time.Duration // the last tick
 	cpu, dbCPU               time.Duration // of drydock and of the real servers, since the schedules were armed
-	peak                     int64 // bytes
-	changes, writes          int   // messages on the log, and syncs that they shared
+	peak                     int64         // bytes
+	changes, writes          int           // messages on the log, and syncs that they shared
 }
 
 func (w wave) done() bool { return w.created >= w.wantCreated && w.offered >= w.wantOffered }

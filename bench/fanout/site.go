@@ -31,8 +31,8 @@ type site struct {
 	dir, mode   string
 	own         bool // also the tasks that drydock does itself
 	servers     int
-	clusters    int // that they are shared out to
-	dbPorts     []int // of the real servers, which the entries are dealt out to
+	clusters    int                  // that they are shared out to
+	dbPorts     []int                // of the real servers, which the entries are dealt out to
 	dbCPU       func() time.Duration // what the real servers have used so far
 	http, natsP int
 	proc        *paired.Process

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"drydock/gateway/jobtable"
+	"drydock/internal/bustest"
 	"drydock/internal/mariadbd"
 	"drydock/job"
 )
@@ -40,6 +41,19 @@ func TestNothingOfOursIsInTheBinaryLog(t *testing.T) {
 			t.Errorf("%s: the binary log does not move at all", format)
 		}
 	}
+}
+
+func TestAtRestNoConnectionIsKept(t *testing.T) {
+	t.Parallel()
+	s := server(t, mariadbd.Options{})
+	tab, c := ready(t, s), as(t, s)
+	const others = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() AND COMMAND <> 'Daemon'"
+	if text(t, c, others) == "0" {
+		t.Error("none is kept without that either")
+	}
+	tab.Rest()
+	rows(t, tab) // it works on
+	bustest.Until(t, 10*time.Second, "no connection is kept", func() bool { return text(t, c, others) == "0" })
 }
 
 func TestARowIsFoundByOldClientsAndByRun(t *testing.T) {

@@ -85,6 +85,9 @@ func Open(server job.Server, user, password string) *Table {
 	return &Table{server, db}
 }
 
+// Rest ends the connections that nobody uses, and keeps none from now on: each call makes its own.
+func (t *Table) Rest() { t.db.SetMaxIdleConns(0) }
+
 // Close ends the connections.
 func (t *Table) Close() error { return t.db.Close() }
 

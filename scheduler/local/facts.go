@@ -24,6 +24,7 @@ type Login struct {
 type FactsConfig struct {
 	Servers []Login
 	Ticker  time.Duration // monitoring-ticker
+	Frugal  bool          // no connection is kept after its question
 	Log     *slog.Logger
 }
 
@@ -106,6 +107,9 @@ func NewFacts(cfg FactsConfig, docs *store.Docs) *Facts {
 		db.SetMaxOpenConns(2) // one for the facts, one for what else is asked ([Facts.pool])
 		db.SetMaxIdleConns(1)
 		db.SetConnMaxIdleTime(time.Minute)
+		if cfg.Frugal {
+			db.SetMaxIdleConns(0)
+		}
 		f.servers[serverName{l.Cluster, l.Server}] = &watched{Login: l, db: db, turn: make(chan struct{}, 1), side: make(chan struct{}, 1)}
 		if f.clusters[l.Cluster] == nil {
 			f.clusters[l.Cluster] = &flock{turn: make(chan struct{}, 1)}

@@ -86,6 +86,28 @@ func TestManyJobsAskTheServersOfTheirClusterOnce(t *testing.T) {
 	}
 }
 
+// Where fewer files may be open than there are servers, the bus could write nothing more.
+func TestFrugalFactsKeepNoConnection(t *testing.T) {
+	t.Parallel()
+	m := server(t)
+	r := newRig(t, m)
+	for _, frugal := range []bool{false, true} {
+		s := job.Server{Host: "127.0.0.1", Port: m.Port()}
+		f := NewFacts(FactsConfig{Servers: []Login{{Cluster: "lab", Server: s, User: "drydock", Password: password}}, Frugal: frugal, Log: bustest.Log(t)}, r.docs)
+		if facts, err := f.Fresh(bustest.Context(t), "lab", s, 0); err != nil || !facts.Up {
+			t.Errorf("%+v, %v", facts, err)
+		}
+		if open := f.servers[serverName{"lab", s}].db.Stats().OpenConnections; (open == 0) != frugal {
+			t.Errorf("frugal %v: %d connections are open", frugal, open)
+		}
+		ended, end := context.WithCancel(bustest.Context(t))
+		end()
+		if err := f.Run(ended); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // Two backups of a server that are due together both list its tables. The facts must not wait for that, or the server passes for one that is
 // down.
 func TestOneQuestionBesidesTheFactsAtATime(t *testing.T) {
