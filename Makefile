@@ -79,17 +79,18 @@ bench: ## measure drydock beside what else does the work (twenty minutes; docs/p
 		$(GO) build -o bin/bench-$$name ./bench/$$name && bin/bench-$$name >> bin/bench.md || exit 1; \
 	done; cat bin/bench.md
 
-# The same seed strikes the same blows: make chaos SEED=7 STEPS=1000 MODE=split (or api, sql, split-sql)
+# The same seed strikes the same blows: make chaos SEED=7 STEPS=1000 FOR=90m MODE=split (or api, sql, split-sql)
 SEED  ?= 1
 STEPS ?= 100
 MODE  ?= api
+FOR   ?= 30m
 
 chaos: ## break a running drydock (kills, stops, full and slow disks) and check every promise afterwards (docs/chaos.md)
 	@build/setup.sh test
 	@$(MAKE) --no-print-directory build
 	@mkdir -p bin
 	$(GO) build -o bin/chaos ./bench/chaos
-	bin/chaos -seed $(SEED) -steps $(STEPS) -mode $(MODE) -for 30m -report bin/chaos-$(MODE)-$(SEED).md
+	bin/chaos -seed $(SEED) -steps $(STEPS) -mode $(MODE) -for $(FOR) -report bin/chaos-$(MODE)-$(SEED).md
 
 fmt: ## format the Go code
 	"$$($(GO) env GOROOT)/bin/gofmt" -w .

@@ -29,12 +29,12 @@ func TestCheckSeesRightsThatAreMissing(t *testing.T) {
 
 func TestCheckSaysThatTooFewFilesMayBeOpen(t *testing.T) {
 	t.Parallel()
-	few := &config.Config{Clusters: []config.Cluster{{Name: "prod", JobsMode: "api", Servers: make([]config.Server, 3)}}}
+	few := &config.Config{Global: config.Global{MaxConnections: 100}, Clusters: []config.Cluster{{Name: "prod", JobsMode: "api", Servers: make([]config.Server, 3)}}}
 	if it := checkOpenFiles(few); it.Status != OK || frugal(few) {
 		t.Errorf("%+v", it)
 	}
 	limit, wanted := openFiles(few)
-	if wanted != filesBesides+3 {
+	if wanted != filesBesides+100+3 {
 		t.Errorf("%d are wanted", wanted)
 	}
 	many := &config.Config{Clusters: []config.Cluster{{Name: "prod", JobsMode: "sql", Servers: make([]config.Server, (limit-filesBesides)/3+1)}}}

@@ -9,8 +9,8 @@ import (
 	"drydock/job"
 )
 
-// filesBesides is how many files a process may have open besides its connections to servers: those of the bus, of streams, of callers.
-const filesBesides = 4096
+// filesBesides is how many files a process may have open besides its connections to servers and callers: those of the bus and of streams.
+const filesBesides = 2048
 
 // openFiles is how many files may be open at once (RLIMIT_NOFILE; Go has raised it to the hard limit), and how many are when the connections
 // to all servers are kept. Of what lasts for one question there are never many.
@@ -20,7 +20,7 @@ func openFiles(cfg *config.Config) (limit, wanted uint64) {
 		r.Cur = 1 << 30 // it cannot be told here: as if there were none
 	}
 	const facts, rows = 1, 2 // connections to a server, which the scheduler and the gateway keep
-	wanted = filesBesides
+	wanted = filesBesides + uint64(cfg.Global.MaxConnections)
 	for _, c := range cfg.Clusters {
 		each := facts
 		if job.Mode(c.JobsMode) == job.SQL {

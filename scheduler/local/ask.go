@@ -15,14 +15,8 @@ import (
 	"drydock/store"
 )
 
-// The whole question: three SHOW statements and what time it is. None of them writes, or reads a table of the server.
-const (
-	askVariables = `SHOW GLOBAL VARIABLES WHERE Variable_name IN ('version', 'version_comment', 'server_id', 'read_only',
-		'super_read_only', 'log_bin', 'binlog_format', 'gtid_domain_id', 'gtid_binlog_pos', 'gtid_current_pos',
-		'gtid_slave_pos', 'gtid_mode', 'character_set_server', 'collation_server', 'datadir', 'innodb_buffer_pool_size',
-		'max_connections', 'lower_case_table_names', 'general_log', 'slow_query_log', 'log_output')`
-	askStatus = `SHOW GLOBAL STATUS WHERE Variable_name IN ('Threads_running', 'Threads_connected', 'Uptime', 'Slaves_connected')`
-)
+// Beside the variables and the time of day this is the whole question. None of it writes, or reads a table of the server.
+const askStatus = `SHOW GLOBAL STATUS WHERE Variable_name IN ('Threads_running', 'Threads_connected', 'Uptime', 'Slaves_connected')`
 
 const (
 	erSyntax     = 1064
@@ -30,9 +24,9 @@ const (
 )
 
 // ask reads the facts. It gives no error: what could not be read says so itself.
-func ask(ctx context.Context, db *sql.DB) store.Facts {
+func ask(ctx context.Context, db querier, v *variables) store.Facts {
 	f := store.Facts{Time: time.Now().UTC()}
-	variables, err := pairs(ctx, db, askVariables)
+	values, clock, err := v.read(ctx, db)
 	if err != nil {
 		f.Err = sqlReason(err)
 		return f
@@ -42,9 +36,8 @@ func ask(ctx context.Context, db *sql.DB) store.Facts {
 		f.Err = sqlReason(err)
 		return f
 	}
-	f.Clock = clock(ctx, db)
-	f.Up, f.Version, f.Variables = true, variables["version"], variables
-	f.ReadOnly = variables["read_only"] != "OFF" && variables["read_only"] != ""
+	f.Up, f.Version, f.Variables, f.Clock = true, values["version"], values, clock
+	f.ReadOnly = values["read_only"] != "OFF" && values["read_only"] != ""
 	f.Running, f.Threads, f.Replicas = number(status["Threads_running"]), number(status["Threads_connected"]), number(status["Slaves_connected"])
 	f.Uptime = int64(number(status["Uptime"]))
 	if f.Sources, err = sources(ctx, db, strings.Contains(f.Version, "MariaDB")); err != nil {
@@ -56,22 +49,6 @@ func ask(ctx context.Context, db *sql.DB) store.Facts {
 		f.Role = store.RoleReplica
 	}
 	return f
-}
-
-// clock compares the server's clock with ours; nil when it cannot be told. The answer was given somewhere between the
-// moments of asking and of hearing it.
-func clock(ctx context.Context, db *sql.DB) *store.Clock {
-	asked := time.Now()
-	var text string
-	if err := db.QueryRowContext(ctx, "SELECT UTC_TIMESTAMP(6)").Scan(&text); err != nil {
-		return nil
-	}
-	took := time.Since(asked)
-	theirs, err := time.ParseInLocation("2006-01-02 15:04:05.999999", text, time.UTC)
-	if err != nil {
-		return nil
-	}
-	return &store.Clock{Ahead: theirs.Sub(asked.Add(took / 2)).Seconds(), Error: (took / 2).Seconds()}
 }
 
 func number(s string) int {

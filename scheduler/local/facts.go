@@ -62,8 +62,10 @@ type flock struct {
 type watched struct {
 	Login
 	db   *sql.DB
-	turn chan struct{} // one token: one question at a time
+	turn chan struct{} // one token: one question at a time; it guards variables
 	side chan struct{} // one token: one question besides ([Facts.pool])
+
+	variables variables
 
 	mu    sync.Mutex // guards what follows
 	last  store.Facts
@@ -266,7 +268,7 @@ func (f *Facts) of(ctx context.Context, cluster string, s job.Server, good func(
 	}
 	asking, cancel := context.WithTimeout(ctx, factsTimeout)
 	defer cancel()
-	now := ask(asking, w.db)
+	now := ask(asking, w.db, &w.variables)
 	if ctx.Err() != nil {
 		return store.Facts{}, ctx.Err()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"maps"
 	"strconv"
 	"sync"
 	"testing"
@@ -28,7 +29,7 @@ func TestTheClockOfTheHostIsCompared(t *testing.T) {
 		"an hour off": {"watcher", "w", 3598, 3601},
 	} {
 		db := sql.OpenDB(connector(sqlConfig(r.cluster.Servers[0], c.user, c.password)))
-		f := ask(bustest.Context(t), db)
+		f := ask(bustest.Context(t), db, &variables{})
 		_ = db.Close()
 		if f.Clock == nil || f.Clock.Ahead < c.least || f.Clock.Ahead > c.most || f.Clock.Error <= 0 || f.Clock.Error > 5 {
 			t.Errorf("%s: %+v, up %v (%s)", name, f.Clock, f.Up, f.Err)
@@ -84,6 +85,54 @@ func TestManyJobsAskTheServersOfTheirClusterOnce(t *testing.T) {
 	if f.All(ended, "lab", 0); !f.clusters["lab"].at.IsZero() {
 		t.Error("what could not be asked for passes for an answer")
 	}
+}
+
+// What SELECT says of a switch is not what SHOW says. Whoever looks at read_only in the facts would take a server for writable.
+func TestVariablesByNameAreThoseThatShowGives(t *testing.T) {
+	t.Parallel()
+	m := server(t, "log-bin", "slow-query-log=1", "log-output=TABLE,FILE")
+	r := newRig(t, m)
+	ctx := bustest.Context(t)
+	db := sql.OpenDB(connector(sqlConfig(r.cluster.Servers[0], "drydock", password)))
+	defer db.Close()
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	v := &variables{}
+	shown := func() (n string) {
+		err := conn.QueryRowContext(ctx, "SELECT VARIABLE_VALUE FROM information_schema.SESSION_STATUS WHERE VARIABLE_NAME = 'COM_SHOW_VARIABLES'").Scan(&n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	compare := func(what string, asked bool) {
+		t.Helper()
+		before := shown()
+		got, clock, err := v.read(ctx, conn)
+		if err != nil || clock == nil {
+			t.Fatalf("%s: %v, clock %v", what, err, clock)
+		}
+		if (shown() != before) != asked {
+			t.Errorf("%s: SHOW GLOBAL VARIABLES was asked: %v, want %v", what, !asked, asked)
+		}
+		want, _, err := (&variables{}).read(ctx, conn)
+		if err != nil || !maps.Equal(got, want) {
+			t.Errorf("%s: %v\ngot  %v\nwant %v", what, err, got, want)
+		}
+	}
+	compare("first", true)
+	compare("by name", false)
+	r.sql(0, "SET GLOBAL read_only = 1", "SET GLOBAL slow_query_log = 0", "SET GLOBAL log_output = 'NONE'", "SET GLOBAL gtid_slave_pos = '7-1-9'", "CREATE DATABASE moves_the_gtid")
+	compare("changed", false)
+	r.sql(0, "SET GLOBAL read_only = 0")
+	v.version = "10.0"
+	compare("another version", true)
+	v.names, v.spelled = append(v.names, "gone_since"), append(v.spelled, asSelected)
+	compare("a variable that is gone", true)
+	compare("by name again", false)
 }
 
 // Where fewer files may be open than there are servers, the bus could write nothing more.
