@@ -145,11 +145,18 @@ func (v *View) Any(states []job.State) bool {
 
 // OfServer lists the last job of every task of one server.
 func (v *View) OfServer(cluster string, s job.Server) []job.Job {
-	var out []job.Job
-	for _, t := range job.Tasks() {
-		if j, ok := v.Get(job.Key{Cluster: cluster, Server: s, Task: t.Name}); ok {
-			out = append(out, j)
+	tasks := job.Tasks()
+	found := make([]*slot, 0, len(tasks)) // a job is large, and each change of one leads here: it is copied once
+	v.mu.RLock()
+	for _, t := range tasks {
+		if slot, ok := v.slots[job.Key{Cluster: cluster, Server: s, Task: t.Name}]; ok {
+			found = append(found, slot)
 		}
+	}
+	v.mu.RUnlock()
+	out := make([]job.Job, len(found))
+	for i, slot := range found {
+		out[i] = slot.job
 	}
 	return out
 }

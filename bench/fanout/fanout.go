@@ -144,10 +144,13 @@ func tickOf(ctx context.Context, stream jetstream.Stream, cluster, task string, 
 	return m.Time, nil
 }
 
-const (
-	settleTime = 12 * time.Second // more than the ten seconds after which every server is asked again
-	idleTime   = 10 * time.Second
-)
+const idleTime = 10 * time.Second
+
+// settleTime is how long a drydock with so many servers is left alone at first: for more than the ten seconds after which each server is asked
+// again, and until it has a connection to each, which the real servers here take 300 of a second of.
+func settleTime(servers int) time.Duration {
+	return 12*time.Second + time.Duration(servers)*4*time.Millisecond
+}
 
 // fanoutAPI measures mode api with one number of servers after the other.
 func (b *bench) fanoutAPI(ctx context.Context) error {
@@ -188,7 +191,7 @@ func (b *bench) fanoutAPI(ctx context.Context) error {
 }
 
 func (s *site) measure(ctx context.Context, bound time.Duration) (rest idle, w wave, err error) {
-	if rest, err = s.rest(ctx, settleTime, idleTime); err != nil {
+	if rest, err = s.rest(ctx, settleTime(s.servers), idleTime); err != nil {
 		return rest, w, err
 	}
 	w = wave{wantCreated: len(s.due()) * s.servers, wantOffered: len(free) * s.servers}

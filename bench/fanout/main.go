@@ -117,9 +117,9 @@ type bench struct {
 	dbs []*mariadbd.Server // never none
 }
 
-// sharedBy is how many entries lead to one real MariaDB at most. Each question for its status adds up all of its connections, so with ten
-// thousand on one server these questions alone took more than a core, before anything was due.
-const sharedBy = 1000
+// sharedBy is how many entries lead to one real MariaDB at most. Each question for its status adds up all of its connections: with ten thousand
+// on one server these questions alone took more than a core, before anything was due.
+const sharedBy = 250
 
 // startAll starts real servers for so many entries, which tell them apart by their loopback address.
 func (b *bench) startAll(ctx context.Context, entries int) error {

@@ -44,7 +44,7 @@ func (b *bench) rows(ctx context.Context, n int, bound time.Duration) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	if err := pause(ctx, settleTime); err != nil {
+	if err := pause(ctx, settleTime(n)); err != nil {
 		return err
 	}
 	w := wave{wantCreated: len(s.due()) * n, wantOffered: len(free) * n}
