@@ -127,16 +127,21 @@ func TestAFailedBackupIsAConditionUntilOneSucceedsOverAKillAndWithTwoEvaluators(
 func TestWhatJobsWaitForIsAConditionAsLongAsTheyWait(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, options{global: "scheduler-db-servers-sender-ports = " + itoa(freeport.Pick(t))}).start()
-	first := s.run("errorlog")
-	s.awaitState(first, "errorlog", job.Available)
-	second := s.run("slowquery")
+	streams := []string{"errorlog", "auditlog", "slowquery"}[:1+len(s.receivers())] // one more than there are ports
+	var asked []string
+	for i, task := range streams {
+		asked = append(asked, s.run(task))
+		if i < len(s.receivers()) {
+			s.awaitState(asked[i], task, job.Available)
+		}
+	}
 	s.awaitAlert("DOCK0301", true)
 	optimize := s.run("optimize")
 	s.awaitState(optimize, "optimize", job.Available)
 	backup := s.run("mariabackup")
 	s.awaitAlert("WARN0110", true)
 	s.awaitAlert("WARN0072", true)
-	for _, id := range []string{backup, optimize, second, first} {
+	for _, id := range append(asked, optimize, backup) {
 		s.mustCLI("cancel", id)
 	}
 	for _, code := range []string{"DOCK0301", "WARN0110", "WARN0072", "WARN0073"} {

@@ -91,7 +91,7 @@ func run(ctx context.Context, o options) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	b := &bench{options: o, dir: dir}
 	defer func() { err = errors.Join(err, b.killAll()) }()
-	if err := b.startAll(ctx, slices.Max(append(o.api, 1))); err != nil {
+	if err := b.startAll(ctx, slices.Max(slices.Concat(o.api, o.sql, []int{1}))); err != nil {
 		return err
 	}
 	if len(o.api) > 0 {
@@ -143,9 +143,14 @@ func (b *bench) killAll() (err error) {
 	return err
 }
 
+// sharing are the real servers that so many entries share.
+func (b *bench) sharing(entries int) []*mariadbd.Server {
+	return b.dbs[:(entries+sharedBy-1)/sharedBy]
+}
+
 // ports are those of the real servers for so many entries.
 func (b *bench) ports(entries int) (ports []int) {
-	for _, db := range b.dbs[:(entries+sharedBy-1)/sharedBy] {
+	for _, db := range b.sharing(entries) {
 		ports = append(ports, db.Port())
 	}
 	return ports

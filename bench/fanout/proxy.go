@@ -10,23 +10,24 @@ import (
 	"sync"
 
 	"drydock/gateway/jobtable"
+	"drydock/internal/mariadbd"
 	"drydock/job"
 )
 
 // user is the name that every entry's account has for drydock.
 const user = "drydock"
 
-// proxy lets many entries share one real server: each has a schema and an account of its own, which it knows by the names that all
+// proxy lets many entries share a few real servers: each entry has a schema and an account of its own, which it knows by the names that all
 // have. A jobs table holds one row a task.
 type proxy struct {
 	l     net.Listener
-	to    string
+	to    []int // the ports of the real servers
 	mu    sync.Mutex
 	conns map[net.Conn]bool // all that are open; nil: it is being closed
 	wg    sync.WaitGroup
 }
 
-func startProxy(to string) (*proxy, error) {
+func startProxy(to []int) (*proxy, error) {
 	l, err := net.Listen("tcp", "0.0.0.0:0")
 	if err != nil {
 		return nil, err
@@ -78,7 +79,8 @@ func (p *proxy) drop(c net.Conn) {
 
 func (p *proxy) pass(from net.Conn) {
 	defer p.drop(from)
-	to, err := net.Dial("tcp", p.to)
+	ip := from.LocalAddr().(*net.TCPAddr).IP
+	to, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", p.to[entry(ip)%len(p.to)]))
 	if err != nil {
 		return
 	}
@@ -91,7 +93,6 @@ func (p *proxy) pass(from net.Conn) {
 		_, _ = io.Copy(from, to)
 		from.Close()
 	})
-	ip := from.LocalAddr().(*net.TCPAddr).IP
 	buf, name, own := make([]byte, 64<<10), []byte(user+"\x00"), []byte(account(ip)+"\x00") // in the first packet
 	for {
 		n, err := from.Read(buf) // a statement of the driver is one write, and much shorter
@@ -118,27 +119,40 @@ func account(ip net.IP) string {
 	return fmt.Sprintf("%c%03d%03d", 'a'+ip[1], ip[2], ip[3])
 }
 
-// prepareAccounts makes the accounts of all entries: the first by statements, the others as copies of its rows, since a GRANT takes the longer
-// the more accounts there are.
+// prepareAccounts makes the accounts of all entries, each on its real server, and removes the tables of an earlier drydock: the first account by statements, the others as copies of its rows, since a
+// GRANT takes the longer the more accounts there are.
 func (b *bench) prepareAccounts(ctx context.Context, servers int) error {
-	db, err := b.dbs[0].DB()
+	for k, of := range b.shares(servers) {
+		if err := makeAccounts(ctx, b.dbs[k], of); err != nil {
+			return fmt.Errorf("make the accounts of %d entries: %w", len(of), err)
+		}
+	}
+	return nil
+}
+
+// shares are the entries of each real server that so many share.
+func (b *bench) shares(servers int) [][]net.IP {
+	shares := make([][]net.IP, len(b.sharing(servers)))
+	for i := range servers {
+		k := i % len(shares)
+		shares[k] = append(shares[k], net.ParseIP(address(i)))
+	}
+	return shares
+}
+
+func makeAccounts(ctx context.Context, on *mariadbd.Server, of []net.IP) error {
+	db, err := on.DB()
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	first := net.ParseIP(address(0))
-	do := func(ip net.IP, statement string, args ...any) error {
-		if _, err := db.ExecContext(ctx, statement, args...); err != nil {
-			return fmt.Errorf("make the account of %s: %w", ip, err)
-		}
-		return nil
-	}
+	first := account(of[0])
 	for _, statement := range []string{
-		"CREATE USER IF NOT EXISTS %s IDENTIFIED BY '" + password + "'",
-		"GRANT ALL PRIVILEGES ON " + schema(first) + ".* TO %s",
-		"GRANT PROCESS, RELOAD, REPLICATION SLAVE, SLAVE MONITOR, BINLOG MONITOR, BINLOG ADMIN, READ ONLY ADMIN, CONNECTION ADMIN ON *.* TO %s",
+		"CREATE USER IF NOT EXISTS " + first + " IDENTIFIED BY '" + password + "'",
+		"GRANT ALL PRIVILEGES ON " + schema(of[0]) + ".* TO " + first,
+		"GRANT PROCESS, RELOAD, REPLICATION SLAVE, SLAVE MONITOR, BINLOG MONITOR, BINLOG ADMIN, READ ONLY ADMIN, CONNECTION ADMIN ON *.* TO " + first,
 	} {
-		if err := do(first, fmt.Sprintf(statement, account(first))); err != nil {
+		if _, err := db.ExecContext(ctx, statement); err != nil {
 			return err
 		}
 	}
@@ -147,16 +161,20 @@ func (b *bench) prepareAccounts(ctx context.Context, servers int) error {
 		WHERE TABLE_SCHEMA = 'mysql' AND TABLE_NAME = 'db' AND COLUMN_NAME NOT IN ('User', 'Db')`).Scan(&columns); err != nil {
 		return err
 	}
-	for i := 1; i < servers; i++ {
-		ip := net.ParseIP(address(i))
-		err := errors.Join(
-			do(ip, "REPLACE INTO mysql.global_priv SELECT Host, ?, Priv FROM mysql.global_priv WHERE User = ?", account(ip), account(first)),
-			do(ip, "REPLACE INTO mysql.db (User, Db, "+columns+") SELECT ?, ?, "+columns+" FROM mysql.db WHERE User = ?", account(ip), schema(ip), account(first)))
-		if err != nil {
+	for _, ip := range of { // the live rows of a drydock before this one would be in the way
+		if _, err := db.ExecContext(ctx, "DROP DATABASE IF EXISTS "+schema(ip)); err != nil {
 			return err
 		}
 	}
-	return do(first, "FLUSH PRIVILEGES")
+	for _, ip := range of[1:] {
+		_, errAccount := db.ExecContext(ctx, "REPLACE INTO mysql.global_priv SELECT Host, ?, Priv FROM mysql.global_priv WHERE User = ?", account(ip), first)
+		_, errSchema := db.ExecContext(ctx, "REPLACE INTO mysql.db (User, Db, "+columns+") SELECT ?, ?, "+columns+" FROM mysql.db WHERE User = ?", account(ip), schema(ip), first)
+		if err := errors.Join(errAccount, errSchema); err != nil {
+			return err
+		}
+	}
+	_, err = db.ExecContext(ctx, "FLUSH PRIVILEGES")
+	return err
 }
 
 // prepareTables makes the jobs tables as drydock does: with a real server for each entry they were there since the first job.
@@ -179,16 +197,26 @@ func (b *bench) prepareTables(ctx context.Context, servers, port int) error {
 
 // rowsIn counts the rows of all entries' tables that a script may take.
 func (b *bench) rowsIn(ctx context.Context, servers int) (rows int, err error) {
-	db, err := b.dbs[0].DB()
+	for k, of := range b.shares(servers) {
+		n, err := countRows(ctx, b.dbs[k], of)
+		if err != nil {
+			return 0, err
+		}
+		rows += n
+	}
+	return rows, nil
+}
+
+func countRows(ctx context.Context, on *mariadbd.Server, of []net.IP) (rows int, err error) {
+	db, err := on.DB()
 	if err != nil {
 		return 0, err
 	}
 	defer db.Close()
-	for i := range servers {
+	for _, ip := range of {
 		var n int
-		name := schema(net.ParseIP(address(i)))
-		if err := db.QueryRowContext(ctx, "SELECT COUNT(*) FROM "+name+".jobs WHERE state = 0 AND done = 0").Scan(&n); err != nil {
-			return rows, fmt.Errorf("count the rows of %s: %w", name, err)
+		if err := db.QueryRowContext(ctx, "SELECT COUNT(*) FROM "+schema(ip)+".jobs WHERE state = 0 AND done = 0").Scan(&n); err != nil {
+			return rows, fmt.Errorf("count the rows of %s: %w", ip, err)
 		}
 		rows += n
 	}

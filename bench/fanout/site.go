@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -147,6 +148,12 @@ func (s *site) server(i int) string {
 
 // address is a loopback address of its own for an entry.
 func address(i int) string { return fmt.Sprintf("127.%d.%d.%d", 1+i/62_500, 1+i/250%250, 1+i%250) }
+
+// entry is which one has the address.
+func entry(ip net.IP) int {
+	ip = ip.To4()
+	return (int(ip[1])-1)*62_500 + (int(ip[2])-1)*250 + int(ip[3]) - 1
+}
 
 // due are the tasks of the second that is measured.
 func (s *site) due() []string {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"strconv"
 	"time"
 )
 
@@ -31,7 +29,7 @@ func (b *bench) fanoutSQL(ctx context.Context) error {
 }
 
 func (b *bench) rows(ctx context.Context, n int, bound time.Duration) (err error) {
-	p, err := startProxy(net.JoinHostPort("127.0.0.1", strconv.Itoa(b.dbs[0].Port())))
+	p, err := startProxy(b.ports(n))
 	if err != nil {
 		return err
 	}
