@@ -25,6 +25,7 @@ type options struct {
 	binary, script string
 	repo           string // with compose.yaml and packaging
 	keep           bool
+	only           string // the blows whose names begin with one of these, separated by commas; empty: all
 	pace           pace
 	progress       func(format string, args ...any)
 }
@@ -50,6 +51,7 @@ func run() int {
 	flag.StringVar(&o.binary, "drydock", "bin/drydock", "the drydock under test")
 	flag.StringVar(&o.script, "script", "scripts/dbjobs", "the script under test")
 	flag.StringVar(&o.repo, "repo", ".", "the folder with compose.yaml, which says how drydock is split")
+	flag.StringVar(&o.only, "only", "", "strike only the blows whose names begin with one of these, separated by commas")
 	flag.BoolVar(&o.keep, "keep", false, "keep the folder of the run when a promise was broken")
 	flag.Parse()
 	if flag.NArg() > 0 || !slices.Contains([]string{"api", "sql", "split", "split-sql"}, o.mode) || o.steps < 1 {
@@ -116,7 +118,7 @@ func chaos(ctx context.Context, o options) (r *report, err error) {
 		_ = s.close()
 		return nil, fmt.Errorf("set up: %w", err)
 	}
-	r = &report{Seed: o.seed, Mode: o.mode, Begun: begun}
+	r = &report{Seed: o.seed, Only: o.only, Mode: o.mode, Begun: begun}
 	if err := r.live(ctx, o, s); err != nil {
 		_ = s.close()
 		r.Notes = s.notes
@@ -139,7 +141,10 @@ func chaos(ctx context.Context, o options) (r *report, err error) {
 // live is what happens while drydock runs.
 func (r *report) live(ctx context.Context, o options, s *site) error {
 	c := newClient(s)
-	st := newStorm(s, c, o.seed)
+	st, err := newStorm(s, c, o.seed, o.only)
+	if err != nil {
+		return err
+	}
 	unwatch, err := st.watch()
 	if err != nil {
 		return err

@@ -15,7 +15,7 @@ import (
 // report is what is written about a run.
 type report struct {
 	Seed         uint64
-	Mode         string
+	Mode, Only   string // Only: the blows that it was restricted to
 	Begun        time.Time
 	Storm, Whole time.Duration
 	Count        map[string]int
@@ -32,6 +32,9 @@ type report struct {
 func (r *report) markdown() []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# A storm of %s, seed %d\n\n", r.Begun.UTC().Format("2006-01-02 15:04 UTC"), r.Seed)
+	if r.Only != "" {
+		fmt.Fprintf(&b, "Only blows whose names begin with one of: %s.\n\n", r.Only)
+	}
 	fmt.Fprintf(&b, "%s mode, %d processors (%s), %s; %.0f s of storm, %.0f s in all.\n\n", r.Mode, runtime.NumCPU(), model(), kernel(), r.Storm.Seconds(), r.Whole.Seconds())
 	fmt.Fprintf(&b, "**%d violations.** %d of %d log lines were acknowledged, %d jobs were promised by hand.\n\n", len(r.Verdict.Violations), r.Acked, r.Sent, r.Asked)
 	table(&b, "blow", r.Count)

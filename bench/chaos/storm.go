@@ -58,15 +58,21 @@ var alone = []blow{
 	{"slow disk", 6, (*storm).slowDisk},
 }
 
-func newStorm(s *site, c *client, seed uint64) *storm {
+// newStorm is one of all blows that the site can get, or only of those whose names begin with one of these, separated by commas.
+func newStorm(s *site, c *client, seed uint64, only string) (*storm, error) {
 	more := alone
 	if s.split != nil {
 		more = apart
 	}
-	return &storm{
-		site: s, client: c, rng: rand.New(rand.NewPCG(seed, seed)), count: map[string]int{}, moved: make(chan struct{}, 1),
-		blows: slices.Concat(everywhere, more),
+	blows := slices.DeleteFunc(slices.Concat(everywhere, more), func(b blow) bool {
+		return !slices.ContainsFunc(strings.Split(only, ","), func(name string) bool { return strings.HasPrefix(b.name, strings.TrimSpace(name)) })
+	})
+	if len(blows) == 0 {
+		return nil, fmt.Errorf("no blow's name begins with one of %q", only)
 	}
+	return &storm{
+		site: s, client: c, rng: rand.New(rand.NewPCG(seed, seed)), count: map[string]int{}, moved: make(chan struct{}, 1), blows: blows,
+	}, nil
 }
 
 // watch counts what happens on the bus, over all restarts of it.
