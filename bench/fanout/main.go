@@ -31,6 +31,7 @@ func main() {
 	api := flag.String("api", "1,100,1000,10000", "numbers of servers, mode api")
 	sql := flag.String("sql", "100", "numbers of servers, mode sql")
 	flag.BoolVar(&o.own, "own", false, "also the tasks that drydock does itself over SQL: nine in all, not six")
+	flag.IntVar(&o.ticker, "ticker", 2, "monitoring-ticker, s: from 10 on the servers are asked as seldom as that")
 	flag.IntVar(&o.clusters, "clusters", 1, "that the servers are shared out to")
 	flag.IntVar(&o.samples, "samples", 200, "of each latency, 0 for none")
 	flag.DurationVar(&o.bound, "for", 3*time.Minute, "how long one part may take: mode api, mode sql, latency")
@@ -62,6 +63,7 @@ type options struct {
 	api, sql []int
 	own      bool
 	clusters int
+	ticker   int // seconds
 	samples  int
 	bound    time.Duration
 }

@@ -33,6 +33,7 @@ type site struct {
 	own         bool // also the tasks that drydock does itself
 	servers     int
 	clusters    int                  // that they are shared out to
+	ticker      int                  // monitoring-ticker, s
 	dbPorts     []int                // of the real servers, which the entries are dealt out to
 	dbCPU       func() time.Duration // what the real servers have used so far
 	http, natsP int
@@ -45,7 +46,7 @@ type site struct {
 
 // newSite starts a drydock whose schedules are off, and waits until it is ready.
 func (b *bench) newSite(ctx context.Context, mode string, servers int, dbPorts []int) (s *site, err error) {
-	s = &site{mode: mode, own: b.own, servers: servers, clusters: min(b.clusters, servers), dbPorts: dbPorts, dbCPU: b.dbCPU}
+	s = &site{mode: mode, own: b.own, servers: servers, clusters: min(b.clusters, servers), ticker: b.ticker, dbPorts: dbPorts, dbCPU: b.dbCPU}
 	if s.dir, err = os.MkdirTemp(b.dir, "site-"); err != nil {
 		return nil, err
 	}
@@ -104,6 +105,7 @@ func (s *site) configure(due time.Time) error {
 [Default]
 monitoring-datadir = %q
 monitoring-address = "127.0.0.1"
+monitoring-ticker = "%ds"
 bind-address = "127.0.0.1"
 http-server = true
 http-port = %d
@@ -114,7 +116,7 @@ nats-listen = "127.0.0.1:%d"
 nats-password = %q
 disk-reserve = "0"
 log-level = "warn"
-`, filepath.Join(s.dir, "data"), s.http, s.natsP, natsPassword)
+`, filepath.Join(s.dir, "data"), s.ticker, s.http, s.natsP, natsPassword)
 	for c := range s.clusters {
 		var hosts []string
 		for i := c * s.servers / s.clusters; i < (c+1)*s.servers/s.clusters; i++ {
