@@ -19,7 +19,10 @@ func openFiles(cfg *config.Config) (limit, wanted uint64) {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
 		r.Cur = 1 << 30 // it cannot be told here: as if there were none
 	}
-	const facts, rows = 1, 2 // connections to a server, which the scheduler and the gateway keep
+	const (
+		facts, rows = 1, 2 // connections to a server, which the scheduler and the gateway keep
+		binlogs     = 2    // for a cluster: the connection to its primary and the file that is being written
+	)
 	wanted = filesBesides + uint64(cfg.Global.MaxConnections)
 	for _, c := range cfg.Clusters {
 		each := facts
@@ -27,6 +30,9 @@ func openFiles(cfg *config.Config) (limit, wanted uint64) {
 			each += rows
 		}
 		wanted += uint64(each * len(c.Servers))
+		if c.Binlogs.Enabled {
+			wanted += binlogs
+		}
 	}
 	return r.Cur, wanted
 }
