@@ -39,7 +39,7 @@ func TestCheckReadsTheWordsOfReadOnly(t *testing.T) {
 
 func TestCheckSaysThatTooFewFilesMayBeOpen(t *testing.T) {
 	t.Parallel()
-	few := &config.Config{Global: config.Global{MaxConnections: 100}, Clusters: []config.Cluster{
+	few := &config.Config{Global: config.Global{MaxConnections: 100, Receiver: config.Receiver{Ports: []int{1, 2, 3, 4}}}, Clusters: []config.Cluster{
 		{Name: "prod", JobsMode: "api", Servers: make([]config.Server, 3)},
 		{Name: "logged", JobsMode: "sql", Servers: make([]config.Server, 2), Binlogs: config.Binlogs{Enabled: true}},
 	}}
@@ -47,7 +47,7 @@ func TestCheckSaysThatTooFewFilesMayBeOpen(t *testing.T) {
 		t.Errorf("%+v", it)
 	}
 	limit, wanted := openFiles(few)
-	if wanted != filesBesides+100+3+2*3+2 {
+	if wanted != filesBesides+100+4+3+2*3+2 {
 		t.Errorf("%d are wanted", wanted)
 	}
 	many := &config.Config{} // of servers that are in memory once: a container may open a thousand million files

@@ -23,7 +23,7 @@ func openFiles(cfg *config.Config) (limit, wanted uint64) {
 		facts, rows = 1, 2 // connections to a server, which the scheduler and the gateway keep
 		binlogs     = 2    // for a cluster: the connection to its primary and the file that is being written
 	)
-	wanted = filesBesides + uint64(cfg.Global.MaxConnections)
+	wanted = filesBesides + uint64(cfg.Global.MaxConnections) + uint64(len(cfg.Global.Receiver.Ports)) // a port listens from the offer on
 	for _, c := range cfg.Clusters {
 		each := facts
 		if job.Mode(c.JobsMode) == job.SQL {
