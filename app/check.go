@@ -281,20 +281,22 @@ func checkServer(ctx context.Context, c config.Cluster, s job.Server) []Item {
 	}
 	db := sql.OpenDB(connector)
 	defer func() { _ = db.Close() }()
-	var version string
-	var readOnly bool
+	var version, readOnly string
 	if err := db.QueryRowContext(ctx, "SELECT @@version, @@global.read_only").Scan(&version, &readOnly); err != nil {
 		return []Item{serverFailure(c, name, err)}
 	}
 	items := []Item{{OK, name, version, ""}}
 	if c.JobsMode == "sql" {
-		items = append(items, checkPrivileges(ctx, db, name, readOnly))
+		items = append(items, checkPrivileges(ctx, db, name, isReadOnly(readOnly)))
 	}
 	if c.Binlogs.Enabled {
 		items = append(items, checkBinlog(ctx, db, name, version))
 	}
 	return items
 }
+
+// isReadOnly reads what SELECT says of read_only: a number, or a word as of MariaDB 12, which has more than two of them.
+func isReadOnly(value string) bool { return value != "0" && value != "OFF" }
 
 func serverFailure(c config.Cluster, name string, err error) Item {
 	const accessDenied = 1045 // ER_ACCESS_DENIED_ERROR

@@ -27,17 +27,33 @@ func TestCheckSeesRightsThatAreMissing(t *testing.T) {
 	}
 }
 
+// MariaDB 12 answers with a word, which the check took for a server that does not answer at all.
+func TestCheckReadsTheWordsOfReadOnly(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]bool{"0": false, "1": true, "OFF": false, "ON": true, "NO_LOCK": true, "NO_LOCK_NO_ADMIN": true} {
+		if isReadOnly(value) != want {
+			t.Errorf("%s: %v", value, !want)
+		}
+	}
+}
+
 func TestCheckSaysThatTooFewFilesMayBeOpen(t *testing.T) {
 	t.Parallel()
-	few := &config.Config{Global: config.Global{MaxConnections: 100}, Clusters: []config.Cluster{{Name: "prod", JobsMode: "api", Servers: make([]config.Server, 3)}}}
+	few := &config.Config{Global: config.Global{MaxConnections: 100, Receiver: config.Receiver{Ports: []int{1, 2, 3, 4}}}, Clusters: []config.Cluster{
+		{Name: "prod", JobsMode: "api", Servers: make([]config.Server, 3)},
+		{Name: "logged", JobsMode: "sql", Servers: make([]config.Server, 2), Binlogs: config.Binlogs{Enabled: true}},
+	}}
 	if it := checkOpenFiles(few); it.Status != OK || frugal(few) {
 		t.Errorf("%+v", it)
 	}
 	limit, wanted := openFiles(few)
-	if wanted != filesBesides+100+3 {
+	if wanted != filesBesides+100+4+3+2*3+2 {
 		t.Errorf("%d are wanted", wanted)
 	}
-	many := &config.Config{Clusters: []config.Cluster{{Name: "prod", JobsMode: "sql", Servers: make([]config.Server, (limit-filesBesides)/3+1)}}}
+	many := &config.Config{} // of servers that are in memory once: a container may open a thousand million files
+	for servers := make([]config.Server, 100_000); wanted <= limit; _, wanted = openFiles(many) {
+		many.Clusters = append(many.Clusters, config.Cluster{Name: "prod", JobsMode: "sql", Servers: servers})
+	}
 	if it := checkOpenFiles(many); it.Status != Warn || !frugal(many) || !strings.Contains(it.Hint, "LimitNOFILE") {
 		t.Errorf("%+v", it)
 	}

@@ -19,14 +19,20 @@ func openFiles(cfg *config.Config) (limit, wanted uint64) {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
 		r.Cur = 1 << 30 // it cannot be told here: as if there were none
 	}
-	const facts, rows = 1, 2 // connections to a server, which the scheduler and the gateway keep
-	wanted = filesBesides + uint64(cfg.Global.MaxConnections)
+	const (
+		facts, rows = 1, 2 // connections to a server, which the scheduler and the gateway keep
+		binlogs     = 2    // for a cluster: the connection to its primary and the file that is being written
+	)
+	wanted = filesBesides + uint64(cfg.Global.MaxConnections) + uint64(len(cfg.Global.Receiver.Ports)) // a port listens from the offer on
 	for _, c := range cfg.Clusters {
 		each := facts
 		if job.Mode(c.JobsMode) == job.SQL {
 			each += rows
 		}
 		wanted += uint64(each * len(c.Servers))
+		if c.Binlogs.Enabled {
+			wanted += binlogs
+		}
 	}
 	return r.Cur, wanted
 }

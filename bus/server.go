@@ -63,6 +63,7 @@ const (
 	readyTimeout  = 30 * time.Second
 	healthEvery   = 5 * time.Second
 	freeToRecover = 64 << 20 // bytes free before a frozen server is restarted
+	openToRecover = 64       // files that can be opened before that: a stream that cannot be read at its start is left out
 	modeFile      = "mode"
 	modeAlone     = "standalone\n"
 )
@@ -218,8 +219,8 @@ func (s *Server) Health() error {
 	return s.sick
 }
 
-// Run watches the server until ctx ends. A full disk freezes JetStream streams until a restart, even when space is
-// back: Run says so, and restarts the inner server once there is room.
+// Run watches the server until ctx ends. A full disk, or no file left to open, freezes JetStream streams until a restart, even
+// when there is space again: Run says so, and restarts the inner server once there is room.
 func (s *Server) Run(ctx context.Context) error {
 	t := time.NewTicker(healthEvery)
 	defer t.Stop()
@@ -242,6 +243,9 @@ func (s *Server) watch() {
 		if h := inner.Healthz(&server.HealthzOptions{}); h.Status != "ok" {
 			sick = fmt.Errorf("nats server is not healthy: %s", h.Error)
 		}
+		if err := canOpen(s.cfg.Dir, 1); err != nil { // NATS reads folders to know how it is, and takes one that it cannot read for empty
+			sick = fmt.Errorf("nats server has no file left: %w", err)
+		}
 	}
 	if (sick == nil) != (before == nil) {
 		if sick != nil {
@@ -256,7 +260,7 @@ func (s *Server) watch() {
 	if err := s.stage(); err != nil { // somebody may have tidied up the memory
 		s.cfg.Log.Debug("stage groups of messages in memory", "err", err)
 	}
-	if (sick != nil && strings.Contains(sick.Error(), "write error") || inner == nil) && roomIn(s.cfg.Dir) {
+	if (sick != nil && strings.Contains(sick.Error(), "write error") || inner == nil) && roomIn(s.cfg.Dir) && canOpen(s.cfg.Dir, openToRecover) == nil {
 		s.restart()
 	}
 }
@@ -268,7 +272,7 @@ func (s *Server) restart() {
 	s.inner = nil
 	s.mu.Unlock()
 	if old != nil {
-		s.cfg.Log.Warn("restarting the embedded nats server: the disk has room again after a write error")
+		s.cfg.Log.Warn("restarting the embedded nats server: there is room again after a write error")
 		old.Shutdown()
 		old.WaitForShutdown()
 	}
@@ -283,6 +287,18 @@ func roomIn(dir string) bool {
 		return false
 	}
 	return int64(st.Bavail)*st.Bsize >= freeToRecover
+}
+
+// canOpen tries whether n more files can be open at once.
+func canOpen(dir string, n int) error {
+	for range n {
+		f, err := os.Open(dir)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = f.Close() }()
+	}
+	return nil
 }
 
 // Close stops the server and releases the folder.

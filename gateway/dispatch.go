@@ -48,6 +48,7 @@ type Dispatcher struct {
 	poll    time.Duration
 	address string
 	frugal  bool
+	turns   chan struct{} // where no connection is kept, a token per server whose rows are looked at; else nil
 	targets map[targetName]*target
 	work    background    // the workers; begins nothing before and after [Dispatcher.Run]
 	leaves  chan struct{} // a token per server whose jobs table is being looked for, to leave it
@@ -63,6 +64,9 @@ type targetName struct {
 const (
 	defaultPoll = 2 * time.Second
 	leaveWidth  = 64 // servers at a time: nobody waits for it, and all at once would be as many connections as servers
+	// frugalWidth is how many servers have their rows looked at at a time where there are too few files for a connection to each: what falls due
+	// on all of them in the same second would need as many as if they were kept.
+	frugalWidth = 512
 )
 
 // NewDispatcher checks the configuration and registers with the view, so it must be called before the view runs.
@@ -82,6 +86,9 @@ func NewDispatcher(cfg DispatchConfig, conn *bus.Conn, jobs *store.Jobs, view *s
 	d := &Dispatcher{
 		conn: conn, jobs: jobs, view: view, docs: docs, log: cfg.Log, poll: cfg.Poll, address: cfg.Address, frugal: cfg.Frugal,
 		targets: map[targetName]*target{}, leaves: make(chan struct{}, leaveWidth),
+	}
+	if d.frugal {
+		d.turns = make(chan struct{}, frugalWidth)
 	}
 	for _, c := range cfg.Clusters {
 		for _, s := range c.Servers {
@@ -156,7 +163,7 @@ func newTarget(d *Dispatcher, c DispatchCluster, s job.Server) *target {
 		Dispatcher: d, name: targetName{c.Name, s}, mode: c.Mode, table: jobtable.Open(s, c.User, c.Password),
 		kick: make(chan struct{}, 1),
 	}
-	if d.frugal {
+	if d.frugal || c.Mode == job.API { // a server may be left for as long as its database refuses it
 		t.table.Rest()
 	}
 	t.rows = newRowKeeper(t)

@@ -61,7 +61,6 @@ func (t *target) leaveSQL(ctx context.Context) {
 		<-t.leaves
 		switch {
 		case left:
-			t.table.Rest()
 			return
 		case err != nil:
 			failures++

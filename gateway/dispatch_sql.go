@@ -59,11 +59,7 @@ func (k *rowKeeper) look(ctx context.Context, jobs []job.Job) time.Duration {
 	if len(running)+len(ended) > 0 {
 		next = k.poll
 	}
-	wait, err := k.round(ctx, queued, running, ended)
-	if errors.Is(err, jobtable.ErrNoTable) && k.ready {
-		k.ready = false // somebody dropped it: set it up again, at once
-		wait, err = k.round(ctx, queued, running, ended)
-	}
+	wait, err := k.inTurn(ctx, queued, running, ended)
 	if ctx.Err() != nil {
 		return idle
 	}
@@ -77,6 +73,24 @@ func (k *rowKeeper) look(ctx context.Context, jobs []job.Job) time.Duration {
 	}
 	k.failures, k.failed = 0, ""
 	return sooner(next, wait)
+}
+
+// inTurn is a round when there may be one more connection.
+func (k *rowKeeper) inTurn(ctx context.Context, queued, running, ended []job.Job) (next time.Duration, err error) {
+	if k.turns != nil {
+		select {
+		case k.turns <- struct{}{}:
+			defer func() { <-k.turns }()
+		case <-ctx.Done():
+			return idle, ctx.Err()
+		}
+	}
+	next, err = k.round(ctx, queued, running, ended)
+	if errors.Is(err, jobtable.ErrNoTable) && k.ready {
+		k.ready = false // somebody dropped it: set it up again, at once
+		next, err = k.round(ctx, queued, running, ended)
+	}
+	return next, err
 }
 
 // sort picks the jobs that need the database, and takes back what was offered in the other mode.

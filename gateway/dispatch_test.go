@@ -694,6 +694,8 @@ func TestSwitchToAPIFollowsWhatRunsThenDropsTheTable(t *testing.T) {
 		return j.State == job.Available && j.Dispatch == job.Dispatch{} && j.Mode == job.API
 	})
 	y.await(running, job.Processing)
+	// A fleet of ten thousand in api mode had ten thousand connections, and its bus no file left to open.
+	y.awaitNoConnection("while a row is followed")
 	if got := y.row("errorlog"); got != "" {
 		t.Errorf("a job that the API offers still has row %s: it could run twice", got)
 	}
@@ -707,18 +709,83 @@ func TestSwitchToAPIFollowsWhatRunsThenDropsTheTable(t *testing.T) {
 		ok, err := y.docs.Get(bustest.Context(t), "prod", y.addr(), store.DocDispatch, &doc)
 		return err == nil && ok && doc == store.DispatchDoc{Mode: job.API}
 	})
-	// A fleet of ten thousand in api mode had ten thousand connections, and its bus no file left to open.
-	bustest.Until(t, 10*time.Second, "no connection is kept", func() bool {
-		var n int
-		err := y.db.QueryRowContext(bustest.Context(t), "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() AND COMMAND <> 'Daemon'").Scan(&n)
-		return err == nil && n == 0
-	})
+	y.awaitNoConnection("after that")
 	stop()
 
 	y.start(y.cluster(job.SQL)) // and back
 	j = y.awaitThat(j, "the job has a row", func(j job.Job) bool { return j.State == job.Available && j.Dispatch.Row != 0 })
 	if j.Mode != job.SQL || !strings.HasPrefix(y.row("errorlog"), "0|0|40") {
 		t.Errorf("mode %s, row %s", j.Mode, y.row("errorlog"))
+	}
+}
+
+func (y *yard) awaitNoConnection(when string) {
+	y.Helper()
+	bustest.Until(y.T, 10*time.Second, "no connection is kept "+when, func() bool {
+		var n int
+		err := y.db.QueryRowContext(bustest.Context(y.T), "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() AND COMMAND <> 'Daemon'").Scan(&n)
+		return err == nil && n == 0
+	})
+}
+
+// Where too few files may be open, what falls due on all servers in the same second must not connect to all of them.
+func TestFrugalDispatchConnectsToFewServersAtATime(t *testing.T) {
+	const servers, turns = 6, 2
+	y := newYardWithoutDB(t)
+	conns := make(chan net.Conn, 100) // to the databases, which say nothing; more than there can be
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	var cfg []job.Server
+	for range servers {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		cfg = append(cfg, job.Server{Host: "127.0.0.1", Port: l.Addr().(*net.TCPAddr).Port})
+		wg.Go(func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				conns <- c
+			}
+		})
+	}
+	frugal := y.cluster(job.SQL, cfg...)
+	frugal.Frugal = true
+	view := store.NewView(y.conn)
+	d, err := gateway.NewDispatcher(frugal, y.conn, store.NewJobs(y.conn, "gateway@test", view), view, y.docs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Turns(turns)
+	for _, s := range cfg {
+		y.queue(s, "optimize", 1)
+	}
+	bustest.Run(t, d.Run)
+	bustest.Run(t, view.Run)
+	asked, patience := map[string]bool{}, bustest.Context(t)
+	open := []net.Conn{<-conns, <-conns}
+	select {
+	case c := <-conns:
+		c.Close()
+		t.Error("a third server is asked beside two")
+	case <-time.After(time.Second): // what must not happen has no event to wait for
+	}
+	for _, c := range open {
+		asked[c.LocalAddr().String()] = true
+		c.Close()
+	}
+	for len(asked) < servers { // each has its turn
+		select {
+		case c := <-conns:
+			asked[c.LocalAddr().String()] = true
+			c.Close()
+		case <-patience.Done():
+			t.Fatalf("only %d of %d servers were asked", len(asked), servers)
+		}
 	}
 }
 

@@ -20,6 +20,9 @@ func (g *Gateway) Deadlines(header, read, idle time.Duration) (was [3]time.Durat
 	return was
 }
 
+// Turns changes how many servers have their rows looked at at a time where no connection is kept; before [Dispatcher.Run].
+func (d *Dispatcher) Turns(n int) { d.turns = make(chan struct{}, n) }
+
 // Connections is how many there are.
 func (g *Gateway) Connections() int { return g.guests.count() }
 

@@ -34,6 +34,7 @@ type Facts struct {
 	docs     *store.Docs
 	log      *slog.Logger
 	every    time.Duration
+	frugal   bool
 	servers  map[serverName]*watched
 	clusters map[string]*flock
 }
@@ -99,9 +100,23 @@ func (w *watched) keep(f store.Facts, asked time.Time) (before store.Facts, firs
 	return before, first
 }
 
+// ask is for whoever has the turn. Where no connection is kept it makes one for all of its statements, or each would make its own. One that is
+// kept may have gone stale: the pool sees to that.
+func (w *watched) ask(ctx context.Context, frugal bool) store.Facts {
+	if !frugal {
+		return ask(ctx, w.db, &w.variables)
+	}
+	conn, err := w.db.Conn(ctx)
+	if err != nil {
+		return store.Facts{Time: time.Now().UTC(), Err: sqlReason(err)}
+	}
+	defer func() { _ = conn.Close() }()
+	return ask(ctx, conn, &w.variables)
+}
+
 // NewFacts connects to nothing yet. The connections end with [Facts.Run].
 func NewFacts(cfg FactsConfig, docs *store.Docs) *Facts {
-	f := &Facts{docs: docs, log: cfg.Log, every: max(cfg.Ticker, factsEvery), servers: map[serverName]*watched{}, clusters: map[string]*flock{}}
+	f := &Facts{docs: docs, log: cfg.Log, every: max(cfg.Ticker, factsEvery), frugal: cfg.Frugal, servers: map[serverName]*watched{}, clusters: map[string]*flock{}}
 	for _, l := range cfg.Servers {
 		c := sqlConfig(l.Server, l.User, l.Password)
 		c.ReadTimeout = factsTimeout
@@ -268,7 +283,7 @@ func (f *Facts) of(ctx context.Context, cluster string, s job.Server, good func(
 	}
 	asking, cancel := context.WithTimeout(ctx, factsTimeout)
 	defer cancel()
-	now := ask(asking, w.db, &w.variables)
+	now := w.ask(asking, f.frugal)
 	if ctx.Err() != nil {
 		return store.Facts{}, ctx.Err()
 	}

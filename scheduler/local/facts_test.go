@@ -135,16 +135,30 @@ func TestVariablesByNameAreThoseThatShowGives(t *testing.T) {
 	compare("by name again", false)
 }
 
-// Where fewer files may be open than there are servers, the bus could write nothing more.
+// Where fewer files may be open than there are servers, the bus could write nothing more. And a server that is asked every ten seconds must
+// not have to let us in for each statement.
 func TestFrugalFactsKeepNoConnection(t *testing.T) {
 	t.Parallel()
 	m := server(t)
 	r := newRig(t, m)
+	made := func() (n int) {
+		var name string
+		if err := r.dbs[0].QueryRow("SHOW GLOBAL STATUS LIKE 'Connections'").Scan(&name, &n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
 	for _, frugal := range []bool{false, true} {
+		before := made()
 		s := job.Server{Host: "127.0.0.1", Port: m.Port()}
 		f := NewFacts(FactsConfig{Servers: []Login{{Cluster: "lab", Server: s, User: "drydock", Password: password}}, Frugal: frugal, Log: bustest.Log(t)}, r.docs)
-		if facts, err := f.Fresh(bustest.Context(t), "lab", s, 0); err != nil || !facts.Up {
-			t.Errorf("%+v, %v", facts, err)
+		for range 2 {
+			if facts, err := f.Fresh(bustest.Context(t), "lab", s, 0); err != nil || !facts.Up {
+				t.Errorf("%+v, %v", facts, err)
+			}
+		}
+		if n, want := made()-before, map[bool]int{false: 1, true: 2}[frugal]; n != want {
+			t.Errorf("frugal %v: two questions took %d connections, want %d", frugal, n, want)
 		}
 		if open := f.servers[serverName{"lab", s}].db.Stats().OpenConnections; (open == 0) != frugal {
 			t.Errorf("frugal %v: %d connections are open", frugal, open)
