@@ -3,11 +3,8 @@ package local
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"strings"
 	"time"
-
-	"github.com/go-sql-driver/mysql"
 
 	"drydock/store"
 )
@@ -18,6 +15,8 @@ var askedVariables = []string{
 	"gtid_current_pos", "gtid_slave_pos", "gtid_mode", "character_set_server", "collation_server", "datadir", "innodb_buffer_pool_size",
 	"max_connections", "lower_case_table_names", "general_log", "slow_query_log", "log_output",
 }
+
+const erNotGlobal = 1238
 
 // variables reads askedVariables of one server. SHOW GLOBAL VARIABLES has the server make a table of the hundreds it has, most of what all of our
 // questions cost it. So that is asked once, and says which of them there are; then they are read by name.
@@ -39,8 +38,7 @@ var (
 func (v *variables) read(ctx context.Context, db querier) (map[string]string, *store.Clock, error) {
 	if len(v.names) > 0 {
 		values, clock, err := v.byName(ctx, db)
-		var refused *mysql.MySQLError
-		if err == nil && values["version"] == v.version || err != nil && !errors.As(err, &refused) {
+		if err == nil && values["version"] == v.version || err != nil && !isNumber(err, erUnknownVariable, erNotGlobal) {
 			return values, clock, err
 		}
 	}
