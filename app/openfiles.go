@@ -1,16 +1,18 @@
 package app
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"syscall"
 
 	"drydock/config"
 	"drydock/job"
+	"drydock/receiver"
 )
 
-// filesBesides is how many files a process may have open besides its connections to servers and callers: those of the bus and of streams.
-const filesBesides = 2048
+// filesBesides is how many files a process may have open besides its connections to servers and callers, and besides the ports of streams: those of the bus, of logs, of archives.
+const filesBesides = 1024
 
 // openFiles is how many files may be open at once (RLIMIT_NOFILE; Go has raised it to the hard limit), and how many are when the connections
 // to all servers are kept. Of what lasts for one question there are never many.
@@ -23,18 +25,20 @@ func openFiles(cfg *config.Config) (limit, wanted uint64) {
 		facts, rows = 1, 2 // connections to a server, which the scheduler and the gateway keep
 		binlogs     = 2    // for a cluster: the connection to its primary and the file that is being written
 	)
-	wanted = filesBesides + uint64(cfg.Global.MaxConnections) + uint64(len(cfg.Global.Receiver.Ports)) // a port listens from the offer on
+	wanted = filesBesides + uint64(cfg.Global.MaxConnections)
+	streams := 0 // that may have a port, which listens from the offer on
 	for _, c := range cfg.Clusters {
 		each := facts
 		if job.Mode(c.JobsMode) == job.SQL {
 			each += rows
 		}
 		wanted += uint64(each * len(c.Servers))
+		streams += len(job.Tasks()) * len(c.Servers)
 		if c.Binlogs.Enabled {
 			wanted += binlogs
 		}
 	}
-	return r.Cur, wanted
+	return r.Cur, wanted + uint64(min(streams, cmp.Or(len(cfg.Global.Receiver.Ports), receiver.MostPorts)))
 }
 
 // frugal says that there are too many servers to keep a connection to each. Without files left the bus could not write its own.

@@ -89,7 +89,7 @@ func globalKeys(g *globals) []key {
 	t.text("receiver-name", &g.Receiver.Name, "", "letters, digits, dot, - and _",
 		"Name of this process on the bus. Empty: the machine's host name at the first start, which the data folder then keeps.", emptyOr(plainName))
 	t.ports("scheduler-db-servers-sender-ports", &g.Receiver.Ports, nil,
-		"Ports that streams arrive on, one per concurrent stream. Empty: any free port.")
+		"Ports that streams arrive on, one per concurrent stream. Empty: any free port, 4096 at a time.")
 	t.prefixes("receiver-allow-from", &g.Receiver.AllowFrom,
 		"Further addresses that may send streams, besides the addresses of the server the stream belongs to.")
 	t.duration("receiver-accept-timeout", &g.Receiver.AcceptTimeout, 2*time.Minute, bounds[time.Duration]{min: 100 * time.Millisecond},

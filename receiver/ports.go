@@ -101,7 +101,14 @@ func (p *ports) listen(holder string) (*net.TCPListener, int, error) {
 
 const anyTries = 20
 
+// MostPorts is how many streams may have a port at the same time where the pool names none. Each is a file that is open from the offer on, also when
+// its host is dead.
+const MostPorts = 4096
+
 func (p *ports) listenAny(holder string) (*net.TCPListener, int, error) {
+	if len(p.held) >= MostPorts {
+		return nil, 0, fmt.Errorf("%w: %d streams have one, which is the most", errExhausted, MostPorts)
+	}
 	for range anyTries {
 		ln, err := p.listenTCP(0)
 		if err != nil {

@@ -109,6 +109,32 @@ func TestPortTakenByAnotherProgramIsPassedOver(t *testing.T) {
 	}
 }
 
+// Ten thousand offers of a fleet whose script does not run would leave the bus no file to open.
+func TestPortsThatNobodyNamedAreNotWithoutEnd(t *testing.T) {
+	t.Parallel()
+	p, err := newPorts("127.0.0.1", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for port := range MostPorts - 1 {
+		p.held[-port] = "x"
+	}
+	ln, port, err := p.listen("the last")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if _, _, err := p.listen("one more"); !errors.Is(err, errExhausted) || !strings.Contains(err.Error(), "4096") {
+		t.Errorf("one more: %v", err)
+	}
+	p.release(port)
+	again, _, err := p.listen("again")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Close()
+}
+
 func TestPortsAreTakenInTurn(t *testing.T) {
 	t.Parallel()
 	p, err := newPorts("127.0.0.1", freePorts(t, 3), nil)
