@@ -81,7 +81,7 @@ func globalKeys(g *globals) []key {
 			"false: to everybody, without the password.")
 	t.prefixes("api-trusted-proxies", &g.TrustedProxies,
 		"Reverse proxies that are believed when they say, in X-Forwarded-For, where a caller is. Empty: nobody is.")
-	t.duration("api-token-lifetime", &g.TokenLifetime, 12*time.Hour, bounds[time.Duration]{min: time.Minute}, "How long a login is good for.")
+	t.duration("api-token-lifetime", &g.TokenLifetime, 12*time.Hour, bounds[time.Duration]{min: time.Minute}, "How long a login is good for; that of a script (secret-login) 7 days at least.")
 
 	t.group = "Receiver"
 	t.freeSpace("disk-reserve", &g.Receiver.Reserve, gib,
@@ -294,7 +294,7 @@ func jobKeys(t *table, c *Cluster) {
 		"How long a claimed job may show nothing before it is offered again.")
 	t.duration("scheduler-jobs-check-timeout", &c.CheckTimeout, time.Minute, bounds[time.Duration]{min: time.Second},
 		"How long the checks after a job may take before it fails.")
-	t.number("scheduler-jobs-retry", &c.Retry, 0, bounds[int]{min: 0, max: 10}, "0 to 10", "How often a halted job is tried again.")
+	t.number("scheduler-jobs-retry", &c.Retry, 0, bounds[int]{min: 0, max: 10}, "0 to 10", "How often a job that was halted, failed or expired is tried again.")
 	t.enum("scheduler-jobs-log-level", &c.JobsLogLevel, "INFO", []string{"DEBUG", "INFO", "WARN", "ERROR"},
 		"Least level of the log lines that the scripts send.")
 	t.number("scheduler-db-servers-log-batch-size", &c.LogBatchSize, 5, bounds[int]{min: 1, max: 1000}, "1 to 1000 lines",
