@@ -46,7 +46,8 @@ const (
 	// BucketUsers holds one document per user of the API: those that were added at run time whole, of those of the
 	// configuration what changes at run time (tokens, ended sessions). No projection.
 	BucketUsers = "drydock_users"
-	// BucketKeys holds what gateways share: the key that signs tokens.
+	// BucketKeys holds what gateways share and nobody else may see: the key that signs tokens, digests of the database passwords, the users of the
+	// bus that only read, and the key that signs manifests.
 	BucketKeys = "drydock_keys"
 	// BucketControl holds what operators ordered and schedulers agreed on: holds and blackouts, schedules that are switched
 	// off, acknowledged conditions, and which backups have a place under scheduler-max-concurrent-backups. No projection: what is acknowledged here is on disk.

@@ -8,10 +8,10 @@ import (
 
 // The verbs of [ReceiverSubject].
 const (
-	VerbOpen   = "open"
-	VerbClose  = "close"
-	VerbCommit = "commit"
-	VerbCheck  = "check" // waits for the end of a Check stream
+	VerbOpen   = "open"   // reserves a port on this receiver ([OpenRequest], [OpenReply])
+	VerbClose  = "close"  // gives it back ([CloseRequest])
+	VerbCommit = "commit" // gives a proven stream its name ([CommitRequest], [CommitReply])
+	VerbCheck  = "check" // waits for the end of a Check stream ([CheckReply])
 	VerbSend   = "send"  // streams a backup out ([SendRequest], [SendReply])
 	VerbPlan   = "plan"  // what a prune would do now ([PlanRequest], [PlanReply])
 	VerbPrune  = "prune" // deletes what a plan named ([PruneRequest], [PruneReply])
