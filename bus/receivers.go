@@ -11,12 +11,12 @@ const (
 	VerbOpen   = "open"   // reserves a port on this receiver ([OpenRequest], [OpenReply])
 	VerbClose  = "close"  // gives it back ([CloseRequest])
 	VerbCommit = "commit" // gives a proven stream its name ([CommitRequest], [CommitReply])
-	VerbCheck  = "check" // waits for the end of a Check stream ([CheckReply])
-	VerbSend   = "send"  // streams a backup out ([SendRequest], [SendReply])
-	VerbPlan   = "plan"  // what a prune would do now ([PlanRequest], [PlanReply])
-	VerbPrune  = "prune" // deletes what a plan named ([PruneRequest], [PruneReply])
-	VerbDisk   = "disk"  // how full the disk is, and when it will be ([DiskReply])
-	VerbPorts  = "ports" // how many ports of the pool are in use ([PortsReply])
+	VerbCheck  = "check"  // waits for the end of a Check stream ([CheckReply])
+	VerbSend   = "send"   // streams a backup out ([SendRequest], [SendReply])
+	VerbPlan   = "plan"   // what a prune would do now ([PlanRequest], [PlanReply])
+	VerbPrune  = "prune"  // deletes what a plan named ([PruneRequest], [PruneReply])
+	VerbDisk   = "disk"   // how full the disk is, and when it will be ([DiskReply])
+	VerbPorts  = "ports"  // how many ports of the pool are in use ([PortsReply])
 )
 
 // The error codes of the receiver service, beside NATS's own.
