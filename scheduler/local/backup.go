@@ -37,7 +37,21 @@ func (w *work) reseedFromBackup(ctx context.Context) (outcome, error) {
 
 func logical(m store.Manifest) bool { return m.Task == "mysqldump" || m.Task == "mydumper" }
 
-// chooseBackup finds the backup that was asked for, or else the newest logical one of this server, or else of the cluster.
+// newestGood is the newest logical backup of a server, or else of any, out of manifests that are newest first. One that a drill or a
+// verification found bad is for those who name it: nobody looks on when a rolling reprovisioning fills a server. It is pure.
+func newestGood(all []store.Manifest, of job.Server) (m store.Manifest, ok bool) {
+	all = slices.DeleteFunc(slices.Clone(all), func(m store.Manifest) bool {
+		_, bad := m.Fault()
+		return bad || !logical(m)
+	})
+	if len(all) == 0 {
+		return m, false
+	}
+	i := slices.IndexFunc(all, func(m store.Manifest) bool { return m.Server == of })
+	return all[max(i, 0)], true
+}
+
+// chooseBackup finds the backup that was asked for, or else the newest good one.
 func (r *reseed) chooseBackup(ctx context.Context) (m store.Manifest, err error) {
 	catalog := store.NewCatalog(r.conn)
 	if id := r.job.Args[job.ArgBackup]; id != "" {
@@ -53,12 +67,10 @@ func (r *reseed) chooseBackup(ctx context.Context) (m store.Manifest, err error)
 		if err != nil {
 			return m, err
 		}
-		all = slices.DeleteFunc(all, func(m store.Manifest) bool { return !logical(m) })
-		if len(all) == 0 {
-			return m, fmt.Errorf("%w: no logical backup of cluster %s", store.ErrNoBackup, r.job.Cluster)
+		var ok bool
+		if m, ok = newestGood(all, r.job.Server); !ok {
+			return m, fmt.Errorf("%w: no good logical backup of cluster %s", store.ErrNoBackup, r.job.Cluster)
 		}
-		i := slices.IndexFunc(all, func(m store.Manifest) bool { return m.Server == r.job.Server })
-		m = all[max(i, 0)]
 	}
 	switch {
 	case !logical(m):

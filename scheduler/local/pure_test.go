@@ -63,3 +63,30 @@ func TestTheRestAfterALookHasBounds(t *testing.T) {
 		}
 	}
 }
+
+// A rolling reprovisioning names no backup. Filled from one that is known to be bad, the server is lost for nothing.
+func TestABackupThatWasFoundBadFillsNoServerByItself(t *testing.T) {
+	t.Parallel()
+	a, b := job.Server{Host: "a", Port: 3306}, job.Server{Host: "b", Port: 3306}
+	of := func(id string, s job.Server, task string) store.Manifest {
+		return store.Manifest{ID: id, Server: s, Task: task}
+	}
+	drilled, verified := of("drilled", b, "mysqldump"), of("verified", b, "mydumper")
+	drilled.Drills = []store.Drill{{Problem: "a table is missing"}}
+	verified.Verifications = []store.Verification{{Problem: "the file is shorter"}}
+	for name, c := range map[string]struct {
+		newestFirst []store.Manifest
+		want        string
+	}{
+		"of the server itself":     {[]store.Manifest{of("others", a, "mydumper"), of("own", b, "mysqldump"), of("older", b, "mysqldump")}, "own"},
+		"of another server":        {[]store.Manifest{of("newest", a, "mydumper"), of("older", a, "mydumper")}, "newest"},
+		"bad ones are passed over": {[]store.Manifest{drilled, verified, of("good", b, "mysqldump")}, "good"},
+		"even for another's":       {[]store.Manifest{drilled, of("others", a, "mysqldump"), verified}, "others"},
+		"physical ones as well":    {[]store.Manifest{of("physical", b, "mariabackup"), of("dump", a, "mysqldump")}, "dump"},
+		"nothing good":             {[]store.Manifest{drilled, of("physical", b, "mariabackup")}, ""},
+	} {
+		if m, ok := newestGood(c.newestFirst, b); m.ID != c.want || ok != (c.want != "") {
+			t.Errorf("%s: %q, want %q", name, m.ID, c.want)
+		}
+	}
+}
