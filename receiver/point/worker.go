@@ -114,10 +114,15 @@ func (w *Worker) do(ctx context.Context, d *duty.Work) (duty.Result, error) {
 	d.Say(fmt.Sprintf("backup %s holds the cluster as it was at %s (GTID %s)", made.ID, j.Args[job.ArgTo], made.GTID))
 	ordered, err := w.order(ctx, j, made)
 	if err != nil {
-		return duty.Result{}, fmt.Errorf("ask for the flashback of %s to backup %s: %w; nothing on it was touched. `drydock restore apply %s --to-server %s --no-replication` asks again",
-			j.Server, made.ID, err, made.ID, j.Server)
+		return duty.Result{}, fmt.Errorf("ask for the flashback of %s to backup %s: %w; nothing on it was touched. `%s` asks again",
+			j.Server, made.ID, err, again(made.ID, j.Server))
 	}
 	return duty.Result{Tool: "drydock", Text: fmt.Sprintf("made backup %s of GTID %s; job %s (%s) restores it on %s", made.ID, made.GTID, ordered.JobID, ordered.Task, j.Server)}, nil
+}
+
+// again is the command that asks once more for the flashback of a server to a backup of a point. It is copied at 3 a.m., so it is whole.
+func again(backup string, s job.Server) string {
+	return fmt.Sprintf("drydock restore apply %s --to-server %s --no-replication --confirm %s", backup, s, s)
 }
 
 // order asks for what replaces the server's data, by the confirmation that the job was asked for with. The desk judges the server
