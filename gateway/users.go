@@ -62,7 +62,7 @@ type userRequest struct {
 	Name     string              `json:"name"`
 	Password string              `json:"password"`
 	Grants   []string            `json:"grants,omitempty"`
-	Clusters map[string][]string `json:"clusters,omitempty"` // further grants, by cluster
+	Clusters map[string][]string `json:"clusters,omitempty"` // by cluster, in place of Grants there
 }
 
 func (g *Gateway) addUser(c *gin.Context) {
