@@ -141,7 +141,23 @@ func followOnce(ctx context.Context, c *Conn, stream string, cfg jetstream.Order
 	if err != nil {
 		return err
 	}
-	var last handled
+	var now struct {
+		sync.Mutex
+		last handled
+	}
+	reached := func() handled {
+		now.Lock()
+		defer now.Unlock()
+		return now.last
+	}
+	watching, unwatch := context.WithCancel(ctx)
+	var lost error
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if lost = keepWatch(watching, watchEvery, reached, func(at handled) (bool, error) { return nothingLeft(watching, cons, at) }); lost != nil {
+			it.Stop()
+		}
+	})
 	next := func() (jetstream.Msg, error) {
 		for waited := quiet; !caught.up; waited += quiet {
 			m, err := it.Next(jetstream.NextMaxWait(quiet))
@@ -149,7 +165,7 @@ func followOnce(ctx context.Context, c *Conn, stream string, cfg jetstream.Order
 				return m, err
 			}
 			// The library looks for a sign of life only in a call that lasts, and these do not.
-			switch nothing, err := nothingLeft(ctx, cons, last); {
+			switch nothing, err := nothingLeft(ctx, cons, reached()); {
 			case nothing:
 				caught.done()
 			case errors.Is(err, jetstream.ErrConsumerNotFound), err == nil && waited >= silent: // else it does not answer now
@@ -158,7 +174,7 @@ func followOnce(ctx context.Context, c *Conn, stream string, cfg jetstream.Order
 		}
 		return it.Next()
 	}
-	return each(ctx, it.Stop, next, func(m jetstream.Msg) error {
+	err = each(ctx, it.Stop, next, func(m jetstream.Msg) error {
 		meta, err := m.Metadata()
 		if err != nil {
 			return err
@@ -166,15 +182,48 @@ func followOnce(ctx context.Context, c *Conn, stream string, cfg jetstream.Order
 		if err := handle(m, meta); err != nil {
 			return err
 		}
-		last = handled{meta.Consumer, meta.Sequence.Consumer}
+		now.Lock()
+		now.last = handled{meta.Consumer, meta.Sequence.Consumer}
+		now.Unlock()
 		if meta.NumPending == 0 {
 			caught.done()
 		}
 		return nil
 	})
+	unwatch()
+	wg.Wait()
+	if stop := (stopFollow{}); errors.As(err, &stop) {
+		return err
+	}
+	return cmp.Or(lost, err)
+}
+
+// keepWatch asks from time to time whether what a follower has reached is all there is, until ctx ends (nil). It gives up on one that stands still for three
+// questions, whether there is more, nobody answers, or its consumer is gone. The library's own sign of life does not do: after the death of a server of the
+// bus a gateway heard nothing of new jobs for four minutes, on a connection that worked.
+func keepWatch(ctx context.Context, every time.Duration, reached func() handled, nothingLeft func(handled) (bool, error)) error {
+	const most = 3
+	before, still := reached(), 0
+	for {
+		pause(ctx, every)
+		at := reached()
+		nothing, err := nothingLeft(at)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case at != before || nothing && err == nil:
+			before, still = at, 0
+			continue
+		}
+		if still++; still == most {
+			return fmt.Errorf("nothing came for %s: %w", most*every, cmp.Or(err, errSilent))
+		}
+	}
 }
 
 const (
+	// watchEvery is how often a follower is asked about, quiet or not.
+	watchEvery = 5 * time.Second
 	// quiet is how long a follower that has not caught up goes without a message before it asks whether there is one, and silent
 	// before it begins anew.
 	quiet  = 2 * time.Second
