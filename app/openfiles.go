@@ -11,7 +11,8 @@ import (
 	"drydock/receiver"
 )
 
-// filesBesides is how many files a process may have open besides its connections to servers and callers, and besides the ports of streams: those of the bus, of logs, of archives.
+// filesBesides is how many files a process may have open besides its connections to servers and callers and the ports of streams:
+// those of the bus, of logs, of archives.
 const filesBesides = 1024
 
 // openFiles is how many files may be open at once (RLIMIT_NOFILE; Go has raised it to the hard limit), and how many are when the connections

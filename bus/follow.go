@@ -154,7 +154,13 @@ func followOnce(ctx context.Context, c *Conn, stream string, cfg jetstream.Order
 	var lost error
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if lost = keepWatch(watching, watchEvery, reached, func(at handled) (bool, error) { return nothingLeft(watching, cons, at) }); lost != nil {
+		lost = keepWatch(watching, watchEvery, reached, func(at handled) (bool, error) {
+			if !c.NC.IsConnected() {
+				return true, nil // there is nobody to ask, and nobody to begin anew with
+			}
+			return nothingLeft(watching, cons, at)
+		})
+		if lost != nil {
 			it.Stop()
 		}
 	})
@@ -198,9 +204,10 @@ func followOnce(ctx context.Context, c *Conn, stream string, cfg jetstream.Order
 	return cmp.Or(lost, err)
 }
 
-// keepWatch asks from time to time whether what a follower has reached is all there is, until ctx ends (nil). It gives up on one that stands still for three
-// questions, whether there is more, nobody answers, or its consumer is gone. The library's own sign of life does not do: after the death of a server of the
-// bus a gateway heard nothing of new jobs for four minutes, on a connection that worked.
+// keepWatch asks from time to time whether what a follower has reached is all there is, until ctx ends (nil). It gives up on one
+// that stands still for three questions, whether there is more, nobody answers, or its consumer is gone. The library's own sign of
+// life does not do: after the death of a server of the bus a gateway heard nothing of new jobs for four minutes, on a connection
+// that worked.
 func keepWatch(ctx context.Context, every time.Duration, reached func() handled, nothingLeft func(handled) (bool, error)) error {
 	const most = 3
 	before, still := reached(), 0

@@ -17,7 +17,7 @@ import (
 func TestNoFilesLeftIsGoneOnFrom(t *testing.T) {
 	t.Parallel()
 	if os.Getenv("DRYDOCK_NO_FILES") == "" {
-		cmd := exec.CommandContext(bustest.Context(t), os.Args[0], "-test.run=^TestNoFilesLeftIsGoneOnFrom$", "-test.v")
+		cmd := exec.CommandContext(bustest.Context(t), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
 		cmd.Env = append(os.Environ(), "DRYDOCK_NO_FILES=1")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
