@@ -1,8 +1,8 @@
 // Package xbstream checks the stream format of mariabackup and xtrabackup while it passes by.
 //
 // It finds what an exit status and an end line do not: a stream that was cut, also between two files, a flipped bit, a file
-// that never ended, and a file that stands in the stream twice, which a backup under a concurrent table rebuild can produce
-// and no tool unpacks. It does not unpack anything.
+// that never ended, a file that stands in the stream twice, which a backup under a concurrent table rebuild can produce
+// and no tool unpacks, and a file whose folder no tool makes. It does not unpack anything.
 //
 // The stream is a sequence of chunks. All numbers are little-endian.
 //
@@ -107,8 +107,9 @@ type Checker struct {
 	sum    uint32 // that the chunk says
 	crc    uint32 // over what came
 
-	files map[string]*file
-	open  int // of them, not ended
+	files   map[string]*file
+	open    int             // of them, not ended
+	folders map[string]bool // that the files are in
 }
 
 // file is what is known of one file in the stream.
@@ -119,7 +120,7 @@ type file struct {
 
 // New makes a checker for one stream.
 func New() *Checker {
-	c := &Checker{files: map[string]*file{}}
+	c := &Checker{files: map[string]*file{}, folders: map[string]bool{".": true}}
 	c.next()
 	return c
 }
@@ -252,7 +253,10 @@ func (c *Checker) sparseOrSeek(b []byte) error {
 		c.expect(4+8+8+4-len(b), c.sparseHead)
 		return nil
 	}
-	f := c.file()
+	f, err := c.file()
+	if err != nil {
+		return err
+	}
 	if f.ended {
 		return ErrTwice
 	}
@@ -316,7 +320,10 @@ func (c *Checker) continues(holes int64) error {
 	if c.kind == typePassed {
 		return nil
 	}
-	f := c.file()
+	f, err := c.file()
+	if err != nil {
+		return err
+	}
 	if f.ended && c.anew {
 		*f = file{}
 		c.open++
@@ -332,17 +339,30 @@ func (c *Checker) continues(holes int64) error {
 }
 
 // file is what is known of the chunk's file, which may be a new one.
-func (c *Checker) file() *file {
+func (c *Checker) file() (*file, error) {
 	f := c.files[c.path]
-	if f == nil {
-		f = &file{}
-		c.files[c.path] = f
-		c.open++
+	if f != nil {
+		return f, nil
 	}
+	if err := c.enter(filepath.Dir(c.path)); err != nil {
+		return nil, err
+	}
+	f = &file{}
+	c.files[c.path] = f
+	c.open++
 	if len(c.files) > maxFiles {
 		c.opaque = fmt.Sprintf("more than %d files", maxFiles)
 	}
-	return f
+	return f, nil
+}
+
+// enter makes the folder of a new file, as the tools do: one that lies in a folder that is there, and never two at once.
+func (c *Checker) enter(folder string) error {
+	if !c.folders[folder] && !c.folders[filepath.Dir(folder)] {
+		return fmt.Errorf("%w: nothing made the folder that %q is in", ErrPath, folder)
+	}
+	c.folders[folder] = true
+	return nil
 }
 
 func (c *Checker) payloadEnd() error {
@@ -355,7 +375,10 @@ func (c *Checker) payloadEnd() error {
 
 func (c *Checker) end() error {
 	c.next()
-	f := c.file() // an empty file is an end alone
+	f, err := c.file() // an empty file is an end alone
+	if err != nil {
+		return err
+	}
 	if f.ended {
 		return ErrTwice
 	}

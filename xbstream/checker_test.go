@@ -121,6 +121,8 @@ func TestEachDefectIsNamed(t *testing.T) {
 		"a path out of the folder":     {join(chunk("../a", 0, nil), last), xbstream.ErrPath},
 		"a path from the root":         {join(chunk("/a", 0, nil), last), xbstream.ErrPath},
 		"a path that tools cut":        {join(chunk("a\x00b", 0, nil), last), xbstream.ErrPath},
+		"folders in each other":        {join(chunk("a/x", 0, nil), chunk("a/b/x", 0, nil), chunk("a/b/c/x", 0, nil), last), nil},
+		"a folder in none":             {join(chunk("a/b/x", 0, nil), last), xbstream.ErrPath},
 		"an unknown kind":              {join(other('Q', 0), last), xbstream.ErrKind},
 		"one that may be passed over":  {join(other('Q', 1), last), nil},
 		"such a one, damaged":          {join(other('Q', 1)[:30], last), xbstream.ErrChecksum},
