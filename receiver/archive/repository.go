@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"drydock/job"
 	"drydock/receiver/sink"
@@ -148,6 +149,9 @@ func (x restic) backup(ctx context.Context, m store.Manifest, tell func(status))
 	if err := present(m); err != nil {
 		return store.Archive{}, err
 	}
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	still := standstill{repository: x.Repository}
 	var sum status
 	err = x.run(ctx, func(line []byte) {
 		var s status
@@ -158,6 +162,9 @@ func (x restic) backup(ctx context.Context, m store.Manifest, tell func(status))
 			sum = s
 		}
 		tell(s)
+		if err := still.see(s, time.Now()); err != nil {
+			end(err)
+		}
 	}, "backup", "--json", "--host", hostOf(m.Server), "--tag", tagsOf(m), "--time", m.Ended.Local().Format("2006-01-02 15:04:05"),
 		"--", m.Path, m.Path+manifestSuffix)
 	if err != nil && !errors.Is(err, errIncomplete) {
