@@ -157,7 +157,7 @@ func Last[T any](ctx context.Context, c *Conn, stream, subject string) (v T, seq
 }
 
 // LastOfEach reads the last messages of literal subjects, fewer than a thousand; those without any are left out. Of the embedded server
-// it is one question. ctx should have a deadline.
+// it is one question.
 func LastOfEach[T any](ctx context.Context, c *Conn, stream string, subjects []string) (out []T, err error) {
 	if c.embedded == nil { // it may have several copies, or look for the subjects in all that it ever stored
 		return lastOfEachAlone[T](ctx, c, stream, subjects)
@@ -179,6 +179,8 @@ func LastOfEach[T any](ctx context.Context, c *Conn, stream string, subjects []s
 // lastOfEach asks for several messages at once. The library has that as well, with half a MiB of buffer for each question.
 func (c *Conn) lastOfEach(ctx context.Context, stream string, subjects []string) (out []*nats.Msg, err error) {
 	const statusHeader, statusEnd, statusNone, none = "Status", "204", "404", "No Results"
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
 	request, err := json.Marshal(map[string][]string{"multi_last": subjects})
 	if err != nil {
 		return nil, err
@@ -235,6 +237,8 @@ func LastBefore[T any](ctx context.Context, c *Conn, stream, subject string, at 
 	if c.embedded == nil { // it answers such a question for streams without copies only
 		return lastBeforeAlone[T](ctx, c, stream, subject, at)
 	}
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
 	found, err := jetstreamext.GetLastMsgsFor(ctx, c.JS, stream, []string{subject}, jetstreamext.GetLastMsgsUpToTime(at))
 	if err != nil {
 		return v, m, fmt.Errorf("read last message of %s before %s: %w", subject, at.UTC().Format(time.RFC3339), err)
@@ -381,8 +385,14 @@ func answer(m *nats.Msg) ([]byte, error) {
 // ErrNobody is returned by [Request] when no service listens, which is the case while a receiver is down.
 var ErrNobody = errors.New("no service answers")
 
-// Request asks a micro service and decodes its answer. Errors: *[ServiceError], [ErrNobody], or the context's.
+// Request asks a micro service and decodes its answer, for which a context without a deadline has as long as for one of JetStream.
+// Errors: *[ServiceError], [ErrNobody], or the context's.
 func Request[Rep any](ctx context.Context, c *Conn, subject string, req any) (rep Rep, err error) {
+	if _, bounded := ctx.Deadline(); !bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, answerTime)
+		defer cancel()
+	}
 	data, err := json.Marshal(req)
 	if err != nil {
 		return rep, fmt.Errorf("encode request for %s: %w", subject, err)

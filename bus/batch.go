@@ -133,7 +133,7 @@ func (b *Batcher) write(ctx context.Context, group []*pending) pace {
 		p.msg.Header.Set(jetstream.MsgIDHeader, p.id)
 		msgs[i] = p.msg
 	}
-	if _, err := jetstreamext.PublishMsgBatch(ctx, b.c.JS, msgs); err != nil {
+	if err := b.writeGroup(ctx, msgs); err != nil {
 		// One id that the stream knows already refuses the whole batch, and a lost acknowledgement leaves all of it open.
 		// Written one by one the ids sort it out: what is there already is acknowledged as such.
 		b.c.log.Debug("write a group one by one", "messages", len(group), "err", err)
@@ -144,6 +144,13 @@ func (b *Batcher) write(ctx context.Context, group []*pending) pace {
 		p.done <- nil
 	}
 	return seen
+}
+
+func (b *Batcher) writeGroup(ctx context.Context, msgs []*nats.Msg) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	_, err := jetstreamext.PublishMsgBatch(ctx, b.c.JS, msgs)
+	return err
 }
 
 // writeEach tells each of the group as soon as it is written. Who comes next is not waited for.

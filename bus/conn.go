@@ -86,7 +86,7 @@ func dial(url string, log *slog.Logger, opts ...nats.Option) (*Conn, error) {
 		nc.Close()
 		return nil, fmt.Errorf("open jetstream: %w", err)
 	}
-	c := &Conn{NC: nc, JS: js, log: log}
+	c := &Conn{NC: nc, JS: prompt{js}, log: log}
 	c.crowds = map[string]*crowd{StreamJobs: {c: c, stream: StreamJobs}, StreamTasks: {c: c, stream: StreamTasks}}
 	return c, nil
 }

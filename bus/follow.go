@@ -1,8 +1,8 @@
 package bus
 
 import (
-	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -43,26 +43,27 @@ func (f From) policy(cfg *jetstream.OrderedConsumerConfig) {
 
 // Follow gives every message of the stream whose subject matches filter to handle, in order, from where from says,
 // until ctx ends (nil) or handle returns an error (that error). caughtUp, if not nil, is called once when everything
-// that was in the stream at the start has been handled. Messages that do not decode are logged and passed over: a
+// that was acknowledged before the start has been handled. Messages that do not decode are logged and passed over: a
 // reader must not stop for what a newer version wrote; empty ones are passed over silently. It survives lost connections and server restarts.
 func Follow[T any](ctx context.Context, c *Conn, stream, filter string, from From, handle func(Meta, T) error, caughtUp func()) error {
-	caught := &catching{up: caughtUp == nil, tell: caughtUp}
-	for ctx.Err() == nil {
-		cfg := jetstream.OrderedConsumerConfig{FilterSubjects: []string{filter}, InactiveThreshold: consumerIdle}
-		from.policy(&cfg)
-		err := followOnce(ctx, c, stream, cfg, func(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
-			if len(m.Data()) == 0 {
-				// A key of a bucket was deleted.
-			} else if v, err := decodeOnce[T](c, stream, meta, m.Data()); errors.Is(err, ErrNewer) {
-				c.log.Error("pass over a message", "subject", m.Subject(), "seq", meta.Sequence.Stream, "err", err)
-			} else if err != nil {
-				c.log.Warn("pass over a message that does not decode", "subject", m.Subject(), "seq", meta.Sequence.Stream, "err", err)
-			} else if err := handle(Meta{stream, m.Subject(), meta.Sequence.Stream, meta.Timestamp, meta.NumDelivered}, *v); err != nil {
-				return stopFollow{err}
-			}
-			from = From{Seq: meta.Sequence.Stream + 1} // after a break go on, not back
+	f := follower{c: c, stream: stream, filter: filter, from: from, caughtUp: caughtUp}
+	f.handle = func(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
+		if len(m.Data()) == 0 {
+			return nil // a key of a bucket was deleted
+		}
+		v, err := decodeOnce[T](c, stream, meta, m.Data())
+		switch {
+		case errors.Is(err, ErrNewer):
+			c.log.Error("pass over a message", "subject", m.Subject(), "seq", meta.Sequence.Stream, "err", err)
 			return nil
-		}, caught)
+		case err != nil:
+			c.log.Warn("pass over a message that does not decode", "subject", m.Subject(), "seq", meta.Sequence.Stream, "err", err)
+			return nil
+		}
+		return handle(Meta{stream, m.Subject(), meta.Sequence.Stream, meta.Timestamp, meta.NumDelivered}, *v)
+	}
+	for ctx.Err() == nil {
+		err := f.once(ctx)
 		var stop stopFollow
 		if errors.As(err, &stop) {
 			return stop.error
@@ -115,126 +116,21 @@ func decodeOnce[T any](c *Conn, stream string, meta *jetstream.MsgMetadata, data
 // stopFollow carries the error with which handle ended a Follow.
 type stopFollow struct{ error }
 
-// catching is whether a follower has handled what was there at its start, and who is told when it has.
-type catching struct {
-	up   bool
-	tell func()
-}
-
-func (c *catching) done() {
-	if !c.up {
-		c.up = true
-		c.tell()
-	}
-}
-
-func followOnce(ctx context.Context, c *Conn, stream string, cfg jetstream.OrderedConsumerConfig, handle func(jetstream.Msg, *jetstream.MsgMetadata) error, caught *catching) error {
-	cons, err := c.JS.OrderedConsumer(ctx, stream, cfg)
-	if err != nil {
-		return err
-	}
-	defer c.forget(ctx, stream, cons)
-	if info := cons.CachedInfo(); info != nil && info.NumPending == 0 && info.Delivered.Consumer == 0 {
-		caught.done()
-	}
-	it, err := cons.Messages()
-	if err != nil {
-		return err
-	}
-	var now struct {
-		sync.Mutex
-		last handled
-	}
-	reached := func() handled {
-		now.Lock()
-		defer now.Unlock()
-		return now.last
-	}
-	watching, unwatch := context.WithCancel(ctx)
-	var lost error
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		lost = keepWatch(watching, watchEvery, reached, func(at handled) (bool, error) {
-			if !c.NC.IsConnected() {
-				return true, nil // there is nobody to ask, and nobody to begin anew with
-			}
-			return nothingLeft(watching, cons, at)
-		})
-		if lost != nil {
-			it.Stop()
-		}
-	})
-	next := func() (jetstream.Msg, error) {
-		for waited := quiet; !caught.up; waited += quiet {
-			m, err := it.Next(jetstream.NextMaxWait(quiet))
-			if !errors.Is(err, nats.ErrTimeout) {
-				return m, err
-			}
-			// The library looks for a sign of life only in a call that lasts, and these do not.
-			switch nothing, err := nothingLeft(ctx, cons, reached()); {
-			case nothing:
-				caught.done()
-			case errors.Is(err, jetstream.ErrConsumerNotFound), err == nil && waited >= silent: // else it does not answer now
-				return nil, fmt.Errorf("nothing came for %s: %w", waited, cmp.Or(err, errSilent))
-			}
-		}
-		return it.Next()
-	}
-	err = each(ctx, it.Stop, next, func(m jetstream.Msg) error {
-		meta, err := m.Metadata()
-		if err != nil {
-			return err
-		}
-		if err := handle(m, meta); err != nil {
-			return err
-		}
-		now.Lock()
-		now.last = handled{meta.Consumer, meta.Sequence.Consumer}
-		now.Unlock()
-		if meta.NumPending == 0 {
-			caught.done()
-		}
-		return nil
-	})
-	unwatch()
-	wg.Wait()
-	if stop := (stopFollow{}); errors.As(err, &stop) {
-		return err
-	}
-	return cmp.Or(lost, err)
-}
-
-// keepWatch asks from time to time whether what a follower has reached is all there is, until ctx ends (nil). It gives up on one
-// that stands still for three questions, whether there is more, nobody answers, or its consumer is gone. The library's own sign of
-// life does not do: after the death of a server of the bus a gateway heard nothing of new jobs for four minutes, on a connection
-// that worked.
-func keepWatch(ctx context.Context, every time.Duration, reached func() handled, nothingLeft func(handled) (bool, error)) error {
-	const most = 3
-	before, still := reached(), 0
-	for {
-		pause(ctx, every)
-		at := reached()
-		nothing, err := nothingLeft(at)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case at != before || nothing && err == nil:
-			before, still = at, 0
-			continue
-		}
-		if still++; still == most {
-			return fmt.Errorf("nothing came for %s: %w", most*every, cmp.Or(err, errSilent))
-		}
-	}
+// follower is a [Follow] at work, which one consumer after the other serves.
+type follower struct {
+	c              *Conn
+	stream, filter string
+	from           From   // what is still to come
+	last           uint64 // sequence of the last message that there is, when it was asked for
+	handle         func(jetstream.Msg, *jetstream.MsgMetadata) error
+	caughtUp       func() // nil once it was called
 }
 
 const (
-	// watchEvery is how often a follower is asked about, quiet or not.
-	watchEvery = 5 * time.Second
-	// quiet is how long a follower that has not caught up goes without a message before it asks whether there is one, and silent
-	// before it begins anew.
-	quiet  = 2 * time.Second
-	silent = 30 * time.Second
+	// quiet is how long a follower goes without a message before it asks whether there is one: while it catches up, and later.
+	quiet, quietLater = 2 * time.Second, 5 * time.Second
+	// silent is how long it takes the answer that there is more, or none, before it begins anew.
+	silent = 20 * time.Second
 	// consumerIdle is how long a server keeps the consumer of a follower that does not ask for messages, as one that was killed. In
 	// the library's five minutes a drydock that dies at each start would leave a thousand.
 	consumerIdle = time.Minute
@@ -242,23 +138,153 @@ const (
 
 var errSilent = errors.New("the server has more and does not send it")
 
-// handled is the last message that a follower has handled: its number among those of its consumer.
-type handled struct {
-	consumer string
-	n        uint64
+// once follows with one consumer until ctx ends or the consumer gives out: with an error, or because it stands still. For the latter the
+// library's own sign of life does not do: after the death of a server of the bus a gateway heard nothing of new jobs for four minutes,
+// on a connection that worked. Everything is done by one goroutine, and the library's iterator is never stopped from another: it loses
+// that while it makes a new consumer for itself, and goes on for ever.
+func (f *follower) once(ctx context.Context) error {
+	// One try of the library's to make a new consumer; it cannot be interrupted, and Follow tries again.
+	cfg := jetstream.OrderedConsumerConfig{FilterSubjects: []string{f.filter}, InactiveThreshold: consumerIdle, MaxResetAttempts: 1}
+	f.from.policy(&cfg)
+	cons, err := f.c.JS.OrderedConsumer(ctx, f.stream, cfg)
+	if err != nil {
+		return err
+	}
+	defer f.c.forget(ctx, f.stream, cons)
+	it, err := cons.Messages()
+	if err != nil {
+		return err
+	}
+	defer it.Stop()
+	if f.caughtUp != nil {
+		if err := f.lookForLast(ctx); err != nil {
+			return err
+		}
+		f.reached()
+	}
+	for moved := time.Now(); ctx.Err() == nil; {
+		err := f.some(ctx, it)
+		if err != nil && !errors.Is(err, errQuiet) {
+			return err
+		}
+		if err != nil {
+			err = f.whole(ctx, cons)
+		}
+		if err == nil {
+			moved = time.Now()
+		}
+		if since := time.Since(moved); since > silent && ctx.Err() == nil {
+			return fmt.Errorf("nothing came for %s: %w", since.Round(time.Second), err)
+		}
+	}
+	return ctx.Err()
 }
 
-// nothingLeft tells whether all that the consumer had to give was given: the last messages may have been deleted, of age for one,
-// after those before them were sent with the word that more would come, or before any was.
-func nothingLeft(ctx context.Context, cons jetstream.Consumer, last handled) (bool, error) {
+// errQuiet is that nothing came.
+var errQuiet = errors.New("quiet")
+
+// some handles what comes for a while. Errors: [errQuiet], a [stopFollow], those of the iterator.
+func (f *follower) some(ctx context.Context, it jetstream.MessagesContext) error {
+	wait := quietLater
+	if f.caughtUp != nil {
+		wait = quiet
+	}
+	waiting, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	for n := 0; ; n++ {
+		m, err := it.Next(jetstream.NextContext(waiting))
+		switch {
+		case err == nil:
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case !errors.Is(err, context.DeadlineExceeded):
+			return err
+		case n == 0:
+			return errQuiet
+		default:
+			return nil
+		}
+		meta, err := m.Metadata()
+		if err != nil {
+			return err
+		}
+		if err := f.handle(m, meta); err != nil {
+			return stopFollow{err}
+		}
+		f.from = From{Seq: meta.Sequence.Stream + 1} // after a break go on, not back
+		if f.reached(); ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+// reached tells who waits for it that everything up to the last message is handled, if it is.
+func (f *follower) reached() bool {
+	whole := f.last < max(f.from.Seq, 1)
+	if whole && f.caughtUp != nil {
+		tell := f.caughtUp
+		f.caughtUp = nil
+		tell()
+	}
+	return whole
+}
+
+// whole asks a follower's server and the stream's leader whether all that there is was handled; the last messages may have been deleted
+// since the question before. While there is no connection, there is nobody to ask and nobody to begin anew with. Errors: no answer, that
+// the consumer is gone, [errSilent].
+func (f *follower) whole(ctx context.Context, cons jetstream.Consumer) error {
+	if !f.c.NC.IsConnected() {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, quiet)
 	defer cancel()
-	info, err := cons.Info(ctx)
-	if err != nil {
-		return false, err
+	if _, err := cons.Info(ctx); err != nil {
+		return err
 	}
-	given := info.Delivered.Consumer
-	return info.NumPending == 0 && (given == 0 || last.consumer == info.Name && last.n >= given), nil
+	if err := f.lookForLast(ctx); err != nil {
+		return err
+	}
+	if !f.reached() {
+		return errSilent
+	}
+	return nil
+}
+
+// lookForLast asks for the last message that the follower is to get. The leader of the stream answers: the copy that a consumer reads
+// from may not have what was acknowledged last.
+func (f *follower) lookForLast(ctx context.Context) error {
+	request, err := json.Marshal(map[string]string{"last_by_subj": f.filter})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	reply, err := f.c.NC.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+f.stream, request)
+	if err != nil {
+		return fmt.Errorf("ask %s for its last message: %w", f.stream, err)
+	}
+	var answer struct {
+		Error   *jetstream.APIError
+		Message struct {
+			Seq  uint64
+			Time time.Time
+		}
+	}
+	if err = json.Unmarshal(reply.Data, &answer); err == nil && answer.Error != nil {
+		err = answer.Error
+	}
+	var api *jetstream.APIError
+	if errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeMessageNotFound {
+		err = nil
+	}
+	if err != nil {
+		return fmt.Errorf("ask %s for its last message: %w", f.stream, err)
+	}
+	f.last = answer.Message.Seq // 0 without one
+	if answer.Message.Time.Before(f.from.Since) {
+		f.last = 0
+	}
+	return nil
 }
 
 // forgetWait is how long [Conn.forget] waits for the server.
