@@ -255,6 +255,9 @@ func LastBefore[T any](ctx context.Context, c *Conn, stream, subject string, at 
 		}
 		return v, Meta{Stream: stream, Subject: raw.Subject, Seq: raw.Sequence, Time: raw.Time}, nil
 	}
+	if ctx.Err() != nil { // which ends the answers without an error
+		return v, m, fmt.Errorf("read last message of %s before %s: %w", subject, at.UTC().Format(time.RFC3339), ctx.Err())
+	}
 	return v, m, ErrNotFound
 }
 

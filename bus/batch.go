@@ -153,12 +153,20 @@ func (b *Batcher) writeGroup(ctx context.Context, msgs []*nats.Msg) error {
 	return err
 }
 
-// writeEach tells each of the group as soon as it is written. Who comes next is not waited for.
+// writeEach tells each of the group as soon as it is written. Who comes next is not waited for. When one is not answered, the others are
+// not tried: each would wait as long, and those behind them.
 func (b *Batcher) writeEach(ctx context.Context, group []*pending) pace {
+	var silence error
 	for _, p := range group {
-		msg := nats.NewMsg(p.msg.Subject) // without the batch's headers
-		msg.Data = p.msg.Data
-		_, err := b.c.JS.PublishMsg(ctx, msg, jetstream.WithMsgID(p.id), jetstream.WithExpectStream(b.stream))
+		err := silence
+		if err == nil {
+			msg := nats.NewMsg(p.msg.Subject) // without the batch's headers
+			msg.Data = p.msg.Data
+			_, err = b.c.JS.PublishMsg(ctx, msg, jetstream.WithMsgID(p.id), jetstream.WithExpectStream(b.stream))
+		}
+		if api := (*jetstream.APIError)(nil); err != nil && !errors.As(err, &api) {
+			silence = err
+		}
 		p.done <- wrapWrite(p, err)
 	}
 	return pace{}

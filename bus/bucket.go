@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -17,43 +18,49 @@ func Overtaken(err error) bool {
 		errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant
 }
 
+// Entry is a key of a bucket with its value.
+type Entry struct {
+	Key      string
+	Value    []byte
+	Revision uint64
+	Gone     bool // deleted; without a value
+}
+
+// FollowBucket gives every value that a bucket has under keys, which may have wildcards, and then each change to handle, like [Follow].
+func (c *Conn) FollowBucket(ctx context.Context, bucket, keys string, handle func(Entry) error, caughtUp func()) error {
+	const operation = "KV-Operation" // says what a message is that is no value
+	stream, all := BucketStream(bucket)
+	prefix := strings.TrimSuffix(all, ">")
+	f := follower{c: c, stream: stream, filter: prefix + keys, from: From{LastPerSubject: true}, caughtUp: caughtUp}
+	f.handle = func(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
+		return handle(Entry{
+			Key: strings.TrimPrefix(m.Subject(), prefix), Value: m.Data(), Revision: meta.Sequence.Stream, Gone: m.Headers().Get(operation) != "",
+		})
+	}
+	return f.run(ctx)
+}
+
 // Entries gives every value that a bucket has now under keys, which may have wildcards, to handle. It returns when that was all of
 // them; an error, that of handle for one, says that it was not.
-func (c *Conn) Entries(ctx context.Context, bucket, keys string, handle func(jetstream.KeyValueEntry) error) error {
-	kv, err := c.Bucket(ctx, bucket)
-	if err != nil {
-		return err
-	}
-	// The library has no bound for the server's answers but the context.
-	ctx, cancel := context.WithCancelCause(ctx)
+func (c *Conn) Entries(ctx context.Context, bucket, keys string, handle func(Entry) error) error {
+	reading, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	still := time.AfterFunc(bucketStill, func() { cancel(errStill) })
 	defer still.Stop()
-	w, err := kv.Watch(ctx, keys, jetstream.IgnoreDeletes())
-	if err != nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
-	}
-	if err != nil {
-		return fmt.Errorf("read %s: %w", bucket, err)
-	}
-	defer stopWatching(w)
-	for {
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("read %s: %w", bucket, context.Cause(ctx))
-		case e, ok := <-w.Updates():
-			if !ok {
-				return fmt.Errorf("read %s: %w", bucket, errCut)
-			}
-			if e == nil {
-				return nil
-			}
-			still.Reset(bucketStill)
-			if err := handle(e); err != nil {
-				return err
-			}
+	err := c.FollowBucket(reading, bucket, keys, func(e Entry) error {
+		still.Reset(bucketStill)
+		if e.Gone {
+			return nil
 		}
+		return handle(e)
+	}, func() { cancel(errWhole) })
+	if err != nil {
+		return err
 	}
+	if why := context.Cause(reading); !errors.Is(why, errWhole) {
+		return fmt.Errorf("read %s: %w", bucket, why)
+	}
+	return nil
 }
 
 // bucketStill is how long the values of a bucket may keep somebody waiting.
@@ -61,23 +68,5 @@ const bucketStill = 30 * time.Second
 
 var (
 	errStill = fmt.Errorf("no answer of the bus within %s", bucketStill)
-	errCut   = errors.New("the bus closed before the end")
+	errWhole = errors.New("all is read")
 )
-
-// stopWatching ends a watcher. When not all of its values were taken, its goroutine waits with one in hand, and would for ever.
-func stopWatching(w jetstream.KeyWatcher) {
-	_ = w.Stop() // it may have ended by itself
-	const patience = time.Second
-	late := time.NewTimer(patience) // the library does not close the channel of one that ended as it began
-	defer late.Stop()
-	for {
-		select {
-		case _, ok := <-w.Updates():
-			if !ok {
-				return
-			}
-		case <-late.C:
-			return
-		}
-	}
-}

@@ -54,6 +54,9 @@ const (
 	pingsLost = 2
 )
 
+// flushTime is how long a write to a server that takes nothing may hold the connection, its pings included.
+const flushTime = 5 * time.Second
+
 // ConnectRemote connects to an external server and goes on trying for ever when it is away.
 func ConnectRemote(r Remote, name string, log *slog.Logger) (*Conn, error) {
 	// A server that stands still keeps its connections open; the library would believe in it for four minutes.
@@ -67,6 +70,7 @@ func ConnectRemote(r Remote, name string, log *slog.Logger) (*Conn, error) {
 func dial(url string, log *slog.Logger, opts ...nats.Option) (*Conn, error) {
 	opts = append(opts,
 		nats.MaxReconnects(-1), nats.ReconnectWait(250*time.Millisecond), nats.ReconnectJitter(100*time.Millisecond, time.Second),
+		nats.FlusherTimeout(flushTime),
 		nats.ReconnectBufSize(-1),   // a write while disconnected is an error at once, not a hope
 		nats.IgnoreAuthErrorAbort(), // a server that came back before its users did must not end the connection for good
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {

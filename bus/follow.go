@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -62,18 +63,7 @@ func Follow[T any](ctx context.Context, c *Conn, stream, filter string, from Fro
 		}
 		return handle(Meta{stream, m.Subject(), meta.Sequence.Stream, meta.Timestamp, meta.NumDelivered}, *v)
 	}
-	for ctx.Err() == nil {
-		err := f.once(ctx)
-		var stop stopFollow
-		if errors.As(err, &stop) {
-			return stop.error
-		}
-		if ctx.Err() == nil {
-			c.log.Warn("follow again", "stream", stream, "err", err)
-			pause(ctx, 200*time.Millisecond)
-		}
-	}
-	return nil
+	return f.run(ctx)
 }
 
 // decoded are the last messages of DRYDOCK_JOBS as they were decoded: several services of a process follow them, one just behind the
@@ -121,9 +111,28 @@ type follower struct {
 	c              *Conn
 	stream, filter string
 	from           From   // what is still to come
-	last           uint64 // sequence of the last message that there is, when it was asked for
+	last           uint64 // sequence of the last message that there is, when it was asked for; unknown before
 	handle         func(jetstream.Msg, *jetstream.MsgMetadata) error
 	caughtUp       func() // nil once it was called
+}
+
+// unknown is the last sequence of a follower that has not asked for it.
+const unknown = math.MaxUint64
+
+// run follows until ctx ends (nil) or handle returns an error (that error).
+func (f *follower) run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		err := f.once(ctx)
+		var stop stopFollow
+		if errors.As(err, &stop) {
+			return stop.error
+		}
+		if ctx.Err() == nil {
+			f.c.log.Warn("follow again", "stream", f.stream, "err", err)
+			pause(ctx, 200*time.Millisecond)
+		}
+	}
+	return nil
 }
 
 const (
@@ -156,24 +165,22 @@ func (f *follower) once(ctx context.Context) error {
 		return err
 	}
 	defer it.Stop()
-	if f.caughtUp != nil {
-		if err := f.lookForLast(ctx); err != nil {
-			return err
-		}
-		f.reached()
-	}
+	f.last = unknown
 	for moved := time.Now(); ctx.Err() == nil; {
+		if f.caughtUp != nil && f.last == unknown && f.lookForLast(ctx, cons.CachedInfo()) == nil && f.reached() {
+			continue
+		}
 		err := f.some(ctx, it)
-		if err != nil && !errors.Is(err, errQuiet) {
+		if errors.Is(err, errQuiet) {
+			err = f.whole(ctx, cons)
+		} else if err != nil {
 			return err
 		}
-		if err != nil {
-			err = f.whole(ctx, cons)
-		}
-		if err == nil {
+		switch since := time.Since(moved); {
+		case err == nil:
 			moved = time.Now()
-		}
-		if since := time.Since(moved); since > silent && ctx.Err() == nil {
+		case ctx.Err() != nil:
+		case errors.Is(err, jetstream.ErrConsumerNotFound), since > silent:
 			return fmt.Errorf("nothing came for %s: %w", since.Round(time.Second), err)
 		}
 	}
@@ -238,10 +245,11 @@ func (f *follower) whole(ctx context.Context, cons jetstream.Consumer) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, quiet)
 	defer cancel()
-	if _, err := cons.Info(ctx); err != nil {
+	info, err := cons.Info(ctx)
+	if err != nil {
 		return err
 	}
-	if err := f.lookForLast(ctx); err != nil {
+	if err := f.lookForLast(ctx, info); err != nil {
 		return err
 	}
 	if !f.reached() {
@@ -251,13 +259,14 @@ func (f *follower) whole(ctx context.Context, cons jetstream.Consumer) error {
 }
 
 // lookForLast asks for the last message that the follower is to get. The leader of the stream answers: the copy that a consumer reads
-// from may not have what was acknowledged last.
-func (f *follower) lookForLast(ctx context.Context) error {
+// from may not have what was acknowledged last. It says that there is none also when it cannot read its file: that is believed only when the
+// consumer has nothing to send.
+func (f *follower) lookForLast(ctx context.Context, consumer *jetstream.ConsumerInfo) error {
 	request, err := json.Marshal(map[string]string{"last_by_subj": f.filter})
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	ctx, cancel := context.WithTimeout(ctx, quiet)
 	defer cancel()
 	reply, err := f.c.NC.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+f.stream, request)
 	if err != nil {
@@ -274,7 +283,7 @@ func (f *follower) lookForLast(ctx context.Context) error {
 		err = answer.Error
 	}
 	var api *jetstream.APIError
-	if errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeMessageNotFound {
+	if errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeMessageNotFound && consumer.NumPending == 0 {
 		err = nil
 	}
 	if err != nil {

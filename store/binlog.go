@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"drydock/bus"
 	"drydock/job"
 )
@@ -188,10 +186,10 @@ func (b *Binlogs) List(ctx context.Context, cluster string) (out []Segment, err 
 	if cluster != "" {
 		keys = bus.BinlogFilter(cluster)
 	}
-	err = b.c.Entries(ctx, bus.BucketBinlogs, keys, func(e jetstream.KeyValueEntry) error {
+	err = b.c.Entries(ctx, bus.BucketBinlogs, keys, func(e bus.Entry) error {
 		var s Segment
-		if err := bus.Decode(e.Value(), &s); err != nil {
-			return fmt.Errorf("decode segment %s: %w", e.Key(), err)
+		if err := bus.Decode(e.Value, &s); err != nil {
+			return fmt.Errorf("decode segment %s: %w", e.Key, err)
 		}
 		out = append(out, s)
 		return nil

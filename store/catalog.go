@@ -170,10 +170,10 @@ func (c *Catalog) list(ctx context.Context, cluster string, server job.Server, w
 		keys = bus.CatalogKey(cluster, server.Host, server.Port, "*")
 	}
 	// Half a list is none: somebody may delete what only the missing half needs.
-	err = c.c.Entries(ctx, bus.BucketCatalog, keys, func(e jetstream.KeyValueEntry) error {
+	err = c.c.Entries(ctx, bus.BucketCatalog, keys, func(e bus.Entry) error {
 		var m Manifest
-		if err := bus.Decode(e.Value(), &m); err != nil {
-			return fmt.Errorf("decode manifest %s: %w", e.Key(), err)
+		if err := bus.Decode(e.Value, &m); err != nil {
+			return fmt.Errorf("decode manifest %s: %w", e.Key, err)
 		}
 		if (cluster == "" || m.Cluster == cluster) && (server.Host == "" || m.Server == server) && want(m) {
 			out = append(out, m)

@@ -121,12 +121,12 @@ func (d *Docs) Binlogs(ctx context.Context) (map[string]BinlogStatus, error) {
 // every reads the documents of one name, by key.
 func every[T any](ctx context.Context, d *Docs, name string) (map[string]T, error) {
 	out := map[string]T{}
-	err := d.c.Entries(ctx, bus.BucketState, "*.*.*."+name, func(e jetstream.KeyValueEntry) error {
+	err := d.c.Entries(ctx, bus.BucketState, "*.*.*."+name, func(e bus.Entry) error {
 		var doc T
-		if err := bus.Decode(e.Value(), &doc); err != nil {
-			return fmt.Errorf("decode %s: %w", e.Key(), err)
+		if err := bus.Decode(e.Value, &doc); err != nil {
+			return fmt.Errorf("decode %s: %w", e.Key, err)
 		}
-		out[e.Key()] = doc
+		out[e.Key] = doc
 		return nil
 	})
 	if err != nil {

@@ -225,12 +225,12 @@ func (p *Projector) projectUntil(ctx context.Context, j job.Job, seq uint64) {
 // is filled again from the beginning.
 func (p *Projector) load(ctx context.Context) (upTo uint64, err error) {
 	p.have = map[string]projected{}
-	err = p.c.Entries(ctx, bus.BucketState, ">", func(e jetstream.KeyValueEntry) error {
+	err = p.c.Entries(ctx, bus.BucketState, ">", func(e bus.Entry) error {
 		var ts TaskState
-		if err := bus.Decode(e.Value(), &ts); err != nil || ts.Seq == 0 {
+		if err := bus.Decode(e.Value, &ts); err != nil || ts.Seq == 0 {
 			return nil // facts and other documents of the bucket
 		}
-		p.have[e.Key()] = projectedOf(ts, e.Revision())
+		p.have[e.Key] = projectedOf(ts, e.Revision)
 		upTo = max(upTo, ts.Seq)
 		return nil
 	})
@@ -314,14 +314,17 @@ func Replay(ctx context.Context, c *bus.Conn, log *slog.Logger) (keys int, err e
 	if err != nil {
 		return 0, err
 	}
-	names, err := kv.Keys(ctx, jetstream.MetaOnly())
-	if err != nil && !errors.Is(err, jetstream.ErrNoKeysFound) {
-		return 0, fmt.Errorf("read %s: %w", bus.BucketState, err)
+	var names []string
+	err = c.Entries(ctx, bus.BucketState, ">", func(e bus.Entry) error {
+		if !strings.HasPrefix(e.Key[strings.LastIndexByte(e.Key, '.')+1:], "_") {
+			names = append(names, e.Key)
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
 	}
 	for _, name := range names {
-		if strings.HasPrefix(name[strings.LastIndexByte(name, '.')+1:], "_") {
-			continue
-		}
 		if err := kv.Purge(ctx, name); err != nil {
 			return 0, fmt.Errorf("purge %s: %w", name, err)
 		}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"drydock/bus"
 	"drydock/job"
@@ -126,46 +125,10 @@ func (w *Web) followAlerts(ctx context.Context) error {
 
 // followBackups keeps the catalogue at hand.
 func (w *Web) followBackups(ctx context.Context) error {
-	for ctx.Err() == nil {
-		if err := w.watchBackups(ctx); err != nil && ctx.Err() == nil {
-			w.log.Warn("follow the catalogue again", "err", err)
-			w.rest(ctx, time.Second)
-		}
-	}
-	return nil
-}
-
-// watchWait is how long the bus may take to begin to tell of the catalogue. It never answers while it loses its leader.
-const watchWait = 10 * time.Second
-
-func (w *Web) watchBackups(ctx context.Context) error {
-	kv, err := w.Conn.Bucket(ctx, bus.BucketCatalog)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	unanswered := time.AfterFunc(watchWait, cancel)
-	watch, err := kv.WatchAll(ctx)
-	unanswered.Stop()
-	if err != nil {
-		return fmt.Errorf("watch %s: %w", bus.BucketCatalog, err)
-	}
-	defer func() { _ = watch.Stop() }()
-	w.model.forgetBackups() // those that were deleted while nobody watched
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case e, ok := <-watch.Updates():
-			if !ok {
-				return fmt.Errorf("watch %s: the watcher ended", bus.BucketCatalog)
-			}
-			if e != nil {
-				w.model.backup(e)
-			}
-		}
-	}
+	return w.Conn.FollowBucket(ctx, bus.BucketCatalog, ">", func(e bus.Entry) error {
+		w.model.backup(e)
+		return nil
+	}, nil)
 }
 
 func (w *Web) followProgress(ctx context.Context) error {
@@ -268,20 +231,14 @@ func (m *model) alert(subject string, a bus.Alert) {
 	m.hub.tell(change{topic: topicAlerts})
 }
 
-func (m *model) forgetBackups() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	clear(m.backups)
-}
-
-func (m *model) backup(e jetstream.KeyValueEntry) {
+func (m *model) backup(e bus.Entry) {
 	var b store.Manifest
-	gone := e.Operation() != jetstream.KeyValuePut || json.Unmarshal(e.Value(), &b) != nil
+	gone := e.Gone || json.Unmarshal(e.Value, &b) != nil
 	m.mu.Lock()
 	if gone {
-		delete(m.backups, e.Key())
+		delete(m.backups, e.Key)
 	} else {
-		m.backups[e.Key()] = &b
+		m.backups[e.Key] = &b
 	}
 	m.mu.Unlock()
 	m.hub.tell(change{topic: topicBackups})

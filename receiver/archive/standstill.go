@@ -2,6 +2,7 @@ package archive
 
 import (
 	"fmt"
+	"os"
 	"syscall"
 	"time"
 )
@@ -33,7 +34,11 @@ func (x *standstill) see(s status, now time.Time) error {
 	if err := syscall.Statfs(dir, &disk); err != nil {
 		return nil // the repository tells of that itself
 	}
-	if free := int64(disk.Bavail) * disk.Bsize; disk.Blocks > 0 && free < roomLeast {
+	blocks := disk.Bavail
+	if os.Geteuid() == 0 {
+		blocks = disk.Bfree // root may fill what others may not
+	}
+	if free := int64(blocks) * disk.Bsize; disk.Blocks > 0 && free < roomLeast {
 		return fmt.Errorf("write to %s: %w (%d bytes are free, and restic stands still at %d bytes)", dir, syscall.ENOSPC, free, s.Done)
 	}
 	return nil
