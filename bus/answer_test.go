@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"drydock/bus"
 	"drydock/internal/bustest"
 )
@@ -37,8 +39,7 @@ func TestAQuestionThatNobodyAnswersIsGivenUpLongBeforeTheWork(t *testing.T) {
 		t.Fatal(err)
 	}
 	still.Store(true)
-	var wg sync.WaitGroup
-	for what, ask := range map[string]func() error{
+	questions := map[string]func() error{
 		"the last message": func() error { _, _, err := bus.Last[note](ctx, c, bus.StreamTasks, subject); return err },
 		"the last of some": func() error { _, err := bus.LastOfEach[note](ctx, c, bus.StreamTasks, []string{subject}); return err },
 		"the last before": func() error {
@@ -56,18 +57,44 @@ func TestAQuestionThatNobodyAnswersIsGivenUpLongBeforeTheWork(t *testing.T) {
 		"whether it is there":   func() error { return c.Ready(ctx) },
 		"a service":             func() error { _, err := bus.Request[note](t.Context(), c, bus.SubjectNext, note{}); return err },
 		"a bucket not open yet": func() error { _, err := c.Bucket(ctx, bus.BucketControl); return err },
-	} {
+	}
+	var wg sync.WaitGroup
+	for what, ask := range questions {
 		wg.Go(func() {
 			begun := time.Now()
 			if err := ask(); err == nil || errors.Is(err, bus.ErrNotFound) {
 				t.Errorf("%s: answered %v", what, err)
 			}
-			if took := time.Since(begun); took > 30*time.Second*bustest.Patience {
+			if took := time.Since(begun); took > time.Minute*bustest.Patience {
 				t.Errorf("%s: given up after %s", what, took)
 			}
 		})
 	}
 	wg.Wait()
+}
+
+// Twenty batches of log lines waited for one answer each, one after the other, and all that came after them behind.
+func TestAGroupThatNobodyAnswersWaitsOnce(t *testing.T) {
+	t.Parallel()
+	c := bustest.Start(t)
+	if _, err := c.NC.Subscribe("silence", func(*nats.Msg) {}); err != nil { // without a listener there is an answer
+		t.Fatal(err)
+	}
+	logs := bus.NewBatcher(c, bus.StreamLogs)
+	bustest.Run(t, logs.Run)
+	begun := time.Now()
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			if err := logs.Put(t.Context(), "silence", bus.NewMessageID(), note{}); err == nil {
+				t.Error("acknowledged")
+			}
+		})
+	}
+	wg.Wait()
+	if took := time.Since(begun); took > time.Minute*bustest.Patience {
+		t.Errorf("given up after %s", took)
+	}
 }
 
 // A follower that stands still on a connection that works leaves jobs queued for as long as it does: its consumer is there, gives signs
