@@ -62,6 +62,12 @@ func run() int {
 		fmt.Fprintf(os.Stderr, "chaos: %v (run: make build)\n", err)
 		return 2
 	}
+	for _, file := range []string{o.script, filepath.Join(o.repo, "compose.yaml")} { // a storm without the script proves nothing
+		if _, err := os.Stat(file); err != nil {
+			fmt.Fprintf(os.Stderr, "chaos: %v (run it in drydock's folder, or see -script and -repo)\n", err)
+			return 2
+		}
+	}
 	o.pace = steady
 	o.progress = func(format string, args ...any) { fmt.Printf(format+"\n", args...) }
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
