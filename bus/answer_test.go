@@ -3,6 +3,7 @@ package bus_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -95,6 +96,28 @@ func TestAGroupThatNobodyAnswersWaitsOnce(t *testing.T) {
 	if took := time.Since(begun); took > time.Minute*bustest.Patience {
 		t.Errorf("given up after %s", took)
 	}
+}
+
+// One client's batch that the bus does not take, being too large, must not refuse those of the others that came with it.
+func TestAMessageThatIsTooLargeSpoilsNoOther(t *testing.T) {
+	t.Parallel()
+	c := bustest.Start(t)
+	logs := bus.NewBatcher(c, bus.StreamLogs)
+	bustest.Run(t, logs.Run)
+	large := strings.Repeat("x", int(c.NC.MaxPayload()))
+	var wg sync.WaitGroup
+	for i := range 60 {
+		var v any = note{i}
+		if i%3 == 0 {
+			v = large
+		}
+		wg.Go(func() {
+			if err := logs.Put(t.Context(), bus.LogSubject("c", "10.0.0.1", 3306, "errorlog", "info"), bus.NewMessageID(), v); (err == nil) != (i%3 != 0) {
+				t.Errorf("message %d: %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // A follower that stands still on a connection that works leaves jobs queued for as long as it does: its consumer is there, gives signs

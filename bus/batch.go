@@ -164,8 +164,8 @@ func (b *Batcher) writeEach(ctx context.Context, group []*pending) pace {
 			msg.Data = p.msg.Data
 			_, err = b.c.JS.PublishMsg(ctx, msg, jetstream.WithMsgID(p.id), jetstream.WithExpectStream(b.stream))
 		}
-		if api := (*jetstream.APIError)(nil); err != nil && !errors.As(err, &api) {
-			silence = err
+		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, jetstream.ErrNoStreamResponse) {
+			silence = err // what is wrong with one message alone, its size for one, is not the others' fault
 		}
 		p.done <- wrapWrite(p, err)
 	}
