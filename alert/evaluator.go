@@ -73,7 +73,8 @@ type facts struct {
 	scripts map[string]store.ScriptDoc
 	off     map[string]store.Switches // by cluster
 
-	asked     time.Time // when what follows was read; zero: never
+	asked     time.Time     // when what follows was read; zero: never
+	pause     time.Duration // until it is read again, if that is more than serversEvery
 	servers   map[string]store.Facts
 	heard     freshness
 	checksums map[string]store.Checksum
@@ -87,6 +88,8 @@ const (
 	factsRead  = 30 * time.Second
 	// serversEvery is how often what the servers say of themselves and the comparisons of clusters are read.
 	serversEvery = 5 * time.Second
+	// serversShare is how many times longer than that took the pause after it is, up to the time after which the servers are asked again.
+	serversShare = 30
 	// askEvery is how often a scheduler asks the servers at least, unless monitoring-ticker is longer.
 	askEvery = 10 * time.Second
 	// lookGap is the least pause between two looks: a burst of changes costs one.

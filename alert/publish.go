@@ -104,8 +104,8 @@ func (e *Evaluator) switches(ctx context.Context) (map[string]store.Switches, er
 
 // readServers reads what the servers say of themselves, when it is time.
 func (e *Evaluator) readServers(ctx context.Context, stale bool) error {
-	now := e.now()
-	if !stale && !e.fact.asked.IsZero() && now.Sub(e.fact.asked) < serversEvery {
+	now, begun := e.now(), time.Now()
+	if !stale && !e.fact.asked.IsZero() && now.Sub(e.fact.asked) < max(serversEvery, e.fact.pause) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, factsRead)
@@ -122,6 +122,7 @@ func (e *Evaluator) readServers(ctx context.Context, stale bool) error {
 		return err
 	}
 	e.fact.servers, e.fact.checksums, e.fact.asked = servers, checksums, now
+	e.fact.pause = min(serversShare*time.Since(begun), askEvery)
 	return nil
 }
 

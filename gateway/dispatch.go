@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -155,6 +154,7 @@ type target struct {
 	kick    chan struct{}   // from wake to the worker; one is as good as many, never closed
 	active  bool            // a worker runs
 	leaving bool            // api mode: what sql mode left behind is being cleared
+	held    time.Duration   // how long a look left a held job alone
 	rows    *rowKeeper
 }
 
@@ -189,6 +189,7 @@ func (t *target) loop(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-t.kick:
+			t.held = 0
 		case <-time.After(wait - min(wait, lookGap)):
 		}
 	}
@@ -203,12 +204,17 @@ func pause(ctx context.Context, d time.Duration) {
 
 // runOnce does what can be done now and says when to look again.
 func (t *target) runOnce(ctx context.Context) time.Duration {
-	// What drydock does itself is brought to nobody; its jobs only keep the server busy, and hold asks the log about that.
-	all := slices.DeleteFunc(t.view.OfServer(t.name.cluster, t.name.server), func(j job.Job) bool { return !j.Mode.Script() })
-	jobs, held := t.hold(ctx, all)
+	// What drydock does itself is brought to nobody; its jobs only keep the server busy, and hold asks the log about that. What was offered
+	// through the API is followed by nobody here.
+	jobs, held := t.hold(ctx, t.view.OfServer(t.name.cluster, t.name.server, func(j *job.Job) bool {
+		return j.Mode.Script() && (t.mode == job.SQL || j.State == job.Queued)
+	}))
 	next := time.Duration(idle)
 	if held {
-		next = heldFor // the end of the other job wakes us too; this is for what the view did not see
+		t.held = min(max(2*t.held, heldFor), heldAtMost)
+		next = t.held
+	} else {
+		t.held = 0
 	}
 	if t.mode == job.API {
 		return sooner(next, t.offerAll(ctx, jobs))

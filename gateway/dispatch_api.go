@@ -95,7 +95,7 @@ func (t *target) leaveOnce(ctx context.Context) (left bool, err error) {
 // takeBack sees to the jobs that were offered as rows; left says that none runs from its row any more.
 func (t *target) takeBack(ctx context.Context) (left bool, err error) {
 	// The jobs first: a row that is read after its job was seen with it is either there or deleted.
-	jobs := t.view.OfServer(t.name.cluster, t.name.server)
+	jobs := t.view.OfServer(t.name.cluster, t.name.server, nil)
 	rows, err := t.table.Rows(ctx)
 	if errors.Is(err, jobtable.ErrNoTable) {
 		err = nil

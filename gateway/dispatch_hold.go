@@ -10,8 +10,12 @@ import (
 	"drydock/store"
 )
 
-// heldFor is how long a look leaves a held job alone.
-const heldFor = 5 * time.Second
+// heldFor is how long a look leaves a held job alone, twice as long after each that finds nothing new, up to heldAtMost. Any change of a job
+// of the server makes it look at once: this is for what the view did not see. A look that failed is soon repeated.
+const (
+	heldFor    = 5 * time.Second
+	heldAtMost = 20 * time.Second
+)
 
 // hold takes out of jobs the queued ones that must wait for another heavy job of the server, and says why they wait
 // (WARN0110). One heavy job has a server for itself: an OPTIMIZE under a physical backup can spoil the backup without
@@ -30,6 +34,7 @@ func (t *target) hold(ctx context.Context, jobs []job.Job) (free []job.Job, held
 	slots, err := t.liveHeavy(ctx)
 	if err != nil {
 		t.log.Warn("look for other jobs of the server", "cluster", t.name.cluster, "server", t.name.server.String(), "err", err)
+		t.held = 0
 		return slices.DeleteFunc(jobs, queuedHeavy), true
 	}
 	for _, j := range jobs {
@@ -39,8 +44,9 @@ func (t *target) hold(ctx context.Context, jobs []job.Job) (free []job.Job, held
 			j, ok := t.release(ctx, j)
 			if ok {
 				free = append(free, j)
+			} else {
+				held, t.held = true, 0
 			}
-			held = held || !ok
 		case first.ID == j.ID:
 			// The log knows it as offered already; the view will.
 		default:
@@ -54,7 +60,7 @@ func (t *target) hold(ctx context.Context, jobs []job.Job) (free []job.Job, held
 // seenBusy reports whether the view alone shows that none of the waiting heavy jobs may go, and then says why they wait. To
 // hold a job the log need not be read: that a view is behind keeps it for a moment longer, and lets nothing through.
 func (t *target) seenBusy(ctx context.Context, waiting []job.Job) bool {
-	seen := slices.DeleteFunc(t.view.OfServer(t.name.cluster, t.name.server), func(x job.Job) bool { return !x.State.Live() || !heavy(x) })
+	seen := t.view.OfServer(t.name.cluster, t.name.server, func(x *job.Job) bool { return x.State.Live() && isHeavy(x.Task) })
 	firsts := make([]job.Job, len(waiting))
 	for i, j := range waiting {
 		var busy bool
@@ -100,8 +106,10 @@ func rivalOf(j job.Job, live []job.Job) job.Job {
 
 func queuedHeavy(j job.Job) bool { return j.State == job.Queued && heavy(j) }
 
-func heavy(j job.Job) bool {
-	task, err := job.TaskByName(j.Task)
+func heavy(j job.Job) bool { return isHeavy(j.Task) }
+
+func isHeavy(name string) bool {
+	task, err := job.TaskByName(name)
 	return err == nil && task.Heavy()
 }
 

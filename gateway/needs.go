@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -123,9 +122,7 @@ func (g *Gateway) seenRival(j job.Job) job.Job {
 	if !heavy(j) {
 		return job.Job{}
 	}
-	live := slices.DeleteFunc(g.View.OfServer(j.Cluster, j.Server), func(x job.Job) bool {
-		return !heavy(x) || !x.State.Live() || x.Gated()
-	})
+	live := g.View.OfServer(j.Cluster, j.Server, func(x *job.Job) bool { return isHeavy(x.Task) && x.State.Live() && !x.Gated() })
 	return rivalOf(j, live)
 }
 

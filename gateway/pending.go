@@ -24,10 +24,9 @@ func (g *Gateway) pending(c *gin.Context) {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "drydock 1\nmode %s\nbatch %d\nlog-level %s\nheartbeat %d\n", k.cluster.Mode, k.cluster.BatchSize, k.cluster.LogLevel, heartbeatEvery)
-	for _, j := range g.View.OfServer(k.cluster.Name, k.server) {
-		if j.State == job.Available && j.Mode.Script() {
-			fmt.Fprintln(&b, strings.TrimSpace(fmt.Sprintf("task %s %s %d %s", j.Task, j.ID, j.Attempt, job.ArgLine(j.Args))))
-		}
+	offered := func(j *job.Job) bool { return j.State == job.Available && j.Mode.Script() }
+	for _, j := range g.View.OfServer(k.cluster.Name, k.server, offered) {
+		fmt.Fprintln(&b, strings.TrimSpace(fmt.Sprintf("task %s %s %d %s", j.Task, j.ID, j.Attempt, job.ArgLine(j.Args))))
 	}
 	if doc.stale() {
 		b.WriteString("jobs-check\n")

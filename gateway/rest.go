@@ -68,7 +68,7 @@ func (g *Gateway) listServers(c *gin.Context) {
 	cl := callOf(c).cluster
 	out := []serverInfo{}
 	for _, s := range cl.Servers {
-		info := serverInfo{Cluster: cl.Name, Host: s.Host, Port: s.Port, Jobs: append([]job.Job{}, g.View.OfServer(cl.Name, s)...)}
+		info := serverInfo{Cluster: cl.Name, Host: s.Host, Port: s.Port, Jobs: append([]job.Job{}, g.View.OfServer(cl.Name, s, nil)...)}
 		var doc store.ScriptDoc
 		ok, err := g.Docs.Get(c.Request.Context(), cl.Name, s, store.DocScript, &doc)
 		if err != nil {

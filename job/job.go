@@ -287,7 +287,12 @@ func (j Job) Key() Key { return Key{j.Cluster, j.Server, j.Task} }
 func (j Job) Run() string { return RunName(j.ID, j.Attempt) }
 
 // RunName is the name of an attempt of a job. It sorts by age and is safe in a file name.
-func RunName(id string, attempt int) string { return fmt.Sprintf("%s-%02d", id, attempt) }
+func RunName(id string, attempt int) string {
+	if 0 <= attempt && attempt < 10 {
+		return id + "-0" + strconv.Itoa(attempt) // asked for each job of a fleet at each sweep
+	}
+	return id + "-" + strconv.Itoa(attempt)
+}
 
 // LogValue gives every log line about a job the same keys.
 func (j Job) LogValue() slog.Value {

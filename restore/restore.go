@@ -218,6 +218,8 @@ func mayReplace(r Request, facts map[job.Server]store.Facts, now time.Time) erro
 		switch {
 		case !known || now.Sub(f.Time) > store.FactsFresh:
 			return refuse("the role of %s is not known: no facts of %s within %s", r.Server, s, store.FactsFresh)
+		case s == r.Server && now.Sub(f.CountedAt()) > store.FactsFresh:
+			return refuse("how many replicas are connected to %s was not asked within %s", s, store.FactsFresh)
 		case s == r.Server && f.Up && f.Role == "":
 			return refuse("the role of %s is not known: %s", s, f.Err)
 		case s == r.Server && f.Replicas > 0:

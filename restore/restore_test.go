@@ -61,6 +61,10 @@ func TestAServerThatIsDownMayStillBeSomebodysPrimary(t *testing.T) {
 	if err := mayReplace(r, facts, now); err != nil {
 		t.Error(err)
 	}
+	facts[a] = store.Facts{Up: true, Role: store.RolePrimary, Time: now, Counted: now.Add(-2 * store.FactsFresh)}
+	if err := mayReplace(r, facts, now); err == nil {
+		t.Error("replaced, though a replica may have come since they were counted")
+	}
 	facts[a] = store.Facts{Time: now}
 	facts[b] = store.Facts{Up: true, Role: store.RolePrimary, Time: now}
 	if err := mayReplace(r, facts, now); err != nil {

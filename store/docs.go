@@ -67,18 +67,29 @@ func (d *Docs) Get(ctx context.Context, cluster string, s job.Server, name strin
 
 // Put writes a document of a server.
 func (d *Docs) Put(ctx context.Context, cluster string, s job.Server, name string, v any) error {
+	_, err := d.put(ctx, cluster, s, name, v)
+	return err
+}
+
+// PutFacts writes what a server said about itself, and gives the revision ([FactsEntry]).
+func (d *Docs) PutFacts(ctx context.Context, cluster string, s job.Server, f Facts) (revision uint64, err error) {
+	return d.put(ctx, cluster, s, DocFacts, f)
+}
+
+func (d *Docs) put(ctx context.Context, cluster string, s job.Server, name string, v any) (revision uint64, err error) {
 	kv, err := d.c.Bucket(ctx, bus.BucketState)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	data, err := bus.Encode(docType, v)
 	if err != nil {
-		return fmt.Errorf("encode %s of %s: %w", name, s, err)
+		return 0, fmt.Errorf("encode %s of %s: %w", name, s, err)
 	}
-	if _, err := kv.Put(ctx, bus.StateKey(cluster, s.Host, s.Port, name), data); err != nil {
-		return fmt.Errorf("write %s of %s: %w", name, s, err)
+	revision, err = kv.Put(ctx, bus.StateKey(cluster, s.Host, s.Port, name), data)
+	if err != nil {
+		return 0, fmt.Errorf("write %s of %s: %w", name, s, err)
 	}
-	return nil
+	return revision, nil
 }
 
 // Delete removes a document of a server, if it is there.
@@ -111,6 +122,31 @@ func (d *Docs) FollowFacts(ctx context.Context, take func(key string, f Facts)) 
 		take(strings.TrimPrefix(m.Subject, prefix), f)
 		return nil
 	}, nil)
+}
+
+// FactsEntry is a document [DocFacts] as it came, not decoded yet: of thousands of servers most answers are one's own.
+type FactsEntry struct {
+	Key      string // [bus.StateKey] with [DocFacts]
+	Revision uint64
+	value    []byte
+}
+
+// Facts decodes it.
+func (e FactsEntry) Facts() (f Facts, err error) {
+	if err := bus.Decode(e.value, &f); err != nil {
+		return f, fmt.Errorf("decode %s: %w", e.Key, err)
+	}
+	return f, nil
+}
+
+// HearFacts is [Docs.FollowFacts] for who decodes few of them. caughtUp is called once, when those were given that were there.
+func (d *Docs) HearFacts(ctx context.Context, take func(FactsEntry), caughtUp func()) error {
+	return d.c.FollowBucket(ctx, bus.BucketState, "*.*.*."+DocFacts, func(e bus.Entry) error {
+		if !e.Gone {
+			take(FactsEntry{e.Key, e.Revision, e.Value})
+		}
+		return nil
+	}, caughtUp)
 }
 
 // Binlogs reads how the archiving of every cluster's binary log stands, by [bus.StateKey] with [DocBinlogs].

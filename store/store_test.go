@@ -474,3 +474,48 @@ func TestCommitRepeatedDoesNotForgetTheArchive(t *testing.T) {
 		t.Errorf("with the newest gone, archived as %+v", a)
 	}
 }
+
+// The API hands out the tasks of a server in the order in which scripts run them, and each as it is now.
+func TestTheViewListsTheJobsOfAServerInTheOrderOfTasks(t *testing.T) {
+	t.Parallel()
+	c := bustest.Start(t)
+	v := store.NewView(c)
+	running(t, v.Run)
+	<-v.Ready()
+	s := store.NewJobs(c, "a", v)
+	var want []string
+	for _, task := range job.Tasks() {
+		want = append(want, task.Name)
+	}
+	for round := range 2 {
+		for _, task := range slices.Backward(want) {
+			j := newJob(round + 1)
+			j.Task = task
+			j.ID = job.NewID(j.Due, bus.NewMessageID(), j.Key())
+			j, err := s.Create(bustest.Context(t), j, "due")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if round == 0 {
+				apply(t, s, j, job.Cancel)
+			}
+		}
+	}
+	var got []string
+	for _, j := range v.OfServer(slot.Cluster, slot.Server, nil) {
+		if got = append(got, j.Task); j.State != job.Queued {
+			t.Errorf("%s is %s", j.Task, j.State)
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %v\nwant %v", got, want)
+	}
+	other := slot.Server
+	other.Port++
+	if n := len(v.OfServer(slot.Cluster, other, nil)); n != 0 {
+		t.Errorf("another server has %d", n)
+	}
+	if some := v.OfServer(slot.Cluster, slot.Server, func(j *job.Job) bool { return j.Task == slot.Task }); len(some) != 1 || some[0].Task != slot.Task {
+		t.Errorf("of one task: %v", some)
+	}
+}

@@ -15,10 +15,17 @@ type View struct {
 	c     *bus.Conn
 	ready chan struct{} // closed by Run when the picture is complete
 
-	mu     sync.RWMutex
-	slots  map[job.Key]*slot
-	states map[job.State]map[job.Key]*slot // the same by state: most jobs have ended, and are asked for seldom
-	kicks  []func(bus.JobEvent)
+	mu      sync.RWMutex
+	slots   map[job.Key]*slot
+	states  map[job.State]map[job.Key]*slot // the same by state: most jobs have ended, and are asked for seldom
+	servers map[serverName][]*slot          // the same by server, in the order of [job.Tasks]; without tasks that are not there
+	order   map[string]int                  // of a task there
+	kicks   []func(bus.JobEvent)
+}
+
+type serverName struct {
+	cluster string
+	server  job.Server
 }
 
 // slot is never changed: a later job is another one.
@@ -29,7 +36,14 @@ type slot struct {
 
 // NewView is empty until [View.Run] fills it.
 func NewView(c *bus.Conn) *View {
-	return &View{c: c, ready: make(chan struct{}), slots: map[job.Key]*slot{}, states: map[job.State]map[job.Key]*slot{}}
+	v := &View{
+		c: c, ready: make(chan struct{}), slots: map[job.Key]*slot{}, states: map[job.State]map[job.Key]*slot{},
+		servers: map[serverName][]*slot{}, order: map[string]int{},
+	}
+	for i, t := range job.Tasks() {
+		v.order[t.Name] = i
+	}
+	return v
 }
 
 // Run follows the log until ctx ends.
@@ -77,11 +91,27 @@ func (v *View) observe(ev bus.JobEvent, seq uint64) {
 		v.states[ev.Job.State] = map[job.Key]*slot{}
 	}
 	v.slots[k], v.states[ev.Job.State][k] = now, now
+	v.place(now)
 	kicks := v.kicks
 	v.mu.Unlock()
 	for _, f := range kicks {
 		f(ev)
 	}
+}
+
+// place puts a slot where [View.OfServer] finds it. The caller holds mu.
+func (v *View) place(now *slot) {
+	at, ok := v.order[now.job.Task]
+	if !ok {
+		return
+	}
+	name := serverName{now.job.Cluster, now.job.Server}
+	i, there := slices.BinarySearchFunc(v.servers[name], at, func(s *slot, at int) int { return v.order[s.job.Task] - at })
+	if there {
+		v.servers[name][i] = now
+		return
+	}
+	v.servers[name] = slices.Insert(v.servers[name], i, now)
 }
 
 // Get is the slot's last job.
@@ -143,13 +173,12 @@ func (v *View) Any(states []job.State) bool {
 	return slices.ContainsFunc(states, func(s job.State) bool { return len(v.states[s]) > 0 })
 }
 
-// OfServer lists the last job of every task of one server.
-func (v *View) OfServer(cluster string, s job.Server) []job.Job {
-	tasks := job.Tasks()
-	found := make([]*slot, 0, len(tasks)) // a job is large, and each change of one leads here: it is copied once
+// OfServer lists the last job of every task of one server that keep, if not nil, answers true for.
+func (v *View) OfServer(cluster string, s job.Server, keep func(*job.Job) bool) []job.Job {
+	var found []*slot // a job is large, and each change of one leads here: it is copied once
 	v.mu.RLock()
-	for _, t := range tasks {
-		if slot, ok := v.slots[job.Key{Cluster: cluster, Server: s, Task: t.Name}]; ok {
+	for _, slot := range v.servers[serverName{cluster, s}] {
+		if keep == nil || keep(&slot.job) {
 			found = append(found, slot)
 		}
 	}

@@ -23,23 +23,24 @@ const (
 	erNotGranted = 1227 // the account lacks a privilege
 )
 
-// ask reads the facts. It gives no error: what could not be read says so itself.
-func ask(ctx context.Context, db querier, v *variables) store.Facts {
+// ask reads the facts. It gives no error: what could not be read says so itself. The counters are taken from counted, an answer of the same
+// server, unless that is nil: to tell them a server adds up those of all of its connections, which is most of what a question costs one that has
+// hundreds.
+func ask(ctx context.Context, db querier, v *variables, counted *store.Facts) store.Facts {
 	f := store.Facts{Time: time.Now().UTC()}
 	values, clock, err := v.read(ctx, db)
 	if err != nil {
 		f.Err = sqlReason(err)
 		return f
 	}
-	status, err := pairs(ctx, db, askStatus)
-	if err != nil {
+	if counted != nil {
+		f.Count(*counted)
+	} else if err := count(ctx, db, &f); err != nil {
 		f.Err = sqlReason(err)
 		return f
 	}
 	f.Up, f.Version, f.Variables, f.Clock = true, values["version"], values, clock
 	f.ReadOnly = values["read_only"] != "OFF" && values["read_only"] != ""
-	f.Running, f.Threads, f.Replicas = number(status["Threads_running"]), number(status["Threads_connected"]), number(status["Slaves_connected"])
-	f.Uptime = int64(number(status["Uptime"]))
 	if f.Sources, err = sources(ctx, db, strings.Contains(f.Version, "MariaDB")); err != nil {
 		f.Err = "replication state: " + sqlReason(err)
 		return f
@@ -49,6 +50,17 @@ func ask(ctx context.Context, db querier, v *variables) store.Facts {
 		f.Role = store.RoleReplica
 	}
 	return f
+}
+
+// count reads the counters.
+func count(ctx context.Context, db querier, f *store.Facts) error {
+	status, err := pairs(ctx, db, askStatus)
+	if err != nil {
+		return err
+	}
+	f.Running, f.Threads, f.Replicas = number(status["Threads_running"]), number(status["Threads_connected"]), number(status["Slaves_connected"])
+	f.Uptime = int64(number(status["Uptime"]))
+	return nil
 }
 
 func number(s string) int {

@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"maps"
+	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -29,7 +31,7 @@ func TestTheClockOfTheHostIsCompared(t *testing.T) {
 		"an hour off": {"watcher", "w", 3598, 3601},
 	} {
 		db := sql.OpenDB(connector(sqlConfig(r.cluster.Servers[0], c.user, c.password)))
-		f := ask(bustest.Context(t), db, &variables{})
+		f := ask(bustest.Context(t), db, &variables{}, nil)
 		_ = db.Close()
 		if f.Clock == nil || f.Clock.Ahead < c.least || f.Clock.Ahead > c.most || f.Clock.Error <= 0 || f.Clock.Error > 5 {
 			t.Errorf("%s: %+v, up %v (%s)", name, f.Clock, f.Up, f.Err)
@@ -222,5 +224,194 @@ func TestFactsSaySinceWhenThingsAreAsTheyAre(t *testing.T) {
 		if !last.Since.Equal(noon.Add(step.up)) || last.Up && !last.Sources[0].Since.Equal(noon.Add(step.channel)) {
 			t.Errorf("step %d: %+v", i, last)
 		}
+	}
+}
+
+// A server with a thousand connections adds up the counters of all of them for each question. In a fleet of thousands that took more of the
+// machines than the maintenance did.
+func TestCountersAreAskedMoreSeldomInALargeFleet(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		servers int
+		ticker  time.Duration
+		rounds  int // of which the counters are asked in one
+	}{
+		{1, 2 * time.Second, 1}, {1000, 2 * time.Second, 1}, {3000, 2 * time.Second, 3}, {10_000, 2 * time.Second, 6}, {10_000, 30 * time.Second, 2}, {10_000, time.Hour, 1},
+	} {
+		cfg := FactsConfig{Ticker: c.ticker, Log: bustest.Log(t)}
+		for i := range c.servers {
+			cfg.Servers = append(cfg.Servers, Login{Cluster: "lab", Server: job.Server{Host: "db", Port: i + 1}})
+		}
+		f := NewFacts(cfg, nil)
+		asked := map[int]int{}
+		for n := range f.counts {
+			for _, w := range f.servers {
+				if f.countsNow(w, n) {
+					asked[n]++
+				}
+			}
+		}
+		if f.counts != c.rounds || asked[0] > c.servers/c.rounds+1 || len(asked) != min(c.rounds, c.servers) {
+			t.Errorf("%d servers, every %s: counters in one of %d rounds, want %d; by round %v", c.servers, c.ticker, f.counts, c.rounds, asked)
+		}
+		ended, end := context.WithCancel(bustest.Context(t))
+		end()
+		if err := f.Run(ended); err != nil { // closes what it opened
+			t.Error(err)
+		}
+	}
+}
+
+// Counters that are not asked for are those of before, unless the server may be another since: a restart shows by a new connection.
+func TestCountersOfBeforeAreOfTheSameServer(t *testing.T) {
+	t.Parallel()
+	m := server(t)
+	r := newRig(t, m)
+	ctx := bustest.Context(t)
+	s := r.cluster.Servers[0]
+	f := NewFacts(FactsConfig{Servers: []Login{{Cluster: "lab", Server: s, User: "drydock", Password: password}}, Log: bustest.Log(t)}, r.docs)
+	ended, end := context.WithCancel(ctx)
+	end()
+	defer func() { _ = f.Run(ended) }() // closes the connections only
+	anew := func(store.Facts, time.Time) bool { return false }
+	look := func(whole bool) store.Facts {
+		t.Helper()
+		facts, err := f.of(ctx, "lab", s, whole, anew)
+		if err != nil || !facts.Up {
+			t.Fatalf("%+v, %v", facts, err)
+		}
+		return facts
+	}
+	look(true)
+	whole := look(true) // now the connection is older than the counters
+	old := look(false)
+	if whole.Threads == 0 || !whole.Counted.IsZero() || !old.Counted.Equal(whole.Time) || old.Threads != whole.Threads || old.Uptime < whole.Uptime || old.Version == "" {
+		t.Errorf("first %+v\nthen  %+v", whole, old)
+	}
+	// Who needs them is not content with these.
+	if facts, err := f.Of(ctx, "lab", s, old.Time.Sub(whole.Time)/2); err != nil || !facts.Counted.IsZero() {
+		t.Errorf("a job gets counters of %s: %v", facts.Counted, err)
+	}
+	// The clock of drydock's host is set back by an hour.
+	w := f.servers[serverName{"lab", s}]
+	w.mu.Lock()
+	w.last.Time = w.last.Time.Add(time.Hour)
+	w.mu.Unlock()
+	if facts := look(false); facts.Counted.Before(facts.Time) || facts.Uptime < whole.Uptime {
+		t.Errorf("the clock was not set back: %+v", facts)
+	}
+	if facts, err := f.Fresh(ctx, "lab", s, 0); err != nil || !facts.Counted.IsZero() {
+		t.Errorf("a job that needs to know now gets counters of %s: %v", facts.Counted, err)
+	}
+	look(false)
+	if err := m.Restart(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if facts := look(false); !facts.Counted.IsZero() {
+		t.Error("the counters of the server before its restart are told for it")
+	}
+}
+
+// Two schedulers ask each server once, and one that is restarted knows since when a server is up.
+func TestAnswersThatAnotherSchedulerGotAreTaken(t *testing.T) {
+	t.Parallel()
+	m := server(t)
+	r := newRig(t, m)
+	ctx, cancel := context.WithCancel(bustest.Context(t))
+	s := r.cluster.Servers[0]
+	var wg sync.WaitGroup
+	begin := func() *Facts {
+		f := NewFacts(FactsConfig{Servers: []Login{{Cluster: "lab", Server: s, User: "drydock", Password: password}}, Log: bustest.Log(t)}, r.docs)
+		wg.Go(func() { f.listen(ctx) })
+		<-f.heard
+		return f
+	}
+	first := begin()
+	second := begin()
+	defer func() {
+		cancel()
+		wg.Wait()
+		_, _ = first.Run(ctx), second.Run(ctx) // close the connections only
+	}()
+	since := time.Now().UTC().Add(-time.Hour).Truncate(time.Millisecond)
+	if err := r.docs.Put(ctx, "lab", s, store.DocFacts, store.Facts{Up: true, Since: since, Time: since}); err != nil {
+		t.Fatal(err)
+	}
+	w, other := first.servers[serverName{"lab", s}], second.servers[serverName{"lab", s}]
+	comes := func(w *watched, after uint64) {
+		t.Helper()
+		bustest.Until(t, 20*time.Second, "the answer is heard", func() bool {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return w.heard.Revision > after
+		})
+	}
+	comes(w, 0)
+	first.renew(ctx, w, true)
+	got, _ := w.known(true)
+	if !got.Since.Equal(since) || w.dials.n.Load() == 0 {
+		t.Errorf("after a restart: %+v", got)
+	}
+	if w.written == 0 {
+		t.Fatal("its own answer has no revision")
+	}
+	comes(other, w.written-1)
+	second.renew(ctx, other, true)
+	if same, _ := other.known(true); !same.Time.Equal(got.Time) || other.dials.n.Load() != 0 {
+		t.Errorf("the second asked again: %+v, %d connections", same, other.dials.n.Load())
+	}
+	if _, news := w.news(); news {
+		t.Error("its own answer is news to the first")
+	}
+	// Before a scheduler has heard anything, a job of it may need to know.
+	third := NewFacts(FactsConfig{Servers: []Login{{Cluster: "lab", Server: s, User: "drydock", Password: password}}, Log: bustest.Log(t)}, r.docs)
+	defer func() {
+		cancel()
+		_ = third.Run(ctx)
+	}()
+	if facts, err := third.Of(ctx, "lab", s, 0); err != nil || !facts.Since.Equal(since) {
+		t.Errorf("at once after a restart: %+v, %v", facts, err)
+	}
+}
+
+// A rack without power is a hundred servers that take their time not to answer. The others are asked all the same.
+func TestServersThatDoNotAnswerKeepNoOtherWaiting(t *testing.T) {
+	t.Parallel()
+	m := server(t)
+	r := newRig(t, m)
+	l, err := net.Listen("tcp", "127.0.0.1:0") // the kernel takes the connections, and nobody says anything
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s := r.cluster.Servers[0]
+	logins := []Login{{Cluster: "lab", Server: s, User: "drydock", Password: password}}
+	for i := range 2 * factsWidth {
+		logins = append(logins, Login{Cluster: "lab", Server: job.Server{Host: "127.0.0.1", Port: l.Addr().(*net.TCPAddr).Port}, User: "u" + strconv.Itoa(i)})
+		logins[i+1].Cluster = "dead" + strconv.Itoa(i)
+	}
+	f := NewFacts(FactsConfig{Servers: logins, Log: bustest.Log(t)}, r.docs)
+	f.every = time.Millisecond
+	for _, login := range logins[1:] {
+		ago := time.Now().Add(-time.Hour)
+		f.servers[serverName{login.Cluster, login.Server}].keep(store.Facts{Time: ago}, ago)
+	}
+	ctx, cancel := context.WithCancel(bustest.Context(t))
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = f.Run(ctx) })
+	defer wg.Wait()
+	defer cancel()
+	answers := 0
+	err = r.docs.HearFacts(ctx, func(e store.FactsEntry) {
+		if !strings.HasPrefix(e.Key, "lab.") {
+			t.Errorf("%s was waited for: %d answers of the one that is up", e.Key, answers)
+			cancel()
+		}
+		if answers++; answers == 20 {
+			cancel()
+		}
+	}, nil)
+	if err != nil || answers < 20 {
+		t.Errorf("%d answers, %v", answers, err)
 	}
 }
