@@ -135,7 +135,7 @@ func (c *comparison) watched(ctx context.Context, s *side, f func(context.Contex
 				return
 			case <-tick.C:
 			}
-			if facts, err := c.facts.Of(within, c.job.Cluster, s.server, every/2); err == nil && facts.Up {
+			if c.facts.Answers(within, c.job.Cluster, s.server, every/2) {
 				heard = time.Now()
 			}
 			if time.Since(heard) > c.cluster.Lease {

@@ -67,7 +67,8 @@ type flock struct {
 	members []job.Server
 	turn    chan struct{} // one token: one caller asks them, and guards what follows
 	all     map[job.Server]store.Facts
-	at      time.Time // before they were asked
+	at      time.Time     // before they were asked
+	took    time.Duration // until they had answered
 }
 
 // watched is one server.
@@ -346,9 +347,19 @@ var ErrUnknownServer = errors.New("unknown server")
 // Up false; it is asked again in the regular rounds only, so that it costs its neighbours no time.
 // Errors: [ErrUnknownServer], or the context's.
 func (f *Facts) Of(ctx context.Context, cluster string, s job.Server, age time.Duration) (store.Facts, error) {
-	return f.of(ctx, cluster, s, true, func(last store.Facts, asked time.Time) bool {
+	return f.of(ctx, cluster, s, true, f.recent(age))
+}
+
+// Answers reports whether a server is up, as known no longer than age ago.
+func (f *Facts) Answers(ctx context.Context, cluster string, s job.Server, age time.Duration) bool {
+	facts, err := f.of(ctx, cluster, s, false, f.recent(age))
+	return err == nil && facts.Up
+}
+
+func (f *Facts) recent(age time.Duration) func(store.Facts, time.Time) bool {
+	return func(last store.Facts, asked time.Time) bool {
 		return !asked.IsZero() && (time.Since(asked) < age || !last.Up && age < f.every/2)
-	})
+	}
 }
 
 // pool is for a short question to a server, one at a time, or the facts would have to wait: mostly it finds the connection that they were
@@ -366,8 +377,9 @@ func (f *Facts) pool(ctx context.Context, cluster string, s job.Server) (db *sql
 	}
 }
 
-// All are the facts of the servers of a cluster, no older than age, without those that could not be asked before ctx ended. The map is shared:
-// it is only read. A thousand jobs of one cluster ask for all of its servers at once; one of them does so, and the others get what it learned.
+// All are the facts of the servers of a cluster, no older than age or than the time it takes to ask them all, without those that could not be
+// asked before ctx ended. Their counters may be older. The map is shared: it is only read. A thousand jobs of one cluster ask for all of its
+// servers at once; one of them does so, and the others get what it learned.
 func (f *Facts) All(ctx context.Context, cluster string, age time.Duration) map[job.Server]store.Facts {
 	c := f.clusters[cluster]
 	if c == nil {
@@ -380,12 +392,12 @@ func (f *Facts) All(ctx context.Context, cluster string, age time.Duration) map[
 		return nil
 	}
 	begun := time.Now()
-	if begun.Sub(c.at) < age/2 {
+	if begun.Sub(c.at) < max(age/2, 2*c.took) { // or thousands of servers would be asked without a pause
 		return c.all
 	}
 	all := f.askAll(ctx, cluster, c.members, age/2)
 	if ctx.Err() == nil {
-		c.all, c.at = all, begun
+		c.all, c.at, c.took = all, begun, time.Since(begun)
 	}
 	return all
 }
@@ -401,7 +413,7 @@ func (f *Facts) askAll(ctx context.Context, cluster string, servers []job.Server
 		room <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-room }()
-			facts, err := f.Of(ctx, cluster, s, age)
+			facts, err := f.of(ctx, cluster, s, false, f.recent(age))
 			if err != nil {
 				return
 			}

@@ -81,6 +81,12 @@ func TestManyJobsAskTheServersOfTheirClusterOnce(t *testing.T) {
 	if n := asked() - before; n != servers {
 		t.Errorf("%d questions of %d jobs, want %d", n, jobs, servers)
 	}
+	// To ask thousands takes ten seconds. Whoever needs what is a second old would have it begun anew at once, for as long as there are jobs.
+	at := time.Now().Add(-time.Minute)
+	f.clusters["lab"].at, f.clusters["lab"].took = at, time.Minute
+	if f.All(bustest.Context(t), "lab", time.Second); !f.clusters["lab"].at.Equal(at) {
+		t.Error("a cluster that takes a minute to ask is asked without a pause")
+	}
 	ended, end := context.WithCancel(bustest.Context(t))
 	end()
 	f.clusters["lab"].at = time.Time{}
@@ -289,11 +295,17 @@ func TestCountersOfBeforeAreOfTheSameServer(t *testing.T) {
 		t.Errorf("first %+v\nthen  %+v", whole, old)
 	}
 	// Who needs them is not content with these.
-	if facts, err := f.Of(ctx, "lab", s, old.Time.Sub(whole.Time)/2); err != nil || !facts.Counted.IsZero() {
+	w := f.servers[serverName{"lab", s}]
+	w.mu.Lock()
+	w.counted = w.counted.Add(-time.Hour)
+	w.mu.Unlock()
+	if !f.Answers(ctx, "lab", s, time.Minute) || w.counted.After(time.Now().Add(-time.Minute)) {
+		t.Error("to learn whether it answers it is asked for its counters")
+	}
+	if facts, err := f.Of(ctx, "lab", s, time.Minute); err != nil || !facts.Counted.IsZero() {
 		t.Errorf("a job gets counters of %s: %v", facts.Counted, err)
 	}
 	// The clock of drydock's host is set back by an hour.
-	w := f.servers[serverName{"lab", s}]
 	w.mu.Lock()
 	w.last.Time = w.last.Time.Add(time.Hour)
 	w.mu.Unlock()

@@ -35,7 +35,7 @@ func TestAnyOneFactorHoldsWorkUp(t *testing.T) {
 		"the second of two lags":      {30e9, 50, map[job.Server]store.Facts{a: lags(1, "Yes"), b: lags(31, "Yes")}, "lag of b:3306"},
 		"of a server of another name": {30e9, 50, map[job.Server]store.Facts{{Host: "z", Port: 1}: lags(31, "Yes")}, ""},
 	} {
-		factor, reason := holdup(Cluster{Servers: []job.Server{a, b}, MaxLag: c.lag, MaxLoad: c.load}, a, c.facts)
+		factor, reason := holdup(Cluster{Servers: []job.Server{a, b}, MaxLag: c.lag, MaxLoad: c.load}, c.facts[a].Running, c.facts)
 		if factor != c.factor || (reason == "") != (factor == "") {
 			t.Errorf("%s: %q %q, want %q", name, factor, reason, c.factor)
 		}

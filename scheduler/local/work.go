@@ -166,7 +166,7 @@ func (r *Runner) pulse(ctx context.Context, w *work) (stop func()) {
 				continue
 			}
 			// Without an answer there is no sign: nobody can tell then whether the statement still runs.
-			if f, err := r.facts.Of(ctx, w.job.Cluster, w.server, every/2); err == nil && f.Up {
+			if r.facts.Answers(ctx, w.job.Cluster, w.server, every/2) {
 				w.sign(every)
 			}
 		}
@@ -245,25 +245,27 @@ func (w *work) note(ctx context.Context, reason string) {
 
 // held asks the servers for what counts, and says what holds the work up.
 func (w *work) held(ctx context.Context) (factor, reason string) {
-	switch {
-	case w.cluster.MaxLag > 0:
-		return holdup(w.cluster, w.server, w.facts.All(ctx, w.job.Cluster, w.ticker))
-	case w.cluster.MaxLoad > 0:
+	running := 0
+	if w.cluster.MaxLoad > 0 {
 		f, err := w.facts.Of(ctx, w.job.Cluster, w.server, w.ticker)
 		if err != nil {
 			return "", ""
 		}
-		return holdup(w.cluster, w.server, map[job.Server]store.Facts{w.server: f})
+		running = f.Running
 	}
-	return "", ""
+	var all map[job.Server]store.Facts
+	if w.cluster.MaxLag > 0 {
+		all = w.facts.All(ctx, w.job.Cluster, w.ticker)
+	}
+	return holdup(w.cluster, running, all)
 }
 
 // holdup says why work on the tables of a server must pause: any one factor is enough. It is pure. factor names what
 // holds, without its present value. A replica that is down, or whose threads do not run, holds nothing up: it would hold
 // up the maintenance of the whole cluster until somebody mends it, and the statements are not in its binary log anyway.
-func holdup(c Cluster, s job.Server, all map[job.Server]store.Facts) (factor, reason string) {
-	if n := all[s].Running; c.MaxLoad > 0 && n > c.MaxLoad {
-		return "load", fmt.Sprintf("paused: Threads_running is %d (maintenance-max-load = %d)", n, c.MaxLoad)
+func holdup(c Cluster, running int, all map[job.Server]store.Facts) (factor, reason string) {
+	if c.MaxLoad > 0 && running > c.MaxLoad {
+		return "load", fmt.Sprintf("paused: Threads_running is %d (maintenance-max-load = %d)", running, c.MaxLoad)
 	}
 	if c.MaxLag == 0 {
 		return "", ""
