@@ -377,8 +377,8 @@ func (f *Facts) pool(ctx context.Context, cluster string, s job.Server) (db *sql
 	}
 }
 
-// All are the facts of the servers of a cluster, no older than age or than the time it takes to ask them all, without those that could not be
-// asked before ctx ended. Their counters may be older. The map is shared: it is only read. A thousand jobs of one cluster ask for all of its
+// All are the facts of the servers of a cluster, no older than age or than twice the time that it takes to ask them all, without those that
+// could not be asked before ctx ended. Their counters may be older. The map is shared: it is only read. A thousand jobs of one cluster ask for all of its
 // servers at once; one of them does so, and the others get what it learned.
 func (f *Facts) All(ctx context.Context, cluster string, age time.Duration) map[job.Server]store.Facts {
 	c := f.clusters[cluster]
