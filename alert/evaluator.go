@@ -90,8 +90,6 @@ const (
 	serversEvery = 5 * time.Second
 	// serversShare is how many times longer than that took the pause after it is, up to the time after which the servers are asked again.
 	serversShare = 30
-	// askEvery is how often a scheduler asks the servers at least, unless monitoring-ticker is longer.
-	askEvery = 10 * time.Second
 	// lookGap is the least pause between two looks: a burst of changes costs one.
 	lookGap = 100 * time.Millisecond
 	// lookShare is how many times longer than a look took the pause after it is: while thousands of jobs change each look

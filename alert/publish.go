@@ -122,8 +122,17 @@ func (e *Evaluator) readServers(ctx context.Context, stale bool) error {
 		return err
 	}
 	e.fact.servers, e.fact.checksums, e.fact.asked = servers, checksums, now
-	e.fact.pause = min(serversShare*time.Since(begun), askEvery)
+	e.fact.pause = min(serversShare*time.Since(begun), e.round(*e.setup.Load()))
 	return nil
+}
+
+// round is how often a scheduler asks the servers.
+func (e *Evaluator) round(clusters []Cluster) time.Duration {
+	servers := 0
+	for _, c := range clusters {
+		servers += len(c.Servers)
+	}
+	return store.AskedEvery(e.every, servers)
 }
 
 // lookBack finds how the run before ended where a slot's last job, the only one the view shows, says nothing about it.
@@ -179,7 +188,7 @@ func (e *Evaluator) snapshot(clusters []Cluster) Snapshot {
 		Now: e.now(), Up: e.up, Clusters: clusters, Backups: maps.Clone(e.fact.backups), Scripts: e.fact.scripts, Missing: e.fact.missing, Proofs: e.fact.proofs, Off: e.fact.off,
 		Checksums: e.fact.checksums, Binlogs: maps.Clone(e.fact.binlogs), Open: map[string]bool{},
 	}
-	s.Servers = e.fact.heard.fresh(e.fact.servers, s.Now, freshFor*max(e.every, askEvery))
+	s.Servers = e.fact.heard.fresh(e.fact.servers, s.Now, freshFor*e.round(clusters))
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	live := map[string]bool{}

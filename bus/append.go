@@ -43,7 +43,7 @@ func (c *Conn) Append(ctx context.Context, stream, subject, id string, last uint
 		return 0, fmt.Errorf("encode message for %s: %w", subject, err)
 	}
 	for try := 0; ; try++ {
-		seq, err := c.publish(ctx, stream, subject, id, last, data, try)
+		seq, err := c.publish(ctx, stream, &appended{subject: subject, id: id, last: last, data: data, v: v}, try)
 		if err == nil {
 			return seq, nil
 		}
@@ -68,22 +68,33 @@ func (c *Conn) Append(ctx context.Context, stream, subject, id string, last uint
 }
 
 // publish is one try of [Conn.Append]. The first may be written together with others'.
-func (c *Conn) publish(ctx context.Context, stream, subject, id string, last uint64, data []byte, try int) (seq uint64, err error) {
+func (c *Conn) publish(ctx context.Context, stream string, a *appended, try int) (seq uint64, err error) {
 	if w := c.crowds[stream]; w != nil && try == 0 {
-		return w.publish(ctx, &appended{subject: subject, id: id, last: last, data: data})
+		return w.publish(ctx, a)
 	}
-	msg := nats.NewMsg(subject)
-	msg.Data = data
-	return c.publishAlone(ctx, stream, msg, id, last)
+	return c.publishAlone(ctx, stream, a)
 }
 
-func (c *Conn) publishAlone(ctx context.Context, stream string, msg *nats.Msg, id string, last uint64) (seq uint64, err error) {
-	ack, err := c.JS.PublishMsg(ctx, msg, jetstream.WithMsgID(id), jetstream.WithExpectStream(stream),
-		jetstream.WithExpectLastSequencePerSubject(last))
+func (c *Conn) publishAlone(ctx context.Context, stream string, a *appended) (seq uint64, err error) {
+	c.willWrite(stream, a)
+	msg := nats.NewMsg(a.subject)
+	msg.Data = a.data
+	ack, err := c.JS.PublishMsg(ctx, msg, jetstream.WithMsgID(a.id), jetstream.WithExpectStream(stream),
+		jetstream.WithExpectLastSequencePerSubject(a.last))
 	if err != nil {
 		return 0, err
 	}
 	return ack.Sequence, nil
+}
+
+// willWrite spares this process decoding its own messages, which its followers may have before they are acknowledged.
+func (c *Conn) willWrite(stream string, group ...*appended) {
+	if stream != StreamJobs {
+		return
+	}
+	for _, a := range group {
+		c.decoded.keep(a.id, a.data, a.v)
+	}
 }
 
 // Record writes v as JSON on a subject, whatever stands there. It returns when the message is on disk; a lost

@@ -32,6 +32,7 @@ type appended struct {
 	subject, id string
 	last        uint64 // what the subject's last message must be
 	data        []byte
+	v           any          // what data was made of
 	told        chan telling // one send by who leads, or hands over; buffered, nobody need read
 }
 
@@ -84,9 +85,7 @@ func (w *crowd) settle(ctx context.Context, a *appended, t telling) (uint64, err
 	if !t.alone {
 		return t.seq, nil
 	}
-	msg := nats.NewMsg(a.subject)
-	msg.Data = a.data
-	return w.c.publishAlone(ctx, w.stream, msg, a.id, a.last)
+	return w.c.publishAlone(ctx, w.stream, a)
 }
 
 // enter puts a caller in line and reports whether it leads.
@@ -129,21 +128,27 @@ func (w *crowd) next() {
 }
 
 // take takes the next group out of the line, the one who leads first. Of several messages on one subject it takes the first:
-// of the others' expectations one at most can hold, and the batch would fail by them.
+// of the others' expectations one at most can hold, and the batch would fail by them. It looks no further than the group goes: thousands
+// may stand behind.
 func (w *crowd) take() (group []*appended) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	subjects, size := map[string]bool{}, 0
-	var rest []*appended
-	for _, a := range w.line {
-		if subjects[a.subject] || len(group) >= batchMax || size >= batchSize {
-			rest = append(rest, a)
+	var passed []*appended
+	looked := 0
+	for ; looked < len(w.line) && len(group) < batchMax && size < batchSize; looked++ {
+		a := w.line[looked]
+		if subjects[a.subject] {
+			passed = append(passed, a)
 			continue
 		}
 		subjects[a.subject] = true
 		group, size = append(group, a), size+len(a.data)
 	}
-	w.line = rest
+	left := looked - len(passed)
+	copy(w.line[left:], passed)
+	clear(w.line[:left]) // or they would be kept for as long as who stands behind
+	w.line = w.line[left:]
 	return group
 }
 
@@ -188,6 +193,7 @@ func byAMessage(err error) bool {
 func (w *crowd) batch(ctx context.Context, group []*appended) (last uint64, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), crowdTimeout)
 	defer cancel()
+	w.c.willWrite(w.stream, group...)
 	msgs := make([]*nats.Msg, len(group))
 	for i, a := range group {
 		msgs[i] = nats.NewMsg(a.subject)

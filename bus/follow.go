@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,7 +53,7 @@ func Follow[T any](ctx context.Context, c *Conn, stream, filter string, from Fro
 		if len(m.Data()) == 0 {
 			return nil // a key of a bucket was deleted
 		}
-		v, err := decodeOnce[T](c, stream, meta, m.Data())
+		v, err := decodeOnce[T](c, stream, m)
 		switch {
 		case errors.Is(err, ErrNewer):
 			c.log.Error("pass over a message", "subject", m.Subject(), "seq", meta.Sequence.Stream, "err", err)
@@ -61,45 +62,69 @@ func Follow[T any](ctx context.Context, c *Conn, stream, filter string, from Fro
 			c.log.Warn("pass over a message that does not decode", "subject", m.Subject(), "seq", meta.Sequence.Stream, "err", err)
 			return nil
 		}
-		return handle(Meta{stream, m.Subject(), meta.Sequence.Stream, meta.Timestamp, meta.NumDelivered}, *v)
+		return handle(Meta{stream, m.Subject(), meta.Sequence.Stream, meta.Timestamp, meta.NumDelivered}, v)
 	}
 	return f.run(ctx)
 }
 
-// decoded are the last messages of DRYDOCK_JOBS as they were decoded: several services of a process follow them, one just behind the
-// other, and a whole job is in each.
+// decoded are the last messages of DRYDOCK_JOBS as values: several services of a process follow them, one just behind the other, a whole
+// job is in each, and most of them the process wrote itself.
 type decoded struct {
 	mu   sync.Mutex
-	last [decodedKept]struct {
-		seq uint64
-		at  time.Time // a stream that is made anew counts from 1 again
-		v   any       // pointer
-	}
+	of   map[string]decodedMessage // by the message's id
+	ids  [decodedKept]string       // its keys, the oldest at next
+	next int
 }
 
-const decodedKept = 512
+type decodedMessage struct {
+	data []byte
+	v    any // no pointer; what it points to is only read
+}
 
-// decodeOnce decodes a message, or gives what another follower made of it. What it points to is only read.
-func decodeOnce[T any](c *Conn, stream string, meta *jetstream.MsgMetadata, data []byte) (*T, error) {
-	if stream != StreamJobs {
-		v := new(T)
-		return v, Decode(data, v)
-	}
-	d, seq := &c.decoded, meta.Sequence.Stream
-	d.mu.Lock()
-	last := d.last[seq%decodedKept]
-	d.mu.Unlock()
-	if v, ok := last.v.(*T); ok && last.seq == seq && last.at.Equal(meta.Timestamp) {
-		return v, nil
-	}
-	v := new(T)
-	if err := Decode(data, v); err != nil {
-		return v, err
+// decodedKept is for several groups: one is written while the one before it is read.
+const decodedKept = 2048
+
+// keep takes a message in that was decoded, or is about to be written.
+func (d *decoded) keep(id string, data []byte, v any) {
+	if id == "" {
+		return
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	last.seq, last.at, last.v = seq, meta.Timestamp, v
-	d.last[seq%decodedKept] = last
+	if d.of == nil {
+		d.of = make(map[string]decodedMessage, decodedKept)
+	}
+	if _, known := d.of[id]; !known {
+		delete(d.of, d.ids[d.next])
+		d.ids[d.next], d.next = id, (d.next+1)%decodedKept
+	}
+	d.of[id] = decodedMessage{data, v}
+}
+
+// get is the value of a message, nil when it is not known. Anybody may use an id again: the bytes must be the same.
+func (d *decoded) get(id string, data []byte) any {
+	d.mu.Lock()
+	known := d.of[id]
+	d.mu.Unlock()
+	if !bytes.Equal(known.data, data) {
+		return nil
+	}
+	return known.v
+}
+
+// decodeOnce decodes a message, or gives what its writer or another follower made of it.
+func decodeOnce[T any](c *Conn, stream string, m jetstream.Msg) (v T, err error) {
+	if stream != StreamJobs {
+		return v, Decode(m.Data(), &v)
+	}
+	id := m.Headers().Get(jetstream.MsgIDHeader)
+	if v, ok := c.decoded.get(id, m.Data()).(T); ok {
+		return v, nil
+	}
+	if err := Decode(m.Data(), &v); err != nil {
+		return v, err
+	}
+	c.decoded.keep(id, m.Data(), v)
 	return v, nil
 }
 

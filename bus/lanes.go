@@ -13,6 +13,8 @@ const (
 	laneRoom = 64
 	// laneWait is how long a message may wait in a lane: after workAckWait it comes again, here or elsewhere.
 	laneWait = workAckWait / 2
+	// laneWord is how often the bus is told that a message is being handled.
+	laneWord = workAckWait / 3
 )
 
 // Lanes says how [WorkInLanes] shares its work out.
@@ -25,7 +27,8 @@ type Lanes[T any] struct {
 
 // WorkInLanes is [Work] for what may take long: messages of the same lane are handled one after the other, and wait for no
 // other lane, as long as fewer than a thousand wait in all: more the consumer does not hand out. A lane that is full, or slow,
-// gets its messages later, and not always in their order.
+// gets its messages later, and not always in their order. handle may take as long as it needs, and must end some time: until then
+// nobody else gets its message.
 func WorkInLanes[T any](ctx context.Context, c *Conn, stream, durable, filter string, by Lanes[T], handle func(context.Context, Meta, T) error) error {
 	l := lanes[T]{c: c, handle: handle, waiting: map[string][]errand[T]{}}
 	if by.Width > 0 {
@@ -106,10 +109,31 @@ func (l *lanes[T]) run(ctx context.Context, lane string) {
 			if waited > time.Second {
 				logAck(l.c, e.m.InProgress()) // its time begins now
 			}
-			settle(ctx, l.c, e.m, e.meta, l.handle(ctx, e.meta, e.v))
+			settle(ctx, l.c, e.m, e.meta, l.kept(ctx, e))
 		}
 		l.leave()
 	}
+}
+
+// kept handles a message, however long that takes. After workAckWait without a word it would come again, here or elsewhere.
+func (l *lanes[T]) kept(ctx context.Context, e errand[T]) error {
+	handled := make(chan struct{}) // closed then
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		tick := time.NewTicker(laneWord)
+		defer tick.Stop()
+		for {
+			select {
+			case <-handled:
+				return
+			case <-tick.C:
+				logAck(l.c, e.m.InProgress())
+			}
+		}
+	})
+	defer wg.Wait()
+	defer close(handled)
+	return l.handle(ctx, e.meta, e.v)
 }
 
 // enter waits for room; false when ctx ended.

@@ -52,7 +52,7 @@ type Dispatcher struct {
 	work    background    // the workers; begins nothing before and after [Dispatcher.Run]
 	leaves  chan struct{} // a token per server whose jobs table is being looked for, to leave it
 
-	mu sync.Mutex // guards target.active
+	mu sync.Mutex // guards woken, active and again of the targets
 }
 
 type targetName struct {
@@ -114,9 +114,12 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	d.work.stop()
+	for _, t := range d.targets {
+		d.listen(t) // no timer is left
+	}
 	var errs []error
 	for _, t := range d.targets {
-		errs = append(errs, t.table.Close())
+		errs = append(errs, t.closeTable())
 	}
 	return errors.Join(errs...)
 }
@@ -125,49 +128,85 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 func (d *Dispatcher) wake(t *target) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	t.woken = true
+	d.begin(t)
+}
+
+// begin starts the worker of t unless it runs. The caller holds mu.
+func (d *Dispatcher) begin(t *target) {
 	if !t.active {
 		t.active = d.work.run(t.loop)
 	}
-	select {
-	case t.kick <- struct{}{}:
-	default:
-	}
 }
 
-// rest ends the worker of t unless it was woken meanwhile.
-func (d *Dispatcher) rest(t *target) bool {
+// rest ends the worker of t unless it was woken meanwhile, for wait, or until it is woken when that is [idle]. Of a server whose jobs only
+// wait there is no goroutine: thousands of them have such jobs at the same time.
+func (d *Dispatcher) rest(t *target, wait time.Duration) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(t.kick) > 0 {
+	if t.woken {
 		return false
 	}
 	t.active = false
+	if wait != idle {
+		t.again = time.AfterFunc(wait, func() {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.begin(t)
+		})
+	}
 	return true
 }
 
-// target is one server that jobs are brought to. Its fields below active belong to its worker.
+// listen takes in that t was woken, before its worker looks at the server.
+func (d *Dispatcher) listen(t *target) (woken bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	woken, t.woken = t.woken, false
+	if t.again != nil {
+		t.again.Stop()
+		t.again = nil
+	}
+	return woken
+}
+
+// target is one server that jobs are brought to. Its fields below again belong to its worker.
 type target struct {
 	*Dispatcher
 	name    targetName
 	mode    job.Mode
-	table   *jobtable.Table // connects only in sql mode, and to leave it
-	kick    chan struct{}   // from wake to the worker; one is as good as many, never closed
+	open    func() *jobtable.Table
+	table   *jobtable.Table // nil in api mode, but while it leaves the other
+	woken   bool            // something happened that its worker did not look at yet
 	active  bool            // a worker runs
+	again   *time.Timer     // begins it again
 	leaving bool            // api mode: what sql mode left behind is being cleared
 	held    time.Duration   // how long a look left a held job alone
 	rows    *rowKeeper
 }
 
 func newTarget(d *Dispatcher, c DispatchCluster, s job.Server) *target {
-	t := &target{
-		Dispatcher: d, name: targetName{c.Name, s}, mode: c.Mode, table: jobtable.Open(s, c.User, c.Password),
-		kick: make(chan struct{}, 1),
+	t := &target{Dispatcher: d, name: targetName{c.Name, s}, mode: c.Mode}
+	t.open = func() *jobtable.Table {
+		table := jobtable.Open(s, c.User, c.Password)
+		if d.frugal || c.Mode == job.API { // a server may be left for as long as its database refuses it
+			table.Rest()
+		}
+		return table
 	}
-	if d.frugal || c.Mode == job.API { // a server may be left for as long as its database refuses it
-		t.table.Rest()
+	if c.Mode == job.SQL {
+		t.table = t.open()
 	}
 	t.rows = newRowKeeper(t)
 	return t
+}
+
+func (t *target) closeTable() error {
+	if t.table == nil {
+		return nil
+	}
+	defer func() { t.table = nil }()
+	return t.table.Close()
 }
 
 const (
@@ -175,23 +214,17 @@ const (
 	lookGap = 20 * time.Millisecond // between two looks, so that a burst of changes costs one
 )
 
-// loop looks at the server, again when woken or when a look asked for it, until there is nothing to do.
+// loop looks at the server until there is nothing to do, or not yet.
 func (t *target) loop(ctx context.Context) {
 	for {
-		wait := t.runOnce(ctx)
-		switch {
-		case ctx.Err() != nil, wait == idle && t.rest(t):
-			return
-		case wait == idle:
-			wait = 0
-		}
-		pause(ctx, min(wait, lookGap))
-		select {
-		case <-ctx.Done():
-		case <-t.kick:
+		if t.listen(t) {
 			t.held = 0
-		case <-time.After(wait - min(wait, lookGap)):
 		}
+		wait := t.runOnce(ctx)
+		if ctx.Err() != nil || t.rest(t, wait) {
+			return
+		}
+		pause(ctx, lookGap)
 	}
 }
 

@@ -61,6 +61,9 @@ func (t *target) leaveSQL(ctx context.Context) {
 		<-t.leaves
 		switch {
 		case left:
+			if err := t.closeTable(); err != nil {
+				t.log.Debug("close the connections to a jobs table", "cluster", t.name.cluster, "server", t.name.server.String(), "err", err)
+			}
 			return
 		case err != nil:
 			failures++
@@ -82,6 +85,9 @@ func (t *target) leaveOnce(ctx context.Context) (left bool, err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, sqlTimeout)
 	defer cancel()
+	if t.table == nil {
+		t.table = t.open()
+	}
 	if left, err := t.takeBack(ctx); err != nil || !left {
 		return false, err
 	}

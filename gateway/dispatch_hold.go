@@ -17,18 +17,24 @@ const (
 	heldAtMost = 20 * time.Second
 )
 
-// hold takes out of jobs the queued ones that must wait for another heavy job of the server, and says why they wait
+// hold takes out of jobs, which are its to change, the queued ones that must wait for another heavy job of the server, and says why they wait
 // (WARN0110). One heavy job has a server for itself: an OPTIMIZE under a physical backup can spoil the backup without
 // any error. held reports whether any job waits.
 //
 // The view may lag, and another gateway may be about to offer another job. So before a heavy job goes out the server's
 // slots are read from the log itself, and of several queued ones every gateway lets the same one through: the oldest.
 func (t *target) hold(ctx context.Context, jobs []job.Job) (free []job.Job, held bool) {
-	jobs = slices.DeleteFunc(slices.Clone(jobs), job.Job.Gated) // a scheduler lets them go, and that wakes us
-	if !slices.ContainsFunc(jobs, queuedHeavy) {
+	jobs = slices.DeleteFunc(jobs, job.Job.Gated) // a scheduler lets them go, and that wakes us
+	var waiting []job.Job
+	for _, j := range jobs {
+		if queuedHeavy(j) {
+			waiting = append(waiting, j)
+		}
+	}
+	if waiting == nil {
 		return jobs, false
 	}
-	if waiting := slices.DeleteFunc(slices.Clone(jobs), func(j job.Job) bool { return !queuedHeavy(j) }); t.seenBusy(ctx, waiting) {
+	if t.seenBusy(ctx, waiting) {
 		return slices.DeleteFunc(jobs, queuedHeavy), true
 	}
 	slots, err := t.liveHeavy(ctx)

@@ -18,8 +18,10 @@ const (
 	tickWidth   = 32  // ticks at a time: many small clusters are as many ticks, and one may take long
 	fanoutWidth = 256 // jobs of a tick created at a time: their writes share syncs
 	listWidth   = 64  // servers of all ticks that are asked for their tables at a time
-	// fanoutTimeout bounds the work on one tick. It is below the time after which the bus hands the tick to another.
+	// fanoutTimeout and fanoutEach, for each server of the cluster, bound the work on one tick: a bus that refuses must not hold it for
+	// good. A stop waits for fanoutTimeout at most.
 	fanoutTimeout = 25 * time.Second
+	fanoutEach    = 20 * time.Millisecond
 	// fanoutPatience is the least age at which a tick is too old to start jobs, however small scheduler-max-lateness is.
 	fanoutPatience = time.Minute
 	// overlap is how much earlier than its tick a job may seem to be, on another machine's clock.
@@ -52,11 +54,9 @@ func (s *Scheduler) fanout(ctx context.Context, m bus.Meta, t bus.Tick) error {
 	if !t.Outcome.Starts() {
 		return nil
 	}
-	// What was begun is brought to its end on shutdown; left half done, it would come back only after the bus's patience.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fanoutTimeout)
-	defer cancel()
-
 	c, known := s.cluster(t.Cluster)
+	ctx, cancel := onward(ctx, fanoutTimeout+time.Duration(len(c.Servers))*fanoutEach)
+	defer cancel()
 	servers, skips := s.resolve(c, known, t)
 	var err error
 	choose := len(servers) > 0 && len(t.Servers) == 0 && isLogical(t.Task)
@@ -101,6 +101,23 @@ func (s *Scheduler) fanout(ctx context.Context, m bus.Meta, t bus.Tick) error {
 	return err
 }
 
+// onward is for work that was begun and is brought to its end on shutdown: left half done it would come back only after the bus's
+// patience. It ends after bound, and fanoutTimeout after ctx.
+func onward(ctx context.Context, bound time.Duration) (context.Context, context.CancelFunc) {
+	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), bound)
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-work.Done():
+		case <-time.After(fanoutTimeout):
+			cancel()
+		}
+	})
+	return work, func() {
+		stop()
+		cancel()
+	}
+}
+
 // resolve lists the servers that the tick means, and those it means in vain.
 func (s *Scheduler) resolve(c Cluster, known bool, t bus.Tick) (servers []job.Server, skips []skip) {
 	task, err := job.TaskByName(t.Task)
@@ -138,12 +155,13 @@ func (s *Scheduler) startAll(ctx context.Context, m bus.Meta, t bus.Tick, c Clus
 		mu   sync.Mutex
 		wg   sync.WaitGroup
 		room = make(chan struct{}, fanoutWidth) // a token per job being created
+		age  = s.now().Sub(t.Time)              // once: to start thousands of jobs takes its time, and nobody was absent
 	)
 	for _, srv := range servers {
 		room <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-room }()
-			no, e := s.start(ctx, m, t, c, closures, srv)
+			no, e := s.start(ctx, m, t, c, closures, srv, age)
 			mu.Lock()
 			defer mu.Unlock()
 			if no.gate != "" {
@@ -158,8 +176,9 @@ func (s *Scheduler) startAll(ctx context.Context, m bus.Meta, t bus.Tick, c Clus
 	return refused, err
 }
 
-// start creates the job of one server, unless that was done before. A skip with a gate comes back when there must not be one.
-func (s *Scheduler) start(ctx context.Context, m bus.Meta, t bus.Tick, c Cluster, closures store.Closures, srv job.Server) (no skip, err error) {
+// start creates the job of one server, unless that was done before. The tick had that age when it was begun. A skip with a gate comes back
+// when there must not be a job.
+func (s *Scheduler) start(ctx context.Context, m bus.Meta, t bus.Tick, c Cluster, closures store.Closures, srv job.Server, age time.Duration) (no skip, err error) {
 	refuse := func(gate job.Gate, format string, args ...any) (skip, error) {
 		return skip{server: srv, gate: gate, reason: fmt.Sprintf(format, args...)}, nil
 	}
@@ -167,7 +186,7 @@ func (s *Scheduler) start(ctx context.Context, m bus.Meta, t bus.Tick, c Cluster
 	if last, ok := s.view.Get(key); ok && last.Seen == m.Seq {
 		return no, nil // decided before the tick came again, and the view shows nothing that is not in the log
 	}
-	if age := s.now().Sub(t.Time); age > max(c.MaxLateness, fanoutPatience) {
+	if age > max(c.MaxLateness, fanoutPatience) {
 		// Decided in time, but then nobody was there to start it. Also the way in which the whole ledger of last year
 		// comes again when the bus has lost what it knew of us.
 		last, _, err := s.jobs.Last(ctx, key)

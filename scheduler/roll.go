@@ -14,16 +14,15 @@ import (
 // that run, no other may begin. One that cannot begin yet for a reason of its own keeps nobody.
 func (s *Scheduler) operation(c Cluster, closures store.Closures, now time.Time) (job.Job, bool) {
 	var live []job.Job
-	for _, t := range job.Tasks() { // by their slots: it is asked for every job of a tick
-		if t.Kind != job.KindRolling {
-			continue
-		}
+	for _, t := range rollingTasks { // by their slots: it is asked for every job of a tick
 		if j, ok := s.view.Get(job.Key{Cluster: c.Name, Task: t.Name}); ok && j.State.Live() {
 			live = append(live, j)
 		}
 	}
 	return c.firstOperation(live, closures, now)
 }
+
+var rollingTasks = slices.DeleteFunc(job.Tasks(), func(t job.Task) bool { return t.Kind != job.KindRolling })
 
 // firstOperation is the one that was begun, or else the oldest that may begin. It is pure.
 func (c Cluster) firstOperation(live []job.Job, closures store.Closures, now time.Time) (job.Job, bool) {

@@ -13,7 +13,8 @@ import (
 type signs struct {
 	mu    sync.Mutex
 	epoch time.Time // before this we were not listening, and nobody is blamed for what we did not hear
-	runs  map[string]sign
+	runs  map[string]*sign
+	sweep uint64 // of the view, counted
 }
 
 type sign struct {
@@ -22,12 +23,13 @@ type sign struct {
 	last  time.Time // sign of life
 	now   job.State
 	seen  uint64 // job.Seen then
+	sweep uint64 // the last that came across it
 }
 
 // signsKept is how long an attempt is remembered that no view shows.
 const signsKept = time.Minute
 
-func newSigns() *signs { return &signs{runs: map[string]sign{}} }
+func newSigns() *signs { return &signs{runs: map[string]*sign{}} }
 
 // renew gives everybody a full lease from now on.
 func (s *signs) renew(now time.Time) {
@@ -41,8 +43,7 @@ func (s *signs) renew(now time.Time) {
 func (s *signs) change(ev bus.JobEvent, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	run := ev.Job.Run()
-	g, known := s.runs[run]
+	g, known := s.run(ev.Job.Run())
 	if !known {
 		g.first = now
 	}
@@ -53,7 +54,16 @@ func (s *signs) change(ev bus.JobEvent, now time.Time) {
 		g.last = now
 	}
 	g.seen = ev.Job.Seen
-	s.runs[run] = g
+}
+
+// run is what is remembered of an attempt, from now on if that was nothing. The caller holds mu.
+func (s *signs) run(name string) (g *sign, known bool) {
+	g, known = s.runs[name]
+	if !known {
+		g = &sign{}
+		s.runs[name] = g
+	}
+	return g, known
 }
 
 // progress takes a sign of life from the bus. Of an attempt not known yet the change will come.
@@ -63,8 +73,14 @@ func (s *signs) progress(p bus.Progress, now time.Time) {
 	run := job.RunName(p.JobID, p.Attempt)
 	if g, known := s.runs[run]; known {
 		g.last = now
-		s.runs[run] = g
 	}
+}
+
+// begin begins a sweep: what [signs.forget] finds that [signs.of] was not asked for since is shown by no view.
+func (s *signs) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sweep++
 }
 
 // of is what is known of the attempt that j shows, no time in it before the epoch. What j shows and we did not know
@@ -72,25 +88,25 @@ func (s *signs) progress(p bus.Progress, now time.Time) {
 func (s *signs) of(j job.Job, now time.Time) sign {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	run := j.Run()
-	g, known := s.runs[run]
+	g, known := s.run(j.Run())
 	if !known {
 		g.first, g.last, g.seen = now, now, j.Seen
 	}
 	if !known || g.now != j.State {
 		g.state, g.now = now, j.State
-		s.runs[run] = g
 	}
-	g.first, g.state, g.last = later(g.first, s.epoch), later(g.state, s.epoch), later(g.last, s.epoch)
-	return g
+	g.sweep = s.sweep
+	told := *g
+	told.first, told.state, told.last = later(g.first, s.epoch), later(g.state, s.epoch), later(g.last, s.epoch)
+	return told
 }
 
-// forget drops the attempts that are not in live. A new one may be missing there only because it came meanwhile.
-func (s *signs) forget(live map[string]bool, now time.Time) {
+// forget drops the attempts that this sweep did not come across. A new one may have come meanwhile.
+func (s *signs) forget(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for run, g := range s.runs {
-		if !live[run] && now.Sub(g.first) > signsKept {
+		if g.sweep != s.sweep && now.Sub(g.first) > signsKept {
 			delete(s.runs, run)
 		}
 	}

@@ -65,12 +65,13 @@ func (s *Scheduler) runSweeper(ctx context.Context) error {
 // sweep looks at every job once and ends or renews what has been left alone for too long.
 func (s *Scheduler) sweep(ctx context.Context, now time.Time) error {
 	var errs []error
-	live := map[string]bool{}
+	s.signs.begin()
 	closures := sync.OnceValues(func() (store.Closures, error) { return s.control.Closures(ctx) })
 	for _, last := range s.view.Among(swept, nil) {
 		j := *last
+		var g sign
 		if j.State.Live() {
-			live[j.Run()] = true
+			g = s.signs.of(j, now)
 		}
 		c, ok := s.cluster(j.Cluster)
 		if !ok {
@@ -78,7 +79,6 @@ func (s *Scheduler) sweep(ctx context.Context, now time.Time) error {
 		}
 		ch, due := retry(j, c, now)
 		if j.State.Live() {
-			g := s.signs.of(j, now)
 			if ch, due = overdue(j, c, g, now); due && s.mayGoOn(j, c, ch, g, now) {
 				continue
 			}
@@ -97,7 +97,7 @@ func (s *Scheduler) sweep(ctx context.Context, now time.Time) error {
 			errs = append(errs, s.changeUnlessMoved(ctx, j, ch))
 		}
 	}
-	s.signs.forget(live, now)
+	s.signs.forget(now)
 	return errors.Join(errs...)
 }
 

@@ -33,17 +33,24 @@ var packers = sync.Pool{New: func() any { return gzip.NewWriter(nil) }}
 
 // PutListing keeps the tables that a server has before a backup. Errors: [ErrTooMany].
 func (d *Docs) PutListing(ctx context.Context, k job.Key, jobID string, list []job.Listed) error {
+	packed, err := pack(list)
+	if err != nil {
+		return fmt.Errorf("pack the tables of %s: %w", k.Server, err)
+	}
+	if len(packed) > maxListing*3/4 { // it grows by a third in JSON
+		return fmt.Errorf("keep the tables of %s: %w: %d", k.Server, ErrTooMany, len(list))
+	}
+	return d.Put(ctx, k.Cluster, k.Server, DocInventory+"-"+k.Task, listing{jobID, packed})
+}
+
+// pack holds a writer no longer than it packs: many wait for the bus afterwards.
+func pack(list []job.Listed) ([]byte, error) {
 	var packed bytes.Buffer
 	z := packers.Get().(*gzip.Writer)
 	defer packers.Put(z)
 	z.Reset(&packed)
-	if err := errors.Join(json.NewEncoder(z).Encode(list), z.Close()); err != nil {
-		return fmt.Errorf("pack the tables of %s: %w", k.Server, err)
-	}
-	if packed.Len() > maxListing*3/4 { // it grows by a third in JSON
-		return fmt.Errorf("keep the tables of %s: %w: %d", k.Server, ErrTooMany, len(list))
-	}
-	return d.Put(ctx, k.Cluster, k.Server, DocInventory+"-"+k.Task, listing{jobID, packed.Bytes()})
+	err := errors.Join(json.NewEncoder(z).Encode(list), z.Close())
+	return packed.Bytes(), err
 }
 
 // Listing are the tables that the server had before the backup of that job; ok is false when that is not known.

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 
 	"drydock/bus"
@@ -96,10 +97,7 @@ func (s *Jobs) Last(ctx context.Context, k job.Key) (job.Job, uint64, error) {
 // heavy jobs must never be let through together.
 func (s *Jobs) LiveHeavy(ctx context.Context, cluster string, server job.Server) (live []job.Job, err error) {
 	var subjects []string
-	for _, t := range job.Tasks() {
-		if !t.Heavy() {
-			continue
-		}
+	for _, t := range heavyTasks {
 		k := job.Key{Cluster: cluster, Server: server, Task: t.Name}
 		if t.Whole {
 			k.Server = job.Server{} // has every server of the cluster
@@ -121,6 +119,8 @@ func (s *Jobs) LiveHeavy(ctx context.Context, cluster string, server job.Server)
 	}
 	return live, nil
 }
+
+var heavyTasks = slices.DeleteFunc(job.Tasks(), func(t job.Task) bool { return !t.Heavy() })
 
 // Create starts a job in its slot; j has ID, key, Due, Trigger, Mode and Seen (the sequence of its tick) set, and State
 // [job.Queued] or [job.Skipped]. On [ErrLive] and [ErrSeen] the slot's job is returned.

@@ -51,9 +51,8 @@ type serverName struct {
 }
 
 const (
-	factsEvery   = 10 * time.Second // while nobody needs them more often
-	factsWidth   = 32               // servers at a time, and as many that did not answer before
-	flockWidth   = 128              // of one cluster at a time, when a job waits for them all
+	factsWidth   = 32  // servers at a time, and as many that did not answer before
+	flockWidth   = 128 // of one cluster at a time, when a job waits for them all
 	factsTimeout = 5 * time.Second
 	// countsASecond is how many servers a second are asked for their counters as well, so that the maintenance of thousands has something left
 	// of drydock's machine. Beyond six thousand servers it is more: each is asked about every countsAtMost, since what the page shows of a
@@ -226,7 +225,7 @@ func (w *watched) ask(ctx context.Context, frugal, whole bool) store.Facts {
 // NewFacts connects to nothing yet. The connections end with [Facts.Run].
 func NewFacts(cfg FactsConfig, docs *store.Docs) *Facts {
 	f := &Facts{
-		docs: docs, log: cfg.Log, every: max(cfg.Ticker, factsEvery), frugal: cfg.Frugal, heard: make(chan struct{}),
+		docs: docs, log: cfg.Log, every: store.AskedEvery(cfg.Ticker, len(cfg.Servers)), frugal: cfg.Frugal, heard: make(chan struct{}),
 		servers: map[serverName]*watched{}, keys: map[string]*watched{}, clusters: map[string]*flock{},
 	}
 	f.counts = max(1, int(min(time.Duration(len(cfg.Servers))*time.Second/countsASecond, countsAtMost)/f.every))
@@ -252,7 +251,7 @@ func NewFacts(cfg FactsConfig, docs *store.Docs) *Facts {
 	return f
 }
 
-// Run asks every server every ten seconds, or every monitoring-ticker if that is longer, until ctx ends.
+// Run asks every server as often as [store.AskedEvery] says, until ctx ends.
 func (f *Facts) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	if ctx.Err() == nil {
@@ -304,17 +303,20 @@ func (f *Facts) rounds(ctx context.Context, up bool) {
 
 func (f *Facts) round(ctx context.Context, up bool, n int) {
 	var wg sync.WaitGroup
-	room := make(chan struct{}, factsWidth) // a token per server being asked
-	for _, w := range f.servers {
-		if last, _ := w.known(false); (last.Time.IsZero() || last.Up) != up {
-			continue
-		}
-		room <- struct{}{}
+	due := make(chan *watched) // closed when there are no more
+	for range min(factsWidth, len(f.servers)) {
 		wg.Go(func() {
-			defer func() { <-room }()
-			f.renew(ctx, w, f.countsNow(w, n))
+			for w := range due {
+				f.renew(ctx, w, f.countsNow(w, n))
+			}
 		})
 	}
+	for _, w := range f.servers {
+		if last, _ := w.known(false); (last.Time.IsZero() || last.Up) == up {
+			due <- w
+		}
+	}
+	close(due)
 	wg.Wait()
 }
 

@@ -26,7 +26,7 @@ func (r *Runner) List(ctx context.Context, cluster string, server job.Server, lo
 	defer leave()
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
-	if f, err := r.facts.Of(ctx, cluster, server, time.Minute); err != nil || !f.Up {
+	if !r.facts.Answers(ctx, cluster, server, time.Minute) {
 		return nil, fmt.Errorf("list the tables of %s: it does not answer", server)
 	}
 	rows, err := db.QueryContext(ctx, `SELECT TABLE_SCHEMA, TABLE_NAME, ENGINE, COALESCE(CREATE_TIME, ''), COALESCE(UPDATE_TIME, ''), COALESCE(TABLE_ROWS, 0)

@@ -44,7 +44,7 @@ func TestTablesAreTendedWithoutATraceInTheBinaryLogAndPauseWhileAReplicaLags(t *
 	}
 
 	var primaryFacts, replicaFacts store.Facts
-	bustest.Until(t, factsEvery+factsTimeout, "both servers have facts", func() bool {
+	bustest.Until(t, store.AskedEvery(0, 2)+factsTimeout, "both servers have facts", func() bool {
 		a, _ := r.docs.Get(t.Context(), "lab", r.cluster.Servers[0], store.DocFacts, &primaryFacts)
 		b, _ := r.docs.Get(t.Context(), "lab", r.cluster.Servers[1], store.DocFacts, &replicaFacts)
 		return a && b
