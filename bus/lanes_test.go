@@ -11,6 +11,42 @@ import (
 	"drydock/internal/bustest"
 )
 
+// To start the jobs of ten thousand servers takes longer than the bus waits for a word. Without one a second hand would begin the same
+// tick, or the first would have to give it up and begin again.
+func TestWhatTakesLongInALaneIsKept(t *testing.T) {
+	t.Parallel()
+	c, ctx := bustest.Start(t), bustest.Context(t)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	words, err := c.NC.SubscribeSync("$JS.ACK." + bus.StreamTasks + ".test.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Record(ctx, bus.StreamTasks, bus.TaskSubject("c", "optimize"), bus.NewMessageID(), note{1}); err != nil {
+		t.Fatal(err)
+	}
+	release, done := make(chan struct{}), make(chan error, 1) // closed when the bus was told; of the worker
+	go func() {
+		done <- bus.WorkInLanes(ctx, c, bus.StreamTasks, "test", bus.AllTasks, bus.Lanes[note]{Of: func(note) string { return "a" }}, func(context.Context, bus.Meta, note) error {
+			<-release
+			return nil
+		})
+	}()
+	for i, want := range []string{"+WPI", "+ACK"} {
+		m, err := words.NextMsgWithContext(ctx)
+		if err != nil || string(m.Data) != want {
+			t.Fatalf("the bus is told %v (%v), want %s", m, err, want)
+		}
+		if i == 0 {
+			close(release)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 // The ticks of one schedule must be taken in their order, one that takes long must not hold up the others, and thousands at once must
 // not be thousands of hands.
 func TestLanesKeepTheirOrderAndWaitForNoOther(t *testing.T) {

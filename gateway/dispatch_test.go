@@ -842,6 +842,19 @@ func TestAPIModeNeedsNoDatabase(t *testing.T) {
 	}
 }
 
+// Nothing wakes the worker of a server when a job of the whole cluster ends: it must look again by itself, or the jobs that waited for
+// that one would wait for good.
+func TestAJobThatWaitsForOneOfTheWholeClusterIsLookedAtAgain(t *testing.T) {
+	y := newYardWithoutDB(t)
+	server := job.Server{Host: "127.0.0.1", Port: 1}
+	whole := y.apply(y.queue(job.Server{}, "checksum", 1), job.Offer, job.Start)
+	waits := y.queue(server, "mariabackup", 2)
+	y.start(y.cluster(job.API, server))
+	y.awaitThat(waits, "it says what it waits for", job.Job.Held)
+	y.apply(whole, job.Cancel)
+	y.await(waits, job.Available)
+}
+
 // TestARowThatMovesIsASignOfLife: a client without a heartbeat writes nothing but its row.
 func TestARowThatMovesIsASignOfLife(t *testing.T) {
 	y := newYard(t)

@@ -50,6 +50,26 @@ func TestSignOfAnOlderAttemptKeepsNothingAlive(t *testing.T) {
 	r.want("optimize", job.Halted)
 }
 
+// What is remembered of attempts must not grow with the past, and must not be lost for one that waits.
+func TestAttemptsThatNoSweepShowsAreForgotten(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, bustest.Start(t), testCluster())
+	r.started("optimize", job.Offer, job.Start, job.Cancel)
+	waits := r.started("mariabackup", job.Offer)
+	first := r.signs.of(waits, r.clock()).first
+	r.sweepAfter(signsKept / 2)
+	if len(r.signs.runs) < 2 {
+		t.Error("forgotten, though it may only be new")
+	}
+	r.sweepAfter(signsKept)
+	if _, known := r.signs.runs[waits.Run()]; !known || len(r.signs.runs) != 1 {
+		t.Errorf("%d attempts are remembered, that which waits: %t", len(r.signs.runs), known)
+	}
+	if now := r.signs.of(waits, r.clock()).first; !now.Equal(first) {
+		t.Errorf("it is known since %s, not %s", now, first)
+	}
+}
+
 func TestSkippedTickIsNoSignOfLife(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, bustest.Start(t), testCluster())

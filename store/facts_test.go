@@ -14,6 +14,23 @@ import (
 	"drydock/store"
 )
 
+// A fleet of any size must leave drydock's machine time for its jobs, and no server may be left alone for long.
+func TestServersAreAskedLessOftenWhenThereAreThousands(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		ticker  time.Duration
+		servers int
+		want    time.Duration
+	}{
+		{0, 0, 10 * time.Second}, {2 * time.Second, 1, 10 * time.Second}, {time.Minute, 1, time.Minute}, {2 * time.Second, 3000, 10 * time.Second},
+		{2 * time.Second, 6000, 20 * time.Second}, {2 * time.Second, 10_000, 30 * time.Second}, {time.Minute, 60_000, time.Minute},
+	} {
+		if got := store.AskedEvery(c.ticker, c.servers); got != c.want {
+			t.Errorf("%d servers and a ticker of %s: every %s, want %s", c.servers, c.ticker, got, c.want)
+		}
+	}
+}
+
 func TestALongTableDictionaryIsKeptInParts(t *testing.T) {
 	t.Parallel()
 	d := store.NewDocs(bustest.Start(t))
