@@ -13,8 +13,8 @@ import (
 
 const (
 	// grace is how long a server or a replication thread must have been as it is before that is an edge: one that comes
-	// and goes does not open and close its condition with every look. The facts come every ten seconds, so it takes two of
-	// them that agree.
+	// and goes does not open and close its condition with every look. The facts come every ten seconds or more seldom, so it takes
+	// two of them that agree.
 	grace = 8 * time.Second
 	// freshFor is how long facts count, in rounds of the facts.
 	freshFor = 3

@@ -36,7 +36,8 @@ const appendTries = 4
 // It returns when the message is on disk. A lost acknowledgement is settled by reading the subject back, so nil means
 // written once. [ErrConflict] means not written, unless the acknowledgement was lost and somebody else wrote after it;
 // any other error leaves it open, too. The caller reads back before it tries again, and either its event is idempotent
-// or it keeps the id, by which the stream knows a message for two minutes.
+// or it keeps the id, by which the stream knows a message for two minutes. v is no pointer, and what it points to belongs to the bus from
+// now on: this process's followers get it as it is.
 func (c *Conn) Append(ctx context.Context, stream, subject, id string, last uint64, v any) (seq uint64, err error) {
 	data, err := json.Marshal(v)
 	if err != nil {

@@ -29,6 +29,10 @@ func TestAValueIsThatOfItsMessageOnly(t *testing.T) {
 	if got := d.get("a", []byte(`{"n":2}`)); got != 2 || len(d.of) != decodedKept {
 		t.Errorf("%v of %d messages", got, len(d.of))
 	}
+	d.keep("too large", make([]byte, decodedSize+1), 0)
+	if got := d.get("too large", make([]byte, decodedSize+1)); got != nil {
+		t.Error("a message that is too large for it is kept")
+	}
 	d.keep("one more", nil, 0)
 	if got := d.get("a", []byte(`{"n":2}`)); got != nil || len(d.of) != decodedKept {
 		t.Errorf("%v of %d messages", got, len(d.of))

@@ -78,15 +78,20 @@ type decoded struct {
 
 type decodedMessage struct {
 	data []byte
-	v    any // no pointer; what it points to is only read
+	v    any // what it points to is only read
 }
 
-// decodedKept is for several groups: one is written while the one before it is read.
-const decodedKept = 2048
+const (
+	// decodedKept is for several groups: one is written while the one before it is read.
+	decodedKept = 2048
+	// decodedSize bounds what one of them may hold, bytes. The plan of a rolling operation over thousands of servers is a MiB, and is written
+	// again for each of them.
+	decodedSize = 8 << 10
+)
 
 // keep takes a message in that was decoded, or is about to be written.
 func (d *decoded) keep(id string, data []byte, v any) {
-	if id == "" {
+	if id == "" || len(data) > decodedSize {
 		return
 	}
 	d.mu.Lock()

@@ -28,7 +28,7 @@ type Lanes[T any] struct {
 // WorkInLanes is [Work] for what may take long: messages of the same lane are handled one after the other, and wait for no
 // other lane, as long as fewer than a thousand wait in all: more the consumer does not hand out. A lane that is full, or slow,
 // gets its messages later, and not always in their order. handle may take as long as it needs, and must end some time: until then
-// nobody else gets its message.
+// nobody else gets its message, nor what waits behind it here.
 func WorkInLanes[T any](ctx context.Context, c *Conn, stream, durable, filter string, by Lanes[T], handle func(context.Context, Meta, T) error) error {
 	l := lanes[T]{c: c, handle: handle, waiting: map[string][]errand[T]{}}
 	if by.Width > 0 {
@@ -109,14 +109,25 @@ func (l *lanes[T]) run(ctx context.Context, lane string) {
 			if waited > time.Second {
 				logAck(l.c, e.m.InProgress()) // its time begins now
 			}
-			settle(ctx, l.c, e.m, e.meta, l.kept(ctx, e))
+			settle(ctx, l.c, e.m, e.meta, l.kept(ctx, lane, e))
 		}
 		l.leave()
 	}
 }
 
+// keepWaiting tells the bus that what waits in a lane is not forgotten.
+func (l *lanes[T]) keepWaiting(lane string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range l.waiting[lane] {
+		e := &l.waiting[lane][i]
+		logAck(l.c, e.m.InProgress())
+		e.since = time.Now()
+	}
+}
+
 // kept handles a message, however long that takes. After workAckWait without a word it would come again, here or elsewhere.
-func (l *lanes[T]) kept(ctx context.Context, e errand[T]) error {
+func (l *lanes[T]) kept(ctx context.Context, lane string, e errand[T]) error {
 	handled := make(chan struct{}) // closed then
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -128,6 +139,7 @@ func (l *lanes[T]) kept(ctx context.Context, e errand[T]) error {
 				return
 			case <-tick.C:
 				logAck(l.c, e.m.InProgress())
+				l.keepWaiting(lane)
 			}
 		}
 	})

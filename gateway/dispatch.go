@@ -115,7 +115,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	<-ctx.Done()
 	d.work.stop()
 	for _, t := range d.targets {
-		d.listen(t) // no timer is left
+		d.takeWake(t) // no timer is left
 	}
 	var errs []error
 	for _, t := range d.targets {
@@ -149,17 +149,21 @@ func (d *Dispatcher) rest(t *target, wait time.Duration) bool {
 	}
 	t.active = false
 	if wait != idle {
-		t.again = time.AfterFunc(wait, func() {
+		var again *time.Timer
+		again = time.AfterFunc(wait, func() {
 			d.mu.Lock()
 			defer d.mu.Unlock()
-			d.begin(t)
+			if t.again == again { // else it was woken meanwhile
+				d.begin(t)
+			}
 		})
+		t.again = again
 	}
 	return true
 }
 
-// listen takes in that t was woken, before its worker looks at the server.
-func (d *Dispatcher) listen(t *target) (woken bool) {
+// takeWake takes in that t was woken, before its worker looks at the server, and ends its timer.
+func (d *Dispatcher) takeWake(t *target) (woken bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	woken, t.woken = t.woken, false
@@ -170,7 +174,8 @@ func (d *Dispatcher) listen(t *target) (woken bool) {
 	return woken
 }
 
-// target is one server that jobs are brought to. Its fields below again belong to its worker.
+// target is one server that jobs are brought to. What may change from leaving on belongs to its worker; the table too, in api mode to
+// [target.leaveSQL].
 type target struct {
 	*Dispatcher
 	name    targetName
@@ -182,6 +187,7 @@ type target struct {
 	again   *time.Timer     // begins it again
 	leaving bool            // api mode: what sql mode left behind is being cleared
 	held    time.Duration   // how long a look left a held job alone
+	looked  time.Time       // when the last look ended
 	rows    *rowKeeper
 }
 
@@ -217,14 +223,15 @@ const (
 // loop looks at the server until there is nothing to do, or not yet.
 func (t *target) loop(ctx context.Context) {
 	for {
-		if t.listen(t) {
+		pause(ctx, lookGap-time.Since(t.looked))
+		if t.takeWake(t) {
 			t.held = 0
 		}
 		wait := t.runOnce(ctx)
+		t.looked = time.Now()
 		if ctx.Err() != nil || t.rest(t, wait) {
 			return
 		}
-		pause(ctx, lookGap)
 	}
 }
 

@@ -22,6 +22,9 @@ const (
 	// good. A stop waits for fanoutTimeout at most.
 	fanoutTimeout = 25 * time.Second
 	fanoutEach    = 20 * time.Millisecond
+	// closuresFor is how long a tick goes by what was closed when it looked: thousands of servers take it longer, and who holds a
+	// cluster must not see jobs begin all that time.
+	closuresFor = time.Second
 	// fanoutPatience is the least age at which a tick is too old to start jobs, however small scheduler-max-lateness is.
 	fanoutPatience = time.Minute
 	// overlap is how much earlier than its tick a job may seem to be, on another machine's clock.
@@ -149,19 +152,36 @@ func (s *Scheduler) resolve(c Cluster, known bool, t bus.Tick) (servers []job.Se
 	return servers, skips
 }
 
-// startAll creates the job of every server, several at a time. refused are those that get none, with the reason.
+// startAll creates the job of every server, several at a time. refused are those that get none, with the reason: also those that are left
+// when the cluster is closed meanwhile.
 func (s *Scheduler) startAll(ctx context.Context, m bus.Meta, t bus.Tick, c Cluster, closures store.Closures, servers []job.Server) (refused []skip, err error) {
 	var (
 		mu   sync.Mutex
 		wg   sync.WaitGroup
 		room = make(chan struct{}, fanoutWidth) // a token per job being created
 		age  = s.now().Sub(t.Time)              // once: to start thousands of jobs takes its time, and nobody was absent
+		read = s.now()
+		late []skip
 	)
-	for _, srv := range servers {
+	for i, srv := range servers {
 		room <- struct{}{}
+		if s.now().Sub(read).Abs() > closuresFor {
+			now, e := s.control.Closures(ctx)
+			if e != nil {
+				<-room
+				wg.Wait()
+				return refused, errors.Join(err, e) // who knows what is on hold: the tick comes again for those that are left
+			}
+			closures, read = now, s.now()
+			if gate, reason := c.refuses(closures, t, s.now()); gate != "" {
+				late = skip{gate: gate, reason: reason}.each(servers[i:])
+				break
+			}
+		}
+		shut := closures
 		wg.Go(func() {
 			defer func() { <-room }()
-			no, e := s.start(ctx, m, t, c, closures, srv, age)
+			no, e := s.start(ctx, m, t, c, shut, srv, age)
 			mu.Lock()
 			defer mu.Unlock()
 			if no.gate != "" {
@@ -173,6 +193,11 @@ func (s *Scheduler) startAll(ctx context.Context, m bus.Meta, t bus.Tick, c Clus
 		})
 	}
 	wg.Wait()
+	for _, sk := range late {
+		if j, ok := s.view.Get(job.Key{Cluster: t.Cluster, Server: sk.server, Task: t.Task}); !ok || j.Seen != m.Seq { // else decided before
+			refused = append(refused, sk)
+		}
+	}
 	return refused, err
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -249,6 +250,47 @@ func TestTickOfAThousandServersFitsTheBusesPatience(t *testing.T) {
 	}
 	if _, err := r.jobs.List(r.ctx, store.Filter{}); err != nil {
 		t.Error(err)
+	}
+}
+
+// To start the jobs of thousands of servers takes minutes. Who holds the cluster meanwhile must not see more of them begin, and each server
+// must have an answer: a job, or why not.
+func TestAHoldStopsATickThatIsBeingStarted(t *testing.T) {
+	t.Parallel()
+	const left = 20
+	c := testCluster()
+	c.Servers, c.BackupServers, c.WholeBackups = nil, nil, []string{"mariabackup"}
+	for i := range fanoutWidth + left {
+		c.Servers = append(c.Servers, job.Server{Host: fmt.Sprintf("db%d", i), Port: 3306})
+	}
+	r := newRig(t, bustest.Start(t), c)
+	var once sync.Once
+	held := make(chan struct{}) // closed when the cluster is on hold
+	r.lister = func(context.Context, string, job.Server, bool) ([]job.Listed, error) {
+		once.Do(func() {
+			r.hold("prod", "a fire")
+			r.advance(2 * closuresFor)
+			close(held)
+		})
+		<-held
+		return nil, nil
+	}
+	e := r.runNow("mariabackup")
+	r.give(e)
+	started := r.view.Select(func(j job.Job) bool { return j.Tick == e.ID })
+	skipped := map[job.Server]bool{}
+	for _, x := range r.entries() {
+		if x.Outcome == bus.Skipped && x.Gate == job.GateHold && len(x.Servers) == 1 {
+			skipped[x.Servers[0]] = true
+		}
+	}
+	if len(started) != fanoutWidth || len(skipped) != left {
+		t.Errorf("%d jobs and %d servers with a reason, of %d", len(started), len(skipped), len(c.Servers))
+	}
+	for _, j := range started {
+		if skipped[j.Server] {
+			t.Errorf("%s is both started and skipped", j.Server)
+		}
 	}
 }
 

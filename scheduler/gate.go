@@ -253,11 +253,15 @@ func (s *Scheduler) turnAway(t bus.Tick, servers []job.Server, why skip) (out []
 	if !slices.ContainsFunc(servers, begun) {
 		return []skip{why}
 	}
-	for _, srv := range servers {
-		if !begun(srv) {
-			why.server = srv
-			out = append(out, why)
-		}
+	return why.each(slices.DeleteFunc(slices.Clone(servers), begun))
+}
+
+// each is the same skip for each of the servers.
+func (sk skip) each(servers []job.Server) []skip {
+	out := make([]skip, len(servers))
+	for i, srv := range servers {
+		out[i] = sk
+		out[i].server = srv
 	}
 	return out
 }

@@ -76,7 +76,7 @@ func (s *signs) progress(p bus.Progress, now time.Time) {
 	}
 }
 
-// begin begins a sweep: what [signs.forget] finds that [signs.of] was not asked for since is shown by no view.
+// begin begins a sweep. At its end [signs.forget] drops every attempt that [signs.of] was not asked for meanwhile.
 func (s *signs) begin() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

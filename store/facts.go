@@ -51,16 +51,16 @@ type Clock struct {
 const FactsFresh = 2 * time.Minute
 
 const (
-	askEvery  = 10 * time.Second
-	askSecond = 300 // servers
-	askAtMost = 30 * time.Second
+	askEvery     = 10 * time.Second
+	askedASecond = 300 // servers
+	askAtMost    = 30 * time.Second
 )
 
 // AskedEvery is the time after which each of so many servers is asked about itself again, while nobody needs to know: ten seconds, or
 // monitoring-ticker if that is longer. Of more than three thousand it is 300 a second, so that drydock's machine has something left for
-// their jobs, and half a minute at most.
+// their jobs; of more than nine thousand each is asked about every half minute.
 func AskedEvery(ticker time.Duration, servers int) time.Duration {
-	return max(ticker, askEvery, min(time.Duration(servers)*time.Second/askSecond, askAtMost))
+	return max(ticker, askEvery, min(time.Duration(servers)*time.Second/askedASecond, askAtMost))
 }
 
 // Primary is the only one of the servers that is up and replicates from nobody, as far as facts that are fresh tell; ok is false

@@ -54,6 +54,8 @@ const (
 	factsWidth   = 32  // servers at a time, and as many that did not answer before
 	flockWidth   = 128 // of one cluster at a time, when a job waits for them all
 	factsTimeout = 5 * time.Second
+	downAge      = 5 * time.Second // who asks for a younger answer of a server that is down gets the last one
+	pacedFrom    = 1000            // servers, which are not asked all at once but one after the other until the next round
 	// countsASecond is how many servers a second are asked for their counters as well, so that the maintenance of thousands has something left
 	// of drydock's machine. Beyond six thousand servers it is more: each is asked about every countsAtMost, since what the page shows of a
 	// server's load goes by the minute.
@@ -311,10 +313,15 @@ func (f *Facts) round(ctx context.Context, up bool, n int) {
 			}
 		})
 	}
+	begun, asked := time.Now(), 0
 	for _, w := range f.servers {
-		if last, _ := w.known(false); (last.Time.IsZero() || last.Up) == up {
-			due <- w
+		if last, _ := w.known(false); (last.Time.IsZero() || last.Up) != up {
+			continue
 		}
+		if asked++; n > 0 && asked%factsWidth == 0 && len(f.servers) > pacedFrom {
+			pause(ctx, time.Until(begun.Add(f.every*9/10*time.Duration(asked)/time.Duration(len(f.servers)))))
+		}
+		due <- w
 	}
 	close(due)
 	wg.Wait()
@@ -360,7 +367,7 @@ func (f *Facts) Answers(ctx context.Context, cluster string, s job.Server, age t
 
 func (f *Facts) recent(age time.Duration) func(store.Facts, time.Time) bool {
 	return func(last store.Facts, asked time.Time) bool {
-		return !asked.IsZero() && (time.Since(asked) < age || !last.Up && age < f.every/2)
+		return !asked.IsZero() && (time.Since(asked) < age || !last.Up && age < min(f.every/2, downAge))
 	}
 }
 
