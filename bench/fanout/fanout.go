@@ -146,7 +146,7 @@ func tickOf(ctx context.Context, stream jetstream.Stream, cluster, task string, 
 
 const idleTime = 10 * time.Second
 
-// settleTime is how long a drydock with so many servers is left alone at first: for more than the ten seconds after which each server is asked
+// settleTime is how long a drydock with so many servers is left alone at first: for more than the time after which each server is asked
 // again, and until it has a connection to each, which the real servers here take 300 of a second of.
 func settleTime(servers int) time.Duration {
 	return 12*time.Second + time.Duration(servers)*4*time.Millisecond
