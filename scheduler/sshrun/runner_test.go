@@ -218,7 +218,7 @@ rmdir "$DIR/busy"`, "127.0.0.1:3306", "127.0.0.1:3307")
 func TestSessionEndsWhenAnotherSchedulerTookTheHost(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, `touch "$DIR/began"
-until [[ -e $DIR/go ]]; do sleep 0.05; done`)
+until [[ -e $DIR/go || ! -d $DIR ]]; do sleep 0.05; done`)
 	conn := bustest.Start(t)
 	const term = 4 * time.Second // on a busy machine a shorter one ends before it is taken
 	runner, err := New(r.cfg, store.NewLeases(conn, "scheduler@a", term))
@@ -251,7 +251,7 @@ until [[ -e $DIR/go ]]; do sleep 0.05; done`)
 func TestSessionSaysWhyItEndedHoweverLateItHears(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, `touch "$DIR/began"
-until [[ -e $DIR/go ]]; do sleep 0.05; done`)
+until [[ -e $DIR/go || ! -d $DIR ]]; do sleep 0.05; done`)
 	runner, err := New(r.cfg, store.NewLeases(bustest.Start(t), "scheduler@test", LeaseTerm))
 	if err != nil {
 		t.Fatal(err)
@@ -324,7 +324,7 @@ while :; do sleep 0.1; done`)
 func TestScriptOutlivesDrydock(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, `touch "$DIR/began"
-until [[ -e $DIR/go ]]; do sleep 0.05; done
+until [[ -e $DIR/go || ! -d $DIR ]]; do sleep 0.05; done
 echo "nobody reads this"
 echo "nor this" >&2
 touch "$DIR/finished"`)
