@@ -11,7 +11,7 @@ import (
 const (
 	// laneRoom is how many messages wait in a lane; what is more comes again later.
 	laneRoom = 64
-	// laneWait is how long a message may wait in a lane: after workAckWait it comes again, here or elsewhere.
+	// laneWait is how long a message may wait without the bus being told so: after workAckWait it comes again, here or elsewhere.
 	laneWait = workAckWait / 2
 	// laneWord is how often the bus is told that a message is being handled.
 	laneWord = workAckWait / 3

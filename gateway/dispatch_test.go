@@ -849,8 +849,17 @@ func TestAJobThatWaitsForOneOfTheWholeClusterIsLookedAtAgain(t *testing.T) {
 	server := job.Server{Host: "127.0.0.1", Port: 1}
 	whole := y.apply(y.queue(job.Server{}, "checksum", 1), job.Offer, job.Start)
 	waits := y.queue(server, "mariabackup", 2)
+	looks, err := y.conn.NC.SubscribeSync("$JS.API.DIRECT.GET." + bus.StreamJobs) // each asks the log for the heavy jobs of the server
+	if err != nil {
+		t.Fatal(err)
+	}
 	y.start(y.cluster(job.API, server))
 	y.awaitThat(waits, "it says what it waits for", job.Job.Held)
+	for range 2 { // its own word of waiting wakes it once more
+		if _, err := looks.NextMsgWithContext(bustest.Context(t)); err != nil {
+			t.Fatalf("no look at the log: %v", err)
+		}
+	}
 	y.apply(whole, job.Cancel)
 	y.await(waits, job.Available)
 }
